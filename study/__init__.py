@@ -1,0 +1,1 @@
+"""The commands of the study: align, pretrain, sweep, lopo, report. Disk, cluster and tracking live here."""

@@ -1,0 +1,1 @@
+"""What is learned: losses, backbones, the faces table, and the one training loop. Plain torch."""

@@ -1,0 +1,119 @@
+"""The faces table: what aligning writes and training reads.
+
+A faces table is a folder of Parquet files, one row a face, that pandas and pyarrow read without Ray.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as pads
+from jaxtyping import Int16, UInt8
+from PIL import Image
+
+SCHEMA = pa.schema(
+    [
+        pa.field("dataset", pa.string(), nullable=False),
+        pa.field("photo", pa.string(), nullable=False),  # path relative to the dataset's root, / between folders
+        pa.field("person", pa.string()),  # null where the dataset names no people
+        pa.field("age", pa.int16(), nullable=False),  # years
+        pa.field("face", pa.binary(), nullable=False),  # encoded JPEG or PNG, RGB
+        pa.field("landmarks", pa.list_(pa.float32(), 136)),  # 68 x (x, y), photo pixels, iBUG order; null otherwise
+        pa.field("landmarker", pa.string(), nullable=False),
+        pa.field("found_by", pa.string(), nullable=False),  # which try of the landmarker found the face
+        pa.field("photo_sha256", pa.string(), nullable=False),
+    ]
+)
+"""Columns of a faces table."""
+
+REJECTS_SCHEMA = pa.schema(
+    [
+        pa.field("dataset", pa.string(), nullable=False),
+        pa.field("photo", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
+    ]
+)
+"""Columns of a rejects table; `reason` is one of a fixed set (study.photos.REASONS)."""
+
+ALIGNMENT_KEY = b"alignment"
+"""Key of the Parquet metadata that holds the alignment as JSON: template, size, version, weights digest."""
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Decoded faces of one or more tables, in memory, in table order (sorted by dataset, then photo).
+
+    pixels are RGB, 0 to 255; age in years; person is unique over datasets ("fgnet/001"), and "" where unknown;
+    photo likewise ("fgnet/images/001A02.JPG").
+    """
+
+    pixels: UInt8[np.ndarray, "faces px px 3"]
+    age: Int16[np.ndarray, " faces"]
+    person: np.ndarray
+    photo: np.ndarray
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.age)
+
+    @property
+    def people(self) -> list[str]:
+        """Names of the known people, sorted."""
+        return sorted({str(name) for name in self.person if name})
+
+
+def faces_files(folder: Path) -> list[Path]:
+    """The Parquet files of one table, sorted. `folder` is OUT of `study.align`, or its `faces/`.
+
+    Raises FileNotFoundError where there is none.
+    """
+    inner = folder / "faces"
+    files = sorted((inner if inner.is_dir() else folder).glob("*.parquet"))
+    if not files:
+        raise FileNotFoundError(
+            f"no faces table at {folder}: expected {inner}/*.parquet; make one with: python -m study.align --help"
+        )
+    return files
+
+
+def load_faces(folders: Sequence[Path], *, px: int) -> Faces:
+    """Read and decode whole tables, resized to px x px pixels (area filter when shrinking).
+
+    The digest covers the encoded bytes, ages and people, so that it names exactly what training sees.
+    """
+    columns = ["dataset", "photo", "person", "age", "face"]
+    tables = [
+        pads.dataset([str(file) for file in faces_files(folder)], format="parquet", schema=SCHEMA).to_table(columns)
+        for folder in folders
+    ]
+    table = pa.concat_tables(tables).sort_by([("dataset", "ascending"), ("photo", "ascending")])
+    if table.num_rows == 0:
+        raise ValueError(f"the faces table at {', '.join(map(str, folders))} has no rows; see its rejects/ for why")
+    digest = hashlib.sha256()
+    pixels = np.empty((table.num_rows, px, px, 3), np.uint8)
+    dataset = table["dataset"].to_pylist()
+    person = [f"{d}/{p}" if p else "" for d, p in zip(dataset, table["person"].to_pylist(), strict=True)]
+    photo = [f"{d}/{p}" for d, p in zip(dataset, table["photo"].to_pylist(), strict=True)]
+    age = table["age"].to_numpy().astype(np.int16)
+    for row, encoded in enumerate(table["face"]):
+        data = encoded.as_py()
+        pixels[row] = decode_face(data, px=px)
+        digest.update(json.dumps([photo[row], person[row], int(age[row]), hashlib.sha256(data).hexdigest()]).encode())
+    return Faces(pixels, age, np.array(person), np.array(photo), digest.hexdigest()[:16])
+
+
+def decode_face(encoded: bytes, *, px: int) -> UInt8[np.ndarray, "px px 3"]:
+    """One face of a table as RGB pixels. The bytes were written by study.align, so they decode."""
+    with Image.open(io.BytesIO(encoded)) as image:
+        rgb = image.convert("RGB")
+        if rgb.size != (px, px):
+            rgb = rgb.resize((px, px), Image.Resampling.BOX if rgb.width > px else Image.Resampling.BICUBIC)
+        return np.asarray(rgb)
