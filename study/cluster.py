@@ -1,0 +1,45 @@
+"""Ray, started in one way by every command."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import ray
+
+
+def start_ray(
+    *,
+    address: str | None = None,
+    num_cpus: int | None = None,
+    num_gpus: int | None = None,
+    object_store_bytes: int | None = None,
+    log_to_driver: bool = False,
+) -> None:
+    """Connect to the cluster at `address` (or RAY_ADDRESS), or start one here for this process alone.
+
+    A Ray already started by this process is kept. Without an address no neighbour's cluster is looked for:
+    two live instances on one machine make parts of Ray fail with "Found multiple active Ray instances".
+    num_cpus, num_gpus and object_store_bytes describe a cluster started here; a running one has its own.
+    It ends with the process, or with `ray.shutdown()`.
+    """
+    if ray.is_initialized():
+        return
+    # Ray hides the GPUs from tasks that ask for none, and warns at length that it will stop doing so.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # One line at every start about token authentication, which is how Ray should be.
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address:
+        ray.init(address=address, log_to_driver=log_to_driver, logging_level=logging.WARNING)
+        return
+    ray.init(
+        address="local",
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
+        object_store_memory=object_store_bytes,
+        include_dashboard=False,
+        log_to_driver=log_to_driver,
+        logging_level=logging.WARNING,
+    )

@@ -1,0 +1,77 @@
+"""What every command shares: options from a frozen dataclass, and one clear line for an expected error."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+import tyro
+
+Options = TypeVar("Options")
+
+_OURS = ("study", "trainables", "search_spaces", "__main__")
+"""Packages whose ValueErrors are messages; one raised by a library is a bug and keeps its traceback."""
+
+
+def main(
+    run: Callable[[Options], int | None],
+    options: type[Options],
+    *,
+    prog: str,
+    description: str,
+    args: Sequence[str] | None = None,
+) -> int:
+    """Exit status of a command: parse `options` (a frozen dataclass) from the command line, then run them.
+
+    An expected error (see `message`) becomes one line on stderr and status 1, Ctrl-C status 130; wrong
+    usage ends in SystemExit(2) by tyro. Any other exception passes through with its traceback, and all do
+    where the environment has STUDY_TRACEBACK=1. Use it as
+
+        if __name__ == "__main__":
+            sys.exit(main(align, Align, prog="python -m study.align", description=__doc__))
+    """
+    parsed = tyro.cli(options, prog=prog, description=description, args=args)
+    try:
+        return run(parsed) or 0
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted; the same command continues where it stopped", file=sys.stderr)
+        return 130
+    except Exception as error:
+        line = message(error)
+        if line is None or os.environ.get("STUDY_TRACEBACK"):
+            raise
+        print(f"{prog}: error: {line}", file=sys.stderr)
+        return 1
+
+
+def message(error: BaseException) -> str | None:
+    """The one line that explains an expected error, or None where the error is a bug and needs its traceback.
+
+    Expected are: files and folders that are missing or unreadable (OSError), packages not installed
+    (ImportError), and ValueErrors raised by this project's own code, also those that Ray brought from a worker.
+    """
+    cause = getattr(error, "cause", None)  # RayTaskError: its own text holds the worker's whole traceback
+    if isinstance(cause, BaseException):
+        error, remote = cause, True
+    else:
+        remote = False
+    if isinstance(error, ValueError):
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        raised_by = str(frames[-1].f_globals.get("__name__", "")) if frames else ""
+        if not remote and raised_by.split(".")[0] not in _OURS:
+            return None
+    elif not isinstance(error, OSError | ImportError):
+        return None
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
+    """The error for a name that is in no table: it says what there is, and guesses what was meant."""
+    names = list(known)
+    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
+    guess = f" Did you mean {close[0]!r}?" if close else ""
+    return ValueError(f"unknown {kind} {name!r}.{guess} There is: {', '.join(names)}")
