@@ -1,0 +1,206 @@
+"""The predictions table: what LOPO writes, and all that the statistics need.
+
+One Parquet row a photo and seed, with the whole age distribution, so that every figure of the report is
+recomputed without training. What the table is about (dataset, config, how it was chosen) is JSON in its
+metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float32, Int16, Int32, Shaped
+
+ABOUT_KEY = b"lopo"
+"""Key of the Parquet metadata that holds, as JSON, what the predictions are about."""
+
+
+def schema(*, ages: int = 101) -> pa.Schema:
+    """Columns of a predictions table over the ages 0 to ages - 1."""
+    return pa.schema(
+        [
+            pa.field("photo", pa.string(), nullable=False),
+            pa.field("person", pa.string(), nullable=False),
+            pa.field("age", pa.int16(), nullable=False),  # years, the truth
+            pa.field("predicted", pa.float32(), nullable=False),  # years, the decoder's answer
+            pa.field("distribution", pa.list_(pa.float32(), ages), nullable=False),  # sums to 1
+            pa.field("fold", pa.string(), nullable=False),  # the left-out person
+            pa.field("seed", pa.int32(), nullable=False),
+            pa.field("fingerprint", pa.string(), nullable=False),  # of the fold that made this row
+        ]
+    )
+
+
+SCHEMA = schema()
+"""Columns of a predictions table over the usual ages, 0 to 100."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predicted ages, one row a photo and seed, sorted by seed, then photo.
+
+    age and predicted are years; distribution[i, k] is the probability of age k; fold is the person left out.
+
+    Raises ValueError where figures computed from the rows would be wrong without a sign of it: a value that
+    is not a number, a distribution that does not sum to 1, a photo twice in a seed, or a seed without all of
+    the photos.
+    """
+
+    photo: Shaped[np.ndarray, " rows"]
+    person: Shaped[np.ndarray, " rows"]
+    age: Int16[np.ndarray, " rows"]
+    predicted: Float32[np.ndarray, " rows"]
+    distribution: Float32[np.ndarray, "rows ages"]
+    fold: Shaped[np.ndarray, " rows"]
+    seed: Int32[np.ndarray, " rows"]
+    fingerprint: Shaped[np.ndarray, " rows"]
+
+    def __post_init__(self) -> None:
+        rows = len(self.photo)
+        if rows == 0:
+            raise ValueError("predictions: no rows")
+        for name, values in vars(self).items():
+            if len(values) != rows:
+                raise ValueError(f"predictions: {name} has {len(values)} rows where photo has {rows}")
+        bad = ~(np.isfinite(self.predicted) & np.isfinite(self.distribution).all(axis=1))
+        if bad.any():
+            raise ValueError(
+                f"predictions: {bad.sum()} of {rows} are not a number, first for photo {self.photo[bad][0]} "
+                f"in fold {self.fold[bad][0]}: that fold's training diverged; run it with a lower learning rate"
+            )
+        total = self.distribution.sum(axis=1, dtype=np.float64)
+        off = (np.abs(total - 1) > 1e-3) | (self.distribution < 0).any(axis=1)
+        if off.any():
+            raise ValueError(
+                f"predictions: {off.sum()} of {rows} distributions are none, first for photo "
+                f"{self.photo[off][0]}: probabilities must be >= 0 and sum to 1, here they sum to {total[off][0]:.4f}"
+            )
+        order = np.lexsort((self.photo, self.seed))
+        for name, values in list(vars(self).items()):
+            object.__setattr__(self, name, values[order])
+        self._check_seeds()
+
+    def _check_seeds(self) -> None:
+        """Each photo once in every seed: a mean over rows is then a mean over seeds of means over photos."""
+        photo, seed = self.photo, self.seed
+        twice = (photo[1:] == photo[:-1]) & (seed[1:] == seed[:-1])
+        if twice.any():
+            raise ValueError(
+                f"predictions: photo {photo[1:][twice][0]} is there twice in seed {seed[1:][twice][0]}"
+            )
+        photos, count = np.unique(photo, return_counts=True)
+        if (count != len(self.seeds)).any():
+            missing = photos[count != len(self.seeds)]
+            raise ValueError(
+                f"predictions: {len(missing)} of {len(photos)} photos lack a seed of {self.seeds.tolist()}, "
+                f"first {missing[0]}: some folds are missing; rerun study.lopo, which does only those"
+            )
+
+    def __len__(self) -> int:
+        return len(self.photo)
+
+    @property
+    def seeds(self) -> Int32[np.ndarray, " seeds"]:
+        """The seeds, sorted."""
+        return np.unique(self.seed)
+
+    @property
+    def people(self) -> Shaped[np.ndarray, " people"]:
+        """Names of the people, sorted."""
+        return np.unique(self.person)
+
+    @property
+    def photos(self) -> int:
+        """How many photos, each counted once whatever the number of seeds."""
+        return len(self) // len(self.seeds)
+
+    def average_seeds(self) -> Predictions:
+        """The seeds as one committee: a row a photo, with the mean distribution and the mean predicted age.
+
+        The predicted age is the mean of the seeds' answers, not a new decoding of the mean distribution: for
+        the expectation the two are the same number, and for the median or the argmax only this one needs no
+        knowledge of the decoder. A committee of S trainings costs S times as much to use, and its MAE is at
+        most the mean of theirs: report it beside that mean, never in its place. `seed` of the rows is -1.
+        """
+        seeds, photos = len(self.seeds), self.photos
+        first = slice(0, photos)
+        return Predictions(
+            photo=self.photo[first],
+            person=self.person[first],
+            age=self.age[first],
+            predicted=self.predicted.reshape(seeds, photos).mean(axis=0, dtype=np.float64).astype(np.float32),
+            distribution=self.distribution.reshape(seeds, photos, -1).mean(axis=0),
+            fold=self.fold[first],
+            seed=np.full(photos, -1, np.int32),
+            fingerprint=self.fingerprint[first],
+        )
+
+
+def write_predictions(path: Path, predictions: Predictions, *, about: Mapping[str, Any]) -> None:
+    """Write the table, with `about` as JSON in its metadata; a reader sees the old file or the new, never half."""
+    ages = predictions.distribution.shape[1]
+    columns = [
+        pa.array(predictions.photo.astype(object), pa.string()),
+        pa.array(predictions.person.astype(object), pa.string()),
+        pa.array(predictions.age, pa.int16()),
+        pa.array(predictions.predicted, pa.float32()),
+        pa.FixedSizeListArray.from_arrays(pa.array(predictions.distribution.ravel(), pa.float32()), ages),
+        pa.array(predictions.fold.astype(object), pa.string()),
+        pa.array(predictions.seed, pa.int32()),
+        pa.array(predictions.fingerprint.astype(object), pa.string()),
+    ]
+    metadata = {ABOUT_KEY: json.dumps(about, sort_keys=True, allow_nan=False).encode()}
+    table = pa.Table.from_arrays(columns, schema=schema(ages=ages).with_metadata(metadata))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        pq.write_table(table, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_predictions(path: Path) -> tuple[Predictions, dict[str, Any]]:
+    """The predictions at `path` and what they are about.
+
+    Raises FileNotFoundError where there is no file, ValueError for a file that is no predictions table.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no predictions at {path}; python -m study.lopo writes them")
+    try:
+        # ParquetFile, not read_table: that would take "key=value" folders above the file for columns.
+        table = pq.ParquetFile(path).read()
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is not Parquet: {error}") from error
+    about = (table.schema.metadata or {}).get(ABOUT_KEY)
+    if about is None or table.schema.names != SCHEMA.names:
+        raise ValueError(
+            f"{path} is no predictions table of study.lopo: expected the columns {', '.join(SCHEMA.names)} and "
+            f"the metadata key {ABOUT_KEY.decode()!r}, found {', '.join(table.schema.names)}"
+        )
+    if table.num_rows == 0:
+        raise ValueError(f"{path} has no rows; rerun study.lopo")
+    distribution = table["distribution"].combine_chunks()
+    predictions = Predictions(
+        photo=_text(table["photo"]),
+        person=_text(table["person"]),
+        age=table["age"].to_numpy().astype(np.int16),
+        predicted=table["predicted"].to_numpy().astype(np.float32),
+        distribution=distribution.flatten().to_numpy().astype(np.float32).reshape(table.num_rows, -1),
+        fold=_text(table["fold"]),
+        seed=table["seed"].to_numpy().astype(np.int32),
+        fingerprint=_text(table["fingerprint"]),
+    )
+    return predictions, json.loads(about)
+
+
+def _text(column: pa.ChunkedArray) -> Shaped[np.ndarray, " rows"]:
+    return np.array(column.to_pylist(), dtype=np.str_)
