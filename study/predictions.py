@@ -74,14 +74,14 @@ class Predictions:
         if bad.any():
             raise ValueError(
                 f"predictions: {bad.sum()} of {rows} are not a number, first for photo {self.photo[bad][0]} "
-                f"in fold {self.fold[bad][0]}: that fold's training diverged; run it with a lower learning rate"
+                f"in fold {self.fold[bad][0]}: its training diverged; run it with a lower learning rate"
             )
         total = self.distribution.sum(axis=1, dtype=np.float64)
         off = (np.abs(total - 1) > 1e-3) | (self.distribution < 0).any(axis=1)
         if off.any():
             raise ValueError(
-                f"predictions: {off.sum()} of {rows} distributions are none, first for photo "
-                f"{self.photo[off][0]}: probabilities must be >= 0 and sum to 1, here they sum to {total[off][0]:.4f}"
+                f"predictions: {off.sum()} of {rows} distributions must be >= 0 and sum to 1 but are "
+                f"not, first for photo {self.photo[off][0]}, where they sum to {total[off][0]:.4f}"
             )
         order = np.lexsort((self.photo, self.seed))
         for name, values in list(vars(self).items()):
@@ -145,7 +145,7 @@ class Predictions:
 
 
 def write_predictions(path: Path, predictions: Predictions, *, about: Mapping[str, Any]) -> None:
-    """Write the table, with `about` as JSON in its metadata; a reader sees the old file or the new, never half."""
+    """Write the table, with `about` as JSON in its metadata; a reader sees the old file or the new one."""
     ages = predictions.distribution.shape[1]
     columns = [
         pa.array(predictions.photo.astype(object), pa.string()),
@@ -183,8 +183,8 @@ def read_predictions(path: Path) -> tuple[Predictions, dict[str, Any]]:
     about = (table.schema.metadata or {}).get(ABOUT_KEY)
     if about is None or table.schema.names != SCHEMA.names:
         raise ValueError(
-            f"{path} is no predictions table of study.lopo: expected the columns {', '.join(SCHEMA.names)} and "
-            f"the metadata key {ABOUT_KEY.decode()!r}, found {', '.join(table.schema.names)}"
+            f"{path} is no predictions table of study.lopo: expected the columns {', '.join(SCHEMA.names)} "
+            f"and the metadata key {ABOUT_KEY.decode()!r}, found {', '.join(table.schema.names)}"
         )
     if table.num_rows == 0:
         raise ValueError(f"{path} has no rows; rerun study.lopo")
