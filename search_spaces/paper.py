@@ -1,0 +1,23 @@
+"""The paper's table 2: its eleven networks, lambda 0.2 and 0.05. A grid: each once, in the paper's order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+
+from trainables.config import TrialConfig
+from trainables.losses import MeanVariance
+
+BACKBONES = (
+    "alexnet", "vgg16", "vgg19", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152",
+    "efficientnet_b0", "efficientnet_b1", "efficientnet_b7",
+)  # fmt: skip
+
+FIRST: tuple[Mapping[str, Any], ...] = tuple({"backbone": name} for name in BACKBONES)
+
+
+def ask(trial: optuna.Trial, base: TrialConfig) -> TrialConfig:
+    """The base config (--config paper for the paper's batch and rate) with one of the paper's networks."""
+    return base.replace(backbone=trial.suggest_categorical("backbone", BACKBONES), loss=MeanVariance(0.2, 0.05))

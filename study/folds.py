@@ -1,0 +1,97 @@
+"""Who is tested and who trains: leave-one-person-out folds and person-disjoint splits. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from trainables.faces import Faces
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Rows of a faces table: `test` are all faces of the people tested, `train` every face of the others."""
+
+    name: str
+    train: Int[np.ndarray, " train"]
+    test: Int[np.ndarray, " test"]
+
+
+def lopo_folds(faces: Faces) -> list[Fold]:
+    """One fold a person, in name order. Raises ValueError where people are unknown or fewer than two."""
+    people = _people(faces)
+    names = np.array(people)
+    return [
+        Fold(name, np.flatnonzero(faces.person != name), np.flatnonzero(faces.person == name))
+        for name in names
+    ]
+
+
+def person_folds(faces: Faces, *, folds: int, seed: int) -> list[Fold]:
+    """People cut into `folds` test groups of about as many photos each; no person on both sides.
+
+    People are taken in a seeded order, each into the group that holds the fewest photos so far.
+    """
+    people = _people(faces)
+    if not 2 <= folds <= len(people):
+        raise ValueError(f"cannot cut {len(people)} people into {folds} folds: expected 2 to {len(people)}")
+    order = np.random.default_rng(seed).permutation(len(people))
+    count = {name: int((faces.person == name).sum()) for name in people}
+    groups: list[list[str]] = [[] for _ in range(folds)]
+    size = [0] * folds
+    for index in order:
+        least = size.index(min(size))
+        groups[least].append(people[index])
+        size[least] += count[people[index]]
+    tests = [np.isin(faces.person, group) for group in groups]
+    return [Fold(f"{k + 1}of{folds}", np.flatnonzero(~t), np.flatnonzero(t)) for k, t in enumerate(tests)]
+
+
+def dev_split(faces: Faces, *, share: float, seed: int) -> Fold:
+    """A dev set of about `share` of the faces: whole people where known, else by the photo file's content.
+
+    A key is in the dev set by a hash of itself and the seed alone, so that it stays there when a table grows.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"the dev set's share lies in (0, 1), got {share}")
+    keys = np.where(faces.person != "", faces.person, faces.content)
+    chosen = {key: _hash(f"{seed}:{key}") < share for key in np.unique(keys)}
+    test = np.array([chosen[key] for key in keys], bool)
+    if test.all() or not test.any():
+        raise ValueError(f"{len(chosen)} people or photos are too few for a dev set of {share:.0%}")
+    return Fold("dev", np.flatnonzero(~test), np.flatnonzero(test))
+
+
+def shared_content(faces: Faces) -> Iterator[tuple[str, str]]:
+    """Pairs of photos with identical bytes that belong to different people: no split may part them."""
+    first: dict[str, int] = {}
+    for row, content in enumerate(faces.content):
+        other = first.setdefault(str(content), row)
+        if faces.person[other] != faces.person[row]:
+            yield str(faces.photo[other]), str(faces.photo[row])
+
+
+def _people(faces: Faces) -> list[str]:
+    nameless = int((faces.person == "").sum())
+    if nameless:
+        raise ValueError(
+            f"{nameless} of {len(faces)} faces name no person, so they cannot be left out by person; "
+            "use a dataset with people, such as fgnet"
+        )
+    people = faces.people
+    if len(people) < 2:
+        raise ValueError(f"leaving one person out needs two people at least, got {len(people)}")
+    pairs = list(shared_content(faces))
+    if pairs:
+        raise ValueError(
+            f"the same photo stands under two people: {pairs[0][0]} and {pairs[0][1]}; align again"
+        )
+    return people
+
+
+def _hash(text: str) -> float:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64

@@ -1,0 +1,68 @@
+"""Command-line options that several commands share: the training's config, and the default data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from study.command import unknown
+from trainables.checkpoints import read_trial
+from trainables.config import CONFIGS, TrialConfig
+
+BUILT_IN_PEOPLE, BUILT_IN_STRANGERS = Path("runs/people"), Path("runs/strangers")
+"""Where `python -m study.align` without a dataset writes the built-in people."""
+
+PRETRAINED = Path("runs/pretrained")
+"""Where study.pretrain writes one checkpoint folder a backbone, and sweeps look for them."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """The config of a training: a named one or a file, with the values given here in their place."""
+
+    config: str = "default"
+    """Named config to start from: default (laptop), or paper (batch 8, learning rate 0.001, 100 epochs)."""
+    trial: Path | None = None
+    """A trial.json to start from instead: a sweep's winner, a checkpoint's, or one written by hand."""
+    px: int | None = None
+    """Picture size in pixels."""
+    epochs: int | None = None
+    batch: int | None = None
+    """Faces a step, over all workers."""
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    ema: float | None = None
+    """Decay a step of the averaged weights that are tested; 0 tests the last weights."""
+    dropout: float | None = None
+    decoder: Literal["expectation", "median", "argmax"] | None = None
+    precision: Literal["auto", "float32", "bfloat16"] | None = None
+    """auto: bfloat16 autocast on a GPU, float32 on a processor."""
+    seed: int | None = None
+
+    def trial_config(self, **changes: Any) -> TrialConfig:
+        """The config these options stand for, with further changes where they are not None."""
+        if self.trial is not None:
+            base, _ = read_trial(self.trial)
+        elif self.config in CONFIGS:
+            base = CONFIGS[self.config]
+        else:
+            raise unknown("config", self.config, CONFIGS)
+        given = {name: value for name, value in vars(self).items() if name not in ("config", "trial")} | changes
+        return base.replace(**{name: value for name, value in given.items() if value is not None})
+
+
+def faces_or_built_in(faces: Sequence[Path], default: Path) -> list[Path]:
+    """The tables named on the command line, or the built-in one, with a line that says so."""
+    if faces:
+        return list(faces)
+    print(f"No --faces given: built-in people ({default}). Figures mean nothing about real faces.")
+    if not any((default / "faces").glob("*.parquet")):
+        raise FileNotFoundError(f"no faces table at {default}: draw it from the built-in photos with: python -m study.align")
+    return [default]
+
+
+def is_built_in(faces: Sequence[Path]) -> bool:
+    """Whether a result says nothing about real faces."""
+    return any(folder.resolve() in (BUILT_IN_PEOPLE.resolve(), BUILT_IN_STRANGERS.resolve()) for folder in faces)

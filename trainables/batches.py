@@ -1,0 +1,64 @@
+"""Batches of training faces from memory: shuffled, augmented, each worker its share, the same again for a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from trainables.augmentation import augment, draw_chances
+from trainables.config import Augmentation
+from trainables.faces import Faces
+
+
+@dataclass(frozen=True)
+class Batches:
+    """An epoch after another of the rows `rows` of `faces`, without a copy of the pixels.
+
+    A global batch is cut into `world` shares; worker `rank` gets its own. Which faces a global batch holds, and how
+    each is augmented, depends on the seed and the epoch alone, not on the number of workers.
+    """
+
+    faces: Faces
+    rows: Int[np.ndarray, " rows"]
+    batch: int
+    seed: int
+    augmentation: Augmentation
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.rows) == 0:
+            raise ValueError("no faces to train on")
+        if self.batch % self.world:
+            raise ValueError(f"batch {self.batch} does not divide among {self.world} workers")
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch. They are of near equal size: a last batch of one face would break batch norm."""
+        return max(1, round(len(self.rows) / self.batch))
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Float[Tensor, "batch 3 px px"], Int[Tensor, " batch"]]]:
+        """Pixels (0 to 255) and ages (years) of every face once, in this epoch's order, on the device."""
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+        for step, chosen in enumerate(np.array_split(order, self.steps)):
+            luck = int(np.random.default_rng([self.seed, epoch, step]).integers(2**62))
+            chances = draw_chances(len(chosen), torch.Generator().manual_seed(luck))
+            share = np.array_split(np.arange(len(chosen)), self.world)[self.rank]
+            # NCHW in channels_last order is NHWC in memory: the permute costs nothing
+            pixels = to_device(self.faces.pixels[chosen[share]], self.device).permute(0, 3, 1, 2).float()
+            age = to_device(self.faces.age[chosen[share]].astype(np.int64), self.device)
+            yield augment(pixels, chances[share], self.augmentation), age
+
+
+def to_device(values: np.ndarray, device: torch.device) -> Tensor:
+    """A tensor on the device; through pinned memory, without waiting, where that is a GPU."""
+    tensor = torch.from_numpy(values)
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -1,0 +1,234 @@
+"""The one training loop. Pretraining, sweep trials and LOPO folds all call fit(); nothing else trains."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int
+from torch import Tensor, nn
+
+from trainables.backbones import AgeNet, age_net, find_backbone, load_weights
+from trainables.batches import Batches, to_device
+from trainables.config import TrialConfig
+from trainables.faces import Faces
+from trainables.losses import decode_age
+from trainables.metrics import mae
+
+
+class Diverged(ValueError):
+    """The training's loss is no longer a number."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch measured: mean loss over its batches, MAE (years) on the validation faces (NaN without any)."""
+
+    epoch: int  # 1 after the first
+    train_loss: float
+    validation_mae: float
+    learning_rate: float
+    seconds: float
+    faces_per_second: float
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that fit() needs to go on after an epoch as if nothing had happened. Tensors and numbers only."""
+
+    epoch: int
+    net: Mapping[str, Tensor]
+    average: Mapping[str, Tensor] | None
+    optimizer: Mapping[str, object]
+
+    def as_dict(self) -> dict[str, object]:
+        """For torch.save; from_dict(torch.load(..., weights_only=True)) gives it back."""
+        return {"epoch": self.epoch, "net": self.net, "average": self.average, "optimizer": self.optimizer}
+
+    @classmethod
+    def from_dict(cls, record: Mapping) -> Snapshot:
+        return cls(**record)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained network and its learning curve."""
+
+    net: AgeNet
+    history: tuple[Epoch, ...]
+
+
+def fit(
+    config: TrialConfig,
+    faces: Faces,
+    rows: Int[np.ndarray, " train"],
+    *,
+    validation: Int[np.ndarray, " validation"] | None = None,
+    device: torch.device | str = "cpu",
+    initial: Mapping[str, Tensor] | None = None,
+    report: Callable[[Epoch, Callable[[], Snapshot]], None] | None = None,
+    resume: Snapshot | None = None,
+    rank: int = 0,
+    world: int = 1,
+    wrap: Callable[[nn.Module], nn.Module] = lambda net: net,
+) -> Fitted:
+    """Train on faces[rows]; after every epoch measure faces[validation] and call report(epoch, snapshot).
+
+    The number of epochs is the config's: no epoch is ever chosen by looking at a validation or test error.
+    initial: tensors to start from (read_weights), where the caller has them in memory already; config.weights otherwise.
+    rank, world, wrap: this process's part in data-parallel training (wrap is DDP), with one global batch of config.batch.
+    Raises Diverged where the loss is no longer finite.
+    """
+    device = torch.device(device)
+    torch.manual_seed(config.seed)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.deterministic = True
+    net = build_net(config, initial).to(device)
+    model = wrap(net)
+    batches = Batches(
+        faces, rows, min(config.batch, len(rows)), config.seed, config.augmentation, device, rank=rank, world=world
+    )
+    optimizer = _optimizer(config, net)
+    average = _copy(net.state_dict()) if config.ema else None
+    start = 0
+    if resume is not None:
+        start = resume.epoch
+        net.load_state_dict(dict(resume.net))
+        optimizer.load_state_dict(dict(resume.optimizer))
+        average = {name: value.to(device) for name, value in resume.average.items()} if resume.average else None
+    total, history = config.epochs * batches.steps, []
+    for epoch in range(start, config.epochs):
+        began, losses, seen = time.perf_counter(), [], 0
+        model.train()
+        for step, (pixels, age) in enumerate(batches.epoch(epoch), start=epoch * batches.steps):
+            rate = config.learning_rate * rate_factor(config, step, total)
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["rate"]
+            with autocast(config, device):
+                logits = model(pixels)
+            loss = config.loss(logits.float(), age)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            if config.clip:
+                nn.utils.clip_grad_norm_(net.parameters(), config.clip)
+            optimizer.step()
+            if average is not None:
+                _move_average(average, net.state_dict(), min(config.ema, (1 + step) / (10 + step)))
+            losses.append(loss.detach())  # read once an epoch: reading waits for the GPU
+            seen += len(age)
+        train_loss = float(torch.stack(losses).mean())
+        if not math.isfinite(train_loss):
+            raise Diverged(
+                f"the loss became {train_loss} in epoch {epoch + 1} of {config.backbone} at learning rate "
+                f"{config.learning_rate:g}: a lower rate, more warm-up or --clip may help"
+            )
+        seconds = time.perf_counter() - began
+        error = float("nan")
+        if validation is not None and len(validation):
+            tested = _with_state(config, net, average)
+            predicted = decode(predict(config, tested, faces, validation), config)
+            error = float(mae(predicted, faces.age[validation]))
+        record = Epoch(epoch + 1, train_loss, error, rate, seconds, seen / seconds)
+        history.append(record)
+        if report is not None:
+            at = epoch + 1
+            report(record, lambda at=at: _snapshot(at, net, average, optimizer))
+    return Fitted(_with_state(config, net, average), tuple(history))
+
+
+def build_net(config: TrialConfig, initial: Mapping[str, Tensor] | None = None) -> AgeNet:
+    """The config's network with its starting weights: `initial` where given, else what config.weights names."""
+    net = age_net(
+        config.backbone, ages=config.ages, weights="random" if initial is not None else config.weights,
+        drop_path=config.drop_path, dropout=config.dropout, px=config.px,
+    )  # fmt: skip
+    if initial is not None:
+        load_weights(net, initial, head=f"network.{find_backbone(config.backbone).head}", source=config.weights)
+    return net
+
+
+@torch.inference_mode()
+def predict(
+    config: TrialConfig, net: AgeNet, faces: Faces, rows: Int[np.ndarray, " rows"], *, batch: int = 256
+) -> Float32[np.ndarray, "rows ages"]:
+    """The distribution over ages of each face in faces[rows]; with views="face+mirror" the mean of both."""
+    net.eval()
+    device = net.mean.device
+    found = []
+    for chosen in np.array_split(rows, max(1, math.ceil(len(rows) / batch))):
+        pixels = to_device(faces.pixels[chosen], device).permute(0, 3, 1, 2)
+        with autocast(config, device):
+            probability = net(pixels).float().softmax(dim=1)
+            if config.views == "face+mirror":
+                probability = (probability + net(pixels.flip(3)).float().softmax(dim=1)) / 2
+        found.append(probability.cpu())
+    return torch.cat(found).numpy()
+
+
+def decode(distribution: Float32[np.ndarray, "rows ages"], config: TrialConfig) -> Float[np.ndarray, " rows"]:
+    """Predicted ages (years) by the config's decoder."""
+    return decode_age(torch.from_numpy(distribution), config.decoder).numpy()
+
+
+def autocast(config: TrialConfig, device: torch.device) -> torch.autocast:
+    """Mixed precision as the config says: "auto" is bfloat16 on a GPU, float32 on a processor."""
+    precision = config.precision
+    if precision == "auto":
+        precision = "bfloat16" if device.type == "cuda" else "float32"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def rate_factor(config: TrialConfig, step: int, total: int) -> float:
+    """Share of the peak learning rate at a step: a linear warm-up, then a cosine to zero, or constant."""
+    warm = config.warmup * total
+    if step < warm:
+        return (step + 1) / (warm + 1)
+    if config.schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1.0, total - warm)))
+
+
+def _optimizer(config: TrialConfig, net: AgeNet) -> torch.optim.Optimizer:
+    """Weight decay for matrices and kernels only; the head may learn faster than the pretrained rest."""
+    head = f"network.{find_backbone(config.backbone).head}"
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in net.named_parameters():
+        key = (config.head_rate if name.startswith(head) else 1.0, config.weight_decay if parameter.ndim > 1 else 0.0)
+        groups.setdefault(key, []).append(parameter)
+    options = [{"params": group, "rate": key[0], "weight_decay": key[1]} for key, group in groups.items()]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(options, lr=config.learning_rate, fused=True)
+    return torch.optim.SGD(options, lr=config.learning_rate, momentum=0.9, nesterov=True, fused=True)
+
+
+def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in state.items()}
+
+
+@torch.no_grad()
+def _move_average(average: dict[str, Tensor], state: Mapping[str, Tensor], decay: float) -> None:
+    """average <- decay * average + (1 - decay) * state, in place; counters are copied."""
+    moving = [name for name, value in average.items() if value.is_floating_point()]
+    torch._foreach_lerp_([average[name] for name in moving], [state[name] for name in moving], 1 - decay)
+    for name in average.keys() - set(moving):
+        average[name].copy_(state[name])
+
+
+def _with_state(config: TrialConfig, net: AgeNet, average: Mapping[str, Tensor] | None) -> AgeNet:
+    """The network that is tested: the averaged weights where the config keeps them, else the net itself."""
+    if average is None:
+        return net
+    tested = build_net(config.replace(weights="random")).to(net.mean.device)
+    tested.load_state_dict(dict(average))
+    return tested
+
+
+def _snapshot(
+    epoch: int, net: nn.Module, average: Mapping[str, Tensor] | None, optimizer: torch.optim.Optimizer
+) -> Snapshot:
+    return Snapshot(epoch, _copy(net.state_dict()), _copy(average) if average is not None else None, optimizer.state_dict())
