@@ -39,6 +39,10 @@ class Calibration:
     width: Interval
     pit: Float64[np.ndarray, " bins"]
 
+    def covered(self, level: float) -> Interval:
+        """The share of true ages in the central interval of one of the LEVELS."""
+        return self.coverage[LEVELS.index(level)]
+
     @property
     def miscalibration(self) -> float:
         """Mean distance of coverage from level, 0 to 0.5; 0 where the distributions are right."""
@@ -47,8 +51,7 @@ class Calibration:
     @property
     def sentence(self) -> str:
         """The finding in plain words, from the central 80 % interval."""
-        at = LEVELS.index(0.8)
-        seen = self.coverage[at]
+        seen = self.covered(0.8)
         if np.isnan(seen.low) or seen.low <= 0.8 <= seen.high:
             verdict = "which fits"
         elif seen.value < 0.8:

@@ -1,0 +1,79 @@
+"""Figures that others published on FG-NET, to stand beside ours. All are leave-one-person-out MAE in years.
+
+They were reached with other pretraining than ours, and none came with an interval: they are a horizon, not a
+paired comparison.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+NAMES: dict[str, str] = {
+    "alexnet": "AlexNet",
+    "vgg16": "VGG-16",
+    "vgg19": "VGG-19",
+    "resnet18": "ResNet-18",
+    "resnet34": "ResNet-34",
+    "resnet50": "ResNet-50",
+    "resnet101": "ResNet-101",
+    "resnet152": "ResNet-152",
+    **{f"efficientnet_b{i}": f"EfficientNet-B{i}" for i in range(8)},
+    "efficientnet_lite0": "EfficientNet-Lite0",
+}
+"""How backbones are written in tables and pictures; one that is not here goes by its name in the config."""
+
+PAPER_MAE: dict[str, float] = {
+    "alexnet": 4.47,
+    "vgg16": 3.13,
+    "vgg19": 3.83,
+    "resnet18": 3.09,
+    "resnet34": 3.02,
+    "resnet50": 3.50,
+    "resnet101": 3.49,
+    "resnet152": 3.55,
+    "efficientnet_b0": 3.06,
+    "efficientnet_b1": 3.09,
+    "efficientnet_b7": 2.85,
+}
+"""The paper's tables 1 and 2: MAE on FG-NET, mean over the 82 folds."""
+
+PAPER_RMSE: dict[str, float] = {"alexnet": 6.00, "vgg16": 4.36, "resnet34": 4.26, "efficientnet_b7": 4.03}
+"""The paper's table 3: RMSE on FG-NET, mean over the 82 folds."""
+
+PAPER_PRETRAINING = "IMDB-WIKI (523,051 photos) and UTKFace (23,612)"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One figure from the literature."""
+
+    method: str
+    pretraining: str
+    mae: float
+
+
+LOPO_ON_FGNET = (
+    Published("MWR", "as published", 2.23),
+    Published("AVDL", "as published", 2.32),
+    Published("BridgeNet", "as published", 2.56),
+    Published("Mean-variance loss", "with IMDB-WIKI", 2.68),
+    Published("C3AE", "as published", 2.95),
+    Published("DEX", "with IMDB-WIKI", 3.09),
+    Published("AMR", "as published", 3.61),
+    Published("Deep regression forests", "as published", 3.85),
+    Published("Mean-variance loss", "without IMDB-WIKI", 4.10),
+    Published("DEX", "without IMDB-WIKI", 4.63),
+)
+"""Other leave-one-person-out figures on FG-NET, the best first."""
+
+CROSS_TEST_ON_FGNET = (
+    Published("ResNet-50", "random weights", 7.71),
+    Published("ResNet-50", "ImageNet", 6.63),
+    Published("ResNet-50", "IMDB-WIKI", 4.94),
+)
+"""Another protocol: trained on UTKFace alone, tested on all of FG-NET, which it never saw."""
+
+
+def backbone_name(backbone: str) -> str:
+    """How a backbone is written for people."""
+    return NAMES.get(backbone, backbone)

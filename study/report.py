@@ -1,0 +1,216 @@
+"""Every complete LOPO result as one report: the paper's tables with its figures beside ours, pictures,
+sentences.
+
+Reads MLflow, trains nothing. Results are compared only where they were tested on the same photos.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from study import figures, tables, tracking
+from study.bootstrap import DRAWS
+from study.command import main
+from study.figures import Caption, MaeRow
+from study.predictions import read_predictions
+from study.published import PAPER_MAE, backbone_name
+from study.results import Result, Section, sections
+from study.statistics import by_decade
+
+
+@dataclass(frozen=True)
+class Report:
+    """Options of study.report."""
+
+    out: Path = Path("runs/report")
+    """Folder for report.md and its pictures."""
+    draws: int = DRAWS
+    """Bootstrap draws behind each interval; fewer are faster and rougher."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written: report.md first, then the pictures."""
+
+    files: tuple[Path, ...]
+    sections: tuple[Section, ...]
+
+
+def report(options: Report) -> None:
+    """Write the report, log it to MLflow, and print its main table.
+
+    Raises FileNotFoundError where no LOPO has been finished.
+    """
+    track = tracking.connect()
+    with tempfile.TemporaryDirectory() as folder:
+        runs = tracking.finished_lopo(track, folder=Path(folder))
+        if not runs:
+            raise FileNotFoundError(
+                "there is no finished LOPO result yet; make one with: python -m study.lopo --best"
+            )
+        results = [Result(run.name, run.about, read_predictions(run.predictions)[0]) for run in runs]
+    print(f"Reporting on {len(results)} finished LOPO result{'s' * (len(results) > 1)} ...", flush=True)
+    written = write_report(results, out=options.out, draws=options.draws)
+    key = hashlib.sha256(" ".join(sorted(run.run_id for run in runs)).encode()).hexdigest()[:12]
+    run_id = tracking.find_or_start(track, key=f"report-{key}", name="report", stage="report")
+    tracking.log_files(track, run_id, written.files)
+    tracking.finish(track, run_id, metrics=_metrics(written.sections))
+    print(terminal(written.sections))
+    print(f"\nReport and pictures: {options.out}/ ({', '.join(file.name for file in written.files)})")
+    print(f"Next: {tracking.how_to_look()}")
+
+
+def write_report(results: Sequence[Result], *, out: Path, draws: int = DRAWS) -> Written:
+    """Write report.md and its pictures into `out`; what it says depends on the results alone."""
+    found = sections(results, draws=draws)
+    out.mkdir(parents=True, exist_ok=True)
+    files, parts = [out / "report.md"], []
+    for i, section in enumerate(found):
+        slug = section.slug if [s.slug for s in found].count(section.slug) == 1 else f"{section.slug}-{i + 1}"
+        pictures = {}
+        for name, figure in draw(section).items():
+            pictures[name] = f"{slug}-{name}.png"
+            figure.savefig(out / pictures[name])
+            files.append(out / pictures[name])
+        parts.append(markdown(section, pictures))
+    start = ["# Report of the age study"]
+    if all(section.built_in for section in found):
+        start = [tables.BUILT_IN, *start]
+    files[0].write_text("\n\n".join([*start, *parts]) + "\n", encoding="utf-8")
+    return Written(tuple(files), tuple(found))
+
+
+def draw(section: Section) -> dict[str, Figure]:
+    """The pictures of a section by name."""
+    front, data, summaries = section.front, section.data, section.summaries
+    guess_by_decade = by_decade(section.guess, draws=section.draws)
+    rows = [
+        MaeRow(label, summaries[label].mae, PAPER_MAE.get(str(each.about["trial"]["backbone"])))
+        for label, each in section.results.items()
+    ]
+    run = {str(each.about["trial"]["backbone"]) for each in section.results.values()}
+    rows += [MaeRow(backbone_name(b), None, mae) for b, mae in PAPER_MAE.items() if b not in run]
+    rows.sort(key=lambda row: (row.ours is None, row.ours.value if row.ours else row.paper))
+    return {
+        "mae": figures.mae_rows(
+            rows,
+            guess=section.guess_summary.mae.value,
+            caption=Caption("Mean absolute error by backbone", data),
+            paper="the paper, on FG-NET",
+        ),
+        "cs": figures.cs_curves(
+            {label: s.cs for label, s in summaries.items()},
+            front=front,
+            guess=section.guess_summary.cs,
+            caption=Caption("Cumulative score: how many photos are within how many years", data),
+        ),
+        "error-by-age": figures.error_by_age(
+            section.decades, front=front, guess=guess_by_decade, caption=Caption("Error by age", data)
+        ),
+        "predicted-against-true": figures.predicted_against_true(
+            section.results[front].predictions.average_seeds(),
+            name=front,
+            guess=float(section.guess.predicted.mean()),
+            caption=Caption("Predicted against true age", data),
+        ),
+        "calibration": figures.calibration(
+            section.calibrations,
+            front=front,
+            caption=Caption("Does the model know how sure it may be?", data),
+        ),
+    }
+
+
+def markdown(section: Section, pictures: dict[str, str]) -> str:
+    """One section of report.md."""
+
+    def picture(name: str, words: str) -> str:
+        return f"![{words}]({pictures[name]})"
+
+    summary = section.summaries[section.front]
+    lines = [
+        f"## {section.title}: {summary.people} people, {summary.photos:,} photos",
+        *([tables.BUILT_IN] if section.built_in else []),
+        tables.headline(section),
+        "\n".join(f"- {caveat}" for caveat in tables.caveats(section)),
+        "### Tables 1 and 2: mean absolute error in years",
+        tables.mae_table(section),
+        tables.against_paper(section),
+        picture("mae", "Mean absolute error by backbone, with intervals over people, beside the paper's"),
+        "### Which config is better?",
+        tables.comparisons(section),
+        "### Table 3: root mean squared error in years",
+        tables.rmse_table(section),
+        "### Figure 4: cumulative score in percent, mean over people",
+        picture("cs", "Curves of the cumulative score from 0 to 15 years"),
+        tables.cs_table(section),
+        "The paper prints its curves without their numbers, so none of them is drawn here.",
+        f"### Error by age ({section.front})",
+        picture("error-by-age", "Mean absolute error by decade of true age"),
+        tables.age_table(section),
+        "Pooled within a decade. Bias above 0: taken for older than they are. The people erred on most:",
+        tables.people_table(section),
+        f"### Predicted against true age ({section.front})",
+        picture("predicted-against-true", "Predicted over true age, a dot a photo"),
+        "### Calibration: does the model know how sure it may be?",
+        section.calibrations[section.front].sentence,
+        picture("calibration", "Coverage of central intervals, and the PIT histogram"),
+        tables.calibration_table(section),
+        "CRPS is the MAE of a whole distribution: lower is better, and without any spread it is the MAE. Coverage "
+        "should equal its level. The constant guess's distribution is how often each age occurs among the "
+        "others.",
+        "### What was run",
+        tables.config_table(section),
+        f"Faces table: digest {section.about['faces_digest']}.",
+    ]
+    if section.about["dataset"] == "fgnet":
+        lines += [
+            "### Others on FG-NET",
+            tables.published_tables(),
+            "Pretraining differs from method to method and from ours; none was published with an interval.",
+        ]
+    return "\n\n".join(line for line in lines if line)
+
+
+def terminal(found: Sequence[Section]) -> str:
+    """The main table and sentences of every section, for the terminal."""
+    parts = []
+    for section in found:
+        summary = section.summaries[section.front]
+        parts += [
+            f"\n{section.title}: {summary.people} people, {summary.photos:,} photos. MAE in years",
+            *([tables.BUILT_IN.replace("*", "")] if section.built_in else []),
+            tables.mae_table(section),
+            *(f"ALARM {label}: {line}" for label, lines in section.alarms.items() for line in lines),
+            *(c.sentence for c in section.comparisons[: tables.MANY]),
+        ]
+    return "\n".join(parts)
+
+
+def _metrics(found: Sequence[Section]) -> dict[str, float]:
+    """The figures of each section's front, for MLflow."""
+    metrics: dict[str, float] = {}
+    for section in found:
+        summary = section.summaries[section.front]
+        for name, figure in (
+            ("mae", summary.mae),
+            ("mae_pooled", summary.mae_pooled),
+            ("rmse", summary.rmse),
+        ):
+            metrics |= {
+                f"{section.slug}.{name}": figure.value,
+                f"{section.slug}.{name}_low": figure.low,
+                f"{section.slug}.{name}_high": figure.high,
+            }
+    return metrics
+
+
+if __name__ == "__main__":
+    sys.exit(main(report, Report, prog="python -m study.report", description=__doc__ or ""))

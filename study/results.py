@@ -1,0 +1,162 @@
+"""LOPO results put together where they may be compared, with all that the report says of them. Pure: no
+disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from study.bootstrap import DRAWS
+from study.calibration import Calibration, calibrate
+from study.predictions import Predictions
+from study.published import backbone_name
+from study.statistics import (
+    Comparison,
+    Decade,
+    Summary,
+    alarms,
+    by_decade,
+    compare,
+    constant_guess,
+    summarise,
+)
+
+DATASETS = {"fgnet": "FG-NET", "utkface": "UTKFace", "imdbwiki": "IMDB-WIKI", "demo": "built-in people"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One complete LOPO result: what it is about (about.json of its run) and its predictions."""
+
+    name: str
+    about: Mapping[str, Any]
+    predictions: Predictions
+
+
+@dataclass(frozen=True)
+class Section:
+    """Results on the same photos of the same faces table: what may be compared. Everything is computed once.
+
+    `results` holds them by a label that tells them apart; `front` is the label of the lowest MAE.
+    """
+
+    results: Mapping[str, Result]
+    draws: int = DRAWS
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What the result in front is about."""
+        return self.results[self.front].about
+
+    @property
+    def built_in(self) -> bool:
+        return bool(self.about.get("built_in"))
+
+    @cached_property
+    def summaries(self) -> dict[str, Summary]:
+        return {label: summarise(each.predictions, draws=self.draws) for label, each in self.results.items()}
+
+    @cached_property
+    def front(self) -> str:
+        return min(self.results, key=lambda label: self.summaries[label].mae.value)
+
+    @cached_property
+    def guess(self) -> Predictions:
+        return constant_guess(next(iter(self.results.values())).predictions)
+
+    @cached_property
+    def guess_summary(self) -> Summary:
+        return summarise(self.guess, draws=self.draws)
+
+    @cached_property
+    def decades(self) -> dict[str, list[Decade]]:
+        return {label: by_decade(each.predictions, draws=self.draws) for label, each in self.results.items()}
+
+    @cached_property
+    def calibrations(self) -> dict[str, Calibration]:
+        return {label: calibrate(each.predictions, draws=self.draws) for label, each in self.results.items()}
+
+    @cached_property
+    def guess_calibration(self) -> Calibration:
+        return calibrate(self.guess, draws=self.draws)
+
+    @cached_property
+    def comparisons(self) -> list[Comparison]:
+        if len(self.results) < 2:
+            return []
+        return compare({label: each.predictions for label, each in self.results.items()}, draws=self.draws)
+
+    @cached_property
+    def alarms(self) -> dict[str, list[str]]:
+        return {label: alarms(each.predictions, draws=self.draws) for label, each in self.results.items()}
+
+    @property
+    def title(self) -> str:
+        """On which data, in words: "FG-NET"."""
+        return " + ".join(DATASETS.get(part, part) for part in str(self.about["dataset"]).split("+"))
+
+    @property
+    def slug(self) -> str:
+        """Names this section's pictures: "fgnet-1a2b3c"."""
+        name = "".join(c if c.isalnum() else "-" for c in str(self.about["dataset"]))
+        return f"{name}-{str(self.about['faces_digest'])[:6]}"
+
+    @property
+    def data(self) -> str:
+        """On which data, how many people, and with which pretraining: what stands above every picture."""
+        summary = self.summaries[self.front]
+        start = f"{self.title}, leave one person out: {summary.people} people, {summary.photos:,} photos."
+        kinds = {pretraining(each.about) for each in self.results.values()}
+        if len(kinds) == 1:
+            return f"{start} Pretraining: {kinds.pop()}"
+        return f"{start} Pretraining of {self.front}: {pretraining(self.about)}"
+
+
+def sections(results: Sequence[Result], *, draws: int = DRAWS) -> list[Section]:
+    """Results put together where they may be compared: same dataset, same faces digest, same photos.
+
+    Real people come first, and among those the sections with most results.
+    """
+    groups: dict[tuple[object, ...], list[Result]] = {}
+    for each in results:
+        table = each.predictions
+        photos = tuple(table.photo[: table.photos].tolist())
+        groups.setdefault((each.about["dataset"], each.about["faces_digest"], photos), []).append(each)
+    ordered = sorted(groups.values(), key=lambda group: (bool(group[0].about.get("built_in")), -len(group)))
+    return [Section(dict(zip(labels(group), group, strict=True)), draws) for group in ordered]
+
+
+def labels(results: Sequence[Result]) -> list[str]:
+    """The backbone's name for each result, with what tells it from others of the same backbone in
+    brackets."""
+    flat = [_flat(each.about) for each in results]
+    names = [backbone_name(str(each.about["trial"]["backbone"])) for each in results]
+    found = []
+    for i, (name, own) in enumerate(zip(names, flat, strict=True)):
+        rivals = [flat[j] for j, other in enumerate(names) if other == name and j != i]
+        differ = [key for key in own if any(own[key] != rival.get(key) for rival in rivals)]
+        told = ", ".join(f"{key} {own[key]}" for key in differ[:4])
+        found.append(f"{name} ({told})" if told else name)
+    # Two runs of one and the same config: only their number tells them apart.
+    return [
+        label if found.count(label) == 1 else f"{label} [{found[: i + 1].count(label)}]"
+        for i, label in enumerate(found)
+    ]
+
+
+def _flat(about: Mapping[str, Any]) -> dict[str, str]:
+    own = {"schedule": str(about.get("schedule", "plain")), "seeds": str(len(about.get("seeds", [0])))}
+    for key, value in about["trial"].items():
+        if key not in ("backbone", "seed"):
+            inner = value.items() if isinstance(value, Mapping) else [("", value)]
+            own.update({f"{key} {k}".strip() if k != "name" else key: str(v) for k, v in inner})
+    own.pop("weights", None)  # a path; what it holds is the pretraining's sentence
+    return {**own, "pretraining": pretraining(about)}
+
+
+def pretraining(about: Mapping[str, Any]) -> str:
+    """One sentence on what the network had seen before these photos."""
+    told = about.get("pretraining") or {}
+    return str(told.get("what", "not recorded")).rstrip(".") + "."
