@@ -32,9 +32,13 @@ class Interval:
 
     def __format__(self, spec: str) -> str:
         """The figure and its interval, each in the given format: f"{mae:.2f}" is "3.02 (2.80 to 3.25)"."""
-        if np.isnan(self.low):
-            return format(self.value, spec)
-        return f"{self.value:{spec}} ({self.low:{spec}} to {self.high:{spec}})"
+        value, low, high = (_unsigned(format(each, spec)) for each in (self.value, self.low, self.high))
+        return value if np.isnan(self.low) else f"{value} ({low} to {high})"
+
+
+def _unsigned(text: str) -> str:
+    """A number as text, without the minus of a zero that was rounded from below."""
+    return text.replace("-", "") if float(text) == 0 else text
 
 
 @dataclass(frozen=True)

@@ -76,60 +76,55 @@ def error_by_age(
 ) -> Figure:
     """MAE by decade of true age with 95 % intervals over people, above how many photos each decade has."""
     figure, (axes, below) = _figure(caption, width=8.0, height=6.2, rows=2, ratios=(4, 1))
-    lows = [d.low for d in guess]
-    place = {low: i for i, low in enumerate(lows)}
-    others = [(name, decades[name]) for name in decades if name != front]
-    step = 0.7 / max(len(others), 1)
-    for i, low in enumerate(lows):
-        axes.plot(
-            [i - 0.42, i + 0.42],
-            [guess[i].mae.value] * 2,
-            color=GREY,
-            linestyle=":",
-            linewidth=1.8,
-            label="constant guess" if low == lows[0] else None,
-        )
+    place = {each.low: i for i, each in enumerate(guess)}
     bars = decades[front]
     where = [place[d.low] for d in bars]
-    axes.bar(where, [d.mae.value for d in bars], width=0.8, color=FRONT, alpha=0.85, label=front)
+    axes.bar(where, [d.mae.value for d in bars], width=0.84, color=FRONT, alpha=0.75, label=front)
     _whiskers(axes, where, [d.mae for d in bars], colour=INK)
+    others = [(name, theirs) for name, theirs in decades.items() if name != front]
     for i, (name, theirs) in enumerate(others):
         axes.plot(
-            [place[d.low] - 0.35 + (i + 0.5) * step for d in theirs],
+            [place[d.low] + _aside(i, len(others)) for d in theirs],
             [d.mae.value for d in theirs],
             linestyle="none",
             marker=MARKERS[i % len(MARKERS)],
-            markersize=6,
+            markersize=6.5,
             markeredgecolor="white",
             markeredgewidth=0.8,
             color=OTHERS[i % len(OTHERS)],
             label=name,
             zorder=4,
         )
-    # A decade of 40 years' error under the constant guess must not squash the bars that matter.
-    tallest = max([d.mae.high if np.isfinite(d.mae.high) else d.mae.value for d in bars], default=1.0)
-    seen = [d.mae.value for name in decades for d in decades[name]] + [tallest]
-    axes.set_ylim(0, 1.25 * max(seen))
-    axes.set(ylabel="mean absolute error (years)")
-    _legend(axes)
-    bottom = [d.photos for d in guess]
-    below.bar(range(len(lows)), bottom, width=0.8, color=PALE)
-    for i, d in enumerate(guess):
-        below.annotate(
-            f"{d.photos}\n{d.people} people",
-            (i, d.photos),
-            xytext=(0, 2),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-            color=INK,
-        )
-    below.set(ylim=(0, 1.75 * max(bottom)), xlabel="true age (years)", ylabel="photos", yticks=[])
-    below.set_xticks(range(len(lows)), [f"{d.low} to {d.high}" for d in guess])
-    axes.set_xlim(-0.6, len(lows) - 0.4)
+    # The guess is off by 50 years in the last decades: written, not drawn, where it would squash the bars.
+    ends = [d.mae.high if np.isfinite(d.mae.high) else d.mae.value for d in bars]
+    top = 1.2 * max([*ends, *(d.mae.value for _, theirs in others for d in theirs)])
+    for i, each in enumerate(guess):
+        if each.mae.value < top:
+            axes.plot([i - 0.42, i + 0.42], [each.mae.value] * 2, color=GREY, linestyle=":", linewidth=1.8)
+        else:
+            axes.annotate(
+                f"{each.mae.value:.0f} \N{UPWARDS ARROW}", (i, top), xytext=(0, -11),
+                textcoords="offset points", ha="center", fontsize=9, color=GREY,
+            )  # fmt: skip
+    axes.plot(
+        [], [], color=GREY, linestyle=":", linewidth=1.8, label="constant guess (number: beyond the axis)"
+    )
+    axes.set(ylabel="mean absolute error (years)", ylim=(0, top))
     axes.tick_params(axis="x", labelbottom=False, length=0)
-    below.grid(visible=False)
     axes.grid(visible=False, axis="x")
+    axes.legend(loc="upper left", bbox_to_anchor=(0, 0.95), fontsize=9, framealpha=0.9, edgecolor="none")
+    most = max(each.photos for each in guess)
+    below.bar(range(len(guess)), [each.photos for each in guess], width=0.84, color=PALE)
+    for i, each in enumerate(guess):
+        below.annotate(
+            f"{each.photos}\n{each.people} people", (i, each.photos), xytext=(0, 2),
+            textcoords="offset points", ha="center", fontsize=8, color=INK,
+        )  # fmt: skip
+    below.set(ylim=(0, 1.8 * most), xlabel="true age (years)", ylabel="photos", yticks=[])
+    below.set_xticks(range(len(guess)), [f"{each.low} to {each.high}" for each in guess])
+    below.grid(visible=False)
+    for panel in (axes, below):
+        panel.set_xlim(-0.6, len(guess) - 0.4)
     return figure
 
 
@@ -162,17 +157,16 @@ def calibration(found: Mapping[str, Calibration], *, front: str, caption: Captio
     """Left: how many true ages central intervals hold, against how many they should. Right: the PIT
     histogram."""
     figure, (left, right) = _figure(caption, width=9.6, height=5.4, columns=2)
-    levels = 100 * np.array(LEVELS)
-    left.plot([0, 100], [0, 100], color=INK, linewidth=1, label="right")
-    for i, name in enumerate(n for n in found if n != front):
-        left.plot(levels, 100 * found[name].coverage.value, label=name, **_line(i))
-    ours = found[front]
+    levels, ours = 100 * np.array(LEVELS), found[front]
     if np.isfinite(ours.coverage.low).all():
         band = (100 * ours.coverage.low, 100 * ours.coverage.high)
         left.fill_between(levels, *band, color=FRONT, alpha=0.18, linewidth=0)
-    left.plot(levels, 100 * ours.coverage.value, color=FRONT, linewidth=2.6, label=front)
+    left.plot(levels, 100 * ours.coverage.value, color=FRONT, linewidth=2.6, label=front, zorder=4)
+    for i, name in enumerate(n for n in found if n != front):
+        left.plot(levels, 100 * found[name].coverage.value, label=name, **_line(i))
     left.text(96, 6, "below the line:\ntoo sure of itself", ha="right", va="bottom", color=GREY, fontsize=9)
-    left.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
+    left.plot([0, 100], [0, 100], color=INK, linewidth=1, label="right")
+    left.set(xlim=(0, 100), ylim=(0, 100))
     left.set(xlabel="central interval of the prediction (%)", ylabel="true ages inside (%)")
     _legend(left, loc="upper left")
     edges = np.linspace(0, 1, PIT_BINS + 1)
@@ -213,7 +207,7 @@ class MaeRow:
     paper: float | None
 
 
-def mae_rows(rows: Sequence[MaeRow], *, guess: float, caption: Caption, paper: str) -> Figure:
+def mae_rows(rows: Sequence[MaeRow], *, guess: float, caption: Caption, paper: str | None) -> Figure:
     """Ours with 95 % intervals over people, and the paper's figures, which have none, as rings. Best
     first."""
     figure, (axes,) = _figure(caption, width=8.0, height=1.9 + 0.36 * len(rows))
@@ -237,24 +231,26 @@ def mae_rows(rows: Sequence[MaeRow], *, guess: float, caption: Caption, paper: s
                 color=FRONT,
                 fontweight="bold",
             )
-    axes.axvline(guess, color=GREY, linestyle=":", linewidth=1.5)
+    seen = [row.paper for row in rows if row.paper is not None]
+    for row in rows:
+        if row.ours is not None:
+            seen += [x for x in (row.ours.low, row.ours.value, row.ours.high) if np.isfinite(x)]
+    low, high = min(seen), max(seen)
+    margin = 0.08 * (high - low) + 0.05
+    right = high + 2 * margin  # room for the number beside the last bar
+    axes.set_xlim(max(0, low - margin), right)
+    if guess < right:
+        axes.axvline(guess, color=GREY, linestyle=":", linewidth=1.5)
     axes.plot(
         [], [], "o-", color=FRONT, markersize=9, linewidth=3, label="this study, 95 % interval over people"
     )
-    axes.plot(
-        [],
-        [],
-        "o",
-        markersize=8,
-        markerfacecolor="white",
-        markeredgecolor=OTHERS[0],
-        label=paper,
-        linestyle="none",
-    )
-    axes.plot([], [], color=GREY, linestyle=":", linewidth=1.5, label=f"constant guess, {guess:.2f}")
+    if paper is not None:
+        ring: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": OTHERS[0], "markersize": 8}
+        axes.plot([], [], "o", linestyle="none", label=paper, **ring)
+    told = f"constant guess: {guess:.2f}" + ("" if guess < right else ", beyond the axis")
+    axes.plot([], [], color=GREY, linestyle=":", linewidth=1.5, label=told)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.set(xlabel="mean absolute error over people (years)", ylim=(len(rows) - 0.4, -0.6))
-    axes.set_xlim(0, 1.06 * max([guess, *(row.ours.value for row in rows if row.ours)]))
     axes.grid(visible=False, axis="y")
     _legend(axes, loc="best")
     return figure
@@ -274,8 +270,8 @@ def _figure(
 ) -> tuple[Figure, list[Axes]]:
     """A figure with the caption above and bare axes, in inches."""
     figure = Figure(figsize=(width, height), dpi=140, layout="constrained")
-    # A rule of thumb of 13 letters an inch at 9 points keeps the caption inside the picture.
-    data = textwrap.fill(caption.data, int(13 * width))
+    # A rule of thumb of 14 letters an inch at 9 points keeps the caption inside the picture.
+    data = textwrap.fill(caption.data, int(14 * width))
     lines = 1 + data.count("\n")
     inches = 0.42 + 0.17 * lines
     engine = figure.get_layout_engine()
@@ -313,12 +309,18 @@ def _whiskers(axes: Axes, where: Sequence[float], figures: Sequence[Interval], *
             axes.plot([x, x], [figure.low, figure.high], color=colour, linewidth=1.4, zorder=5)
 
 
+def _aside(i: int, others: int) -> float:
+    """Where the i-th of several markers stands beside the middle of a bar, which is the whisker's."""
+    places = np.linspace(-0.36, 0.36, others + 1 + others % 2)
+    return float(np.delete(places, len(places) // 2)[i] if others % 2 == 0 else places[places != 0][i])
+
+
 def _running_median(age: np.ndarray, predicted: np.ndarray) -> tuple[list[float], list[float]]:
-    """Medians of windows of nine years, where there are at least five photos."""
+    """Medians of windows of nine years, where there are at least eight photos."""
     centres, medians = [], []
     for centre in range(int(age.min()), int(age.max()) + 1):
         inside = np.abs(age - centre) <= 4
-        if inside.sum() >= 5:
+        if inside.sum() >= 8:
             centres.append(float(centre))
             medians.append(float(np.median(predicted[inside])))
     return centres, medians

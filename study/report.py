@@ -91,19 +91,22 @@ def draw(section: Section) -> dict[str, Figure]:
     """The pictures of a section by name."""
     front, data, summaries = section.front, section.data, section.summaries
     guess_by_decade = by_decade(section.guess, draws=section.draws)
+    paper = (
+        PAPER_MAE if section.about["dataset"] == "fgnet" else {}
+    )  # rings beside other people would mislead
     rows = [
-        MaeRow(label, summaries[label].mae, PAPER_MAE.get(str(each.about["trial"]["backbone"])))
+        MaeRow(label, summaries[label].mae, paper.get(str(each.about["trial"]["backbone"])))
         for label, each in section.results.items()
     ]
     run = {str(each.about["trial"]["backbone"]) for each in section.results.values()}
-    rows += [MaeRow(backbone_name(b), None, mae) for b, mae in PAPER_MAE.items() if b not in run]
+    rows += [MaeRow(backbone_name(b), None, mae) for b, mae in paper.items() if b not in run]
     rows.sort(key=lambda row: (row.ours is None, row.ours.value if row.ours else row.paper))
     return {
         "mae": figures.mae_rows(
             rows,
             guess=section.guess_summary.mae.value,
             caption=Caption("Mean absolute error by backbone", data),
-            paper="the paper, on FG-NET",
+            paper="the paper" if paper else None,
         ),
         "cs": figures.cs_curves(
             {label: s.cs for label, s in summaries.items()},
@@ -123,7 +126,7 @@ def draw(section: Section) -> dict[str, Figure]:
         "calibration": figures.calibration(
             section.calibrations,
             front=front,
-            caption=Caption("Does the model know how sure it may be?", data),
+            caption=Caption("Calibration: does the model know how sure it may be?", data),
         ),
     }
 
@@ -163,9 +166,9 @@ def markdown(section: Section, pictures: dict[str, str]) -> str:
         section.calibrations[section.front].sentence,
         picture("calibration", "Coverage of central intervals, and the PIT histogram"),
         tables.calibration_table(section),
-        "CRPS is the MAE of a whole distribution: lower is better, and without any spread it is the MAE. Coverage "
-        "should equal its level. The constant guess's distribution is how often each age occurs among the "
-        "others.",
+        "CRPS is the MAE of a whole distribution: lower is better, and without any spread it is the MAE. "
+        "Coverage should equal its level. The constant guess's distribution is how often each age occurs "
+        "among the others.",
         "### What was run",
         tables.config_table(section),
         f"Faces table: digest {section.about['faces_digest']}.",

@@ -23,7 +23,8 @@ from study.statistics import (
     summarise,
 )
 
-DATASETS = {"fgnet": "FG-NET", "utkface": "UTKFace", "imdbwiki": "IMDB-WIKI", "demo": "built-in people"}
+DATASETS = {"fgnet": "FG-NET", "utkface": "UTKFace", "people": "Built-in people"}
+"""How datasets are written in titles; one that is not here goes by its name."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,10 @@ class Section:
     def data(self) -> str:
         """On which data, how many people, and with which pretraining: what stands above every picture."""
         summary = self.summaries[self.front]
-        start = f"{self.title}, leave one person out: {summary.people} people, {summary.photos:,} photos."
+        kind = " (drawn, not real)" if self.built_in else ""
+        start = (
+            f"{self.title}{kind}, leave one person out: {summary.people} people, {summary.photos:,} photos."
+        )
         kinds = {pretraining(each.about) for each in self.results.values()}
         if len(kinds) == 1:
             return f"{start} Pretraining: {kinds.pop()}"
@@ -137,13 +141,16 @@ def labels(results: Sequence[Result]) -> list[str]:
     for i, (name, own) in enumerate(zip(names, flat, strict=True)):
         rivals = [flat[j] for j, other in enumerate(names) if other == name and j != i]
         differ = [key for key in own if any(own[key] != rival.get(key) for rival in rivals)]
-        told = ", ".join(f"{key} {own[key]}" for key in differ[:4])
+        told = ", ".join(_AFTER.get(key, f"{key} {{}}").format(own[key]) for key in differ[:4])
         found.append(f"{name} ({told})" if told else name)
     # Two runs of one and the same config: only their number tells them apart.
     return [
         label if found.count(label) == 1 else f"{label} [{found[: i + 1].count(label)}]"
         for i, label in enumerate(found)
     ]
+
+
+_AFTER = {"px": "{} px", "epochs": "{} epochs", "seeds": "{} seeds", "schedule": "{}", "loss": "{}"}
 
 
 def _flat(about: Mapping[str, Any]) -> dict[str, str]:

@@ -198,8 +198,8 @@ class Comparison:
         """The finding in plain words."""
         gap = f"{self.difference.value:.2f} years"
         if not np.isnan(self.difference.low):
-            low, high = (f"{end:.2f}" for end in (self.difference.low, self.difference.high))
-            gap += f", {100 * self.level:.0f} % interval {low} to {high}"
+            low_to_high = f"{self.difference:.2f}".split("(")[1].rstrip(")")
+            gap += f", {100 * self.level:.0f} % interval {low_to_high}"
         p = "p < 0.001" if self.holm < 0.001 else f"p = {self.holm:.3f}"
         if self.comparisons > 1:
             p += f" after Holm's correction over {self.comparisons} comparisons"
@@ -354,6 +354,9 @@ def alarms(predictions: Predictions, *, draws: int = DRAWS, seed: int = 0) -> li
         if rows.sum() >= 3 and ages >= 2 and predictions.predicted[rows].std() < FOLD_SPREAD_ALARM * ages:
             collapsed.append(f"{person} (seed {s})")
     if collapsed:
+        folds = len(predictions.seeds) * len(predictions.people)
         named = ", ".join(collapsed[:5]) + (f" and {len(collapsed) - 5} more" if len(collapsed) > 5 else "")
-        found.append(f"{len(collapsed)} folds answer nearly one age for all photos of their person: {named}.")
+        found.append(
+            f"Nearly one age for all photos of the person in {len(collapsed)} of {folds} folds: {named}."
+        )
     return found

@@ -170,8 +170,8 @@ def published_tables() -> str:
     )
     cross = ", ".join(f"{p.mae:.2f} from {p.pretraining}" for p in CROSS_TEST_ON_FGNET)
     return (
-        f"{lopo}\n\nAnother protocol, not comparable with the above: a {CROSS_TEST_ON_FGNET[0].method} trained "
-        f"on UTKFace alone and tested on all of FG-NET has an MAE of {cross}."
+        f"{lopo}\n\nAnother protocol, not comparable with the above: a {CROSS_TEST_ON_FGNET[0].method} "
+        f"trained on UTKFace alone and tested on all of FG-NET has an MAE of {cross}."
     )
 
 
@@ -184,14 +184,14 @@ def headline(section: Section) -> str:
     seeds = len(summary.seed_maes)
     text = (
         f"**{section.front}: MAE {summary.mae.value:.2f} years{_span(summary.mae)}**, the mean over "
-        f"{summary.people} people, each tested by a network that never saw them; pooled over {summary.photos:,} "
-        f"photos {summary.mae_pooled:.2f}. A constant guess scores {guess.mae.value:.2f} over people "
-        f"and {guess.mae_pooled.value:.2f} pooled."
+        f"{summary.people} people, each tested by a network that never saw them; pooled over the "
+        f"{summary.photos:,} photos {summary.mae_pooled:.2f}. A constant guess scores "
+        f"{guess.mae.value:.2f} over people and {guess.mae_pooled.value:.2f} pooled."
     )
     if seeds > 1:
         text += (
-            f" Each of {seeds} seeds was run over all folds and the figure is their mean; they range "
-            f"from {min(summary.seed_maes):.2f} to {max(summary.seed_maes):.2f}. The mean of their answers, a "
+            f" Each of {seeds} seeds was run over all folds and the figure is their mean; they range from "
+            f"{min(summary.seed_maes):.2f} to {max(summary.seed_maes):.2f}. The mean of their answers, a "
             f"model {seeds} times as costly, scores {summary.committee:.2f}."
         )
     return text
@@ -202,11 +202,14 @@ def caveats(section: Section) -> list[str]:
     found = []
     for label, sentences in section.alarms.items():
         found += [f"**Alarm, {label}:** {sentence}" for sentence in sentences]
+    histories: dict[str, list[str]] = {}
     for label, each in section.results.items():
         chosen = each.about.get("selection") or "How its config was chosen was not recorded."
-        start = f"{label}: " if len(section.results) > 1 else ""
         trained = f" Epochs: {each.about['epochs_by']}" if each.about.get("epochs_by") else ""
-        found.append(f"{start}Pretraining: {pretraining(each.about)} Selection: {chosen}{trained}")
+        history = f"Pretraining: {pretraining(each.about)} Selection: {chosen}{trained}"
+        histories.setdefault(history, []).append(label)
+    for history, who in histories.items():
+        found.append(history if len(histories) == 1 else f"{', '.join(who)}: {history}")
     people = section.summaries[section.front].people
     if people < FEW:
         found.append(
@@ -219,8 +222,8 @@ def caveats(section: Section) -> list[str]:
             "The lowest of several is a little too low: read the comparisons before its figure."
         )
     found.append(
-        "Intervals are over people (95 %, BCa bootstrap): what other people of the same kind would have given. "
-        "They do not hold what another seed or another pretraining would change."
+        "Intervals are over people (95 %, BCa bootstrap): what other people of the same kind would have "
+        "given. They do not hold what another seed or another pretraining would change."
     )
     return found
 
@@ -237,7 +240,7 @@ def comparisons(section: Section) -> str:
         apart = sum(c.decided for c in every)
         rest = "\n".join(f"- {c.sentence}" for c in every)
         text += (
-            f"\n\nOf all {len(every)} pairs, this data tell {apart} apart.\n\n"
+            f"\n\nOf all {len(every)} pairs, this data tells {apart} apart.\n\n"
             f"<details><summary>All pairs</summary>\n\n{rest}\n\n</details>"
         )
     return text

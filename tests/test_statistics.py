@@ -290,4 +290,4 @@ def test_a_single_collapsed_fold_is_named():
         return np.where(person == victim, 20.0, age + 1.0)
 
     found = alarms(drawn(predict=predict))
-    assert found == [f"1 folds answer nearly one age for all photos of their person: {victim} (seed 0)."]
+    assert found == [f"Nearly one age for all photos of the person in 1 of 30 folds: {victim} (seed 0)."]
