@@ -25,30 +25,29 @@ def lopo_folds(faces: Faces) -> list[Fold]:
     """One fold a person, in name order. Raises ValueError where people are unknown or fewer than two."""
     people = _people(faces)
     names = np.array(people)
-    return [
-        Fold(name, np.flatnonzero(faces.person != name), np.flatnonzero(faces.person == name))
-        for name in names
-    ]
+    return [Fold(name, np.flatnonzero(faces.person != name), np.flatnonzero(faces.person == name)) for name in names]
 
 
-def person_folds(faces: Faces, *, folds: int, seed: int) -> list[Fold]:
+def person_folds(faces: Faces, *, folds: int, seed: int, rows: Int[np.ndarray, " rows"] | None = None) -> list[Fold]:
     """People cut into `folds` test groups of about as many photos each; no person on both sides.
 
-    People are taken in a seeded order, each into the group that holds the fewest photos so far.
+    People are taken in a seeded order, each into the group that holds the fewest photos so far. With `rows`, only
+    the people of those rows exist: nobody else is trained or tested on.
     """
-    people = _people(faces)
+    among = np.ones(len(faces), bool) if rows is None else np.isin(np.arange(len(faces)), rows)
+    people = [name for name in _people(faces) if (among & (faces.person == name)).any()]
     if not 2 <= folds <= len(people):
         raise ValueError(f"cannot cut {len(people)} people into {folds} folds: expected 2 to {len(people)}")
     order = np.random.default_rng(seed).permutation(len(people))
-    count = {name: int((faces.person == name).sum()) for name in people}
+    count = {name: int((among & (faces.person == name)).sum()) for name in people}
     groups: list[list[str]] = [[] for _ in range(folds)]
     size = [0] * folds
     for index in order:
         least = size.index(min(size))
         groups[least].append(people[index])
         size[least] += count[people[index]]
-    tests = [np.isin(faces.person, group) for group in groups]
-    return [Fold(f"{k + 1}of{folds}", np.flatnonzero(~t), np.flatnonzero(t)) for k, t in enumerate(tests)]
+    tests = [among & np.isin(faces.person, group) for group in groups]
+    return [Fold(f"{k + 1}of{folds}", np.flatnonzero(among & ~t), np.flatnonzero(t)) for k, t in enumerate(tests)]
 
 
 def dev_split(faces: Faces, *, share: float, seed: int) -> Fold:
@@ -87,9 +86,7 @@ def _people(faces: Faces) -> list[str]:
         raise ValueError(f"leaving one person out needs two people at least, got {len(people)}")
     pairs = list(shared_content(faces))
     if pairs:
-        raise ValueError(
-            f"the same photo stands under two people: {pairs[0][0]} and {pairs[0][1]}; align again"
-        )
+        raise ValueError(f"the same photo stands under two people: {pairs[0][0]} and {pairs[0][1]}; align again")
     return people
 
 

@@ -59,7 +59,9 @@ def faces_or_built_in(faces: Sequence[Path], default: Path) -> list[Path]:
         return list(faces)
     print(f"No --faces given: built-in people ({default}). Figures mean nothing about real faces.")
     if not any((default / "faces").glob("*.parquet")):
-        raise FileNotFoundError(f"no faces table at {default}: draw it from the built-in photos with: python -m study.align")
+        raise FileNotFoundError(
+            f"no faces table at {default}: draw it from the built-in photos with: python -m study.align"
+        )
     return [default]
 
 

@@ -30,7 +30,7 @@ from trainables.backbones import BACKBONES
 from trainables.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from trainables.config import TrialConfig, fingerprint
 from trainables.faces import Faces, load_faces
-from trainables.fitting import Epoch
+from trainables.fitting import Diverged, Epoch
 from trainables.pretraining import pretrain_worker, read_snapshot
 
 
@@ -86,7 +86,9 @@ def pretrain_one(config: TrialConfig, faces: Faces, folders: list[Path], options
     if folder.is_dir() and not options.force:
         about = load_checkpoint(folder).about
         if about.get("fingerprint") == key:
-            print(f"{config.backbone}: already there at {folder}, dev MAE {about['dev_mae']:.2f}; --force trains it anew")
+            print(
+                f"{config.backbone}: already there at {folder}, dev MAE {about['dev_mae']:.2f}; --force trains it anew"
+            )
             return folder
         raise ValueError(
             f"{folder} holds a checkpoint of other settings or faces: give another --out, or --force to replace it"
@@ -111,6 +113,8 @@ def pretrain_one(config: TrialConfig, faces: Faces, folders: list[Path], options
     if options.force:
         shutil.rmtree(storage / key, ignore_errors=True)
     result = _train(config, faces, split, key, storage, options, _log_epoch(store, run_id))
+    if result.checkpoint is None or result.metrics is None:
+        raise RuntimeError(f"Ray Train ended without a checkpoint in {storage / key}")
     snapshot = read_snapshot(Path(result.checkpoint.path))
     dev_mae = float(result.metrics["validation_mae"])
     about |= {"dev_mae": dev_mae, "dev_faces": len(split.test), "epochs": config.epochs}
@@ -131,13 +135,20 @@ def _train(
     listener.start()
     trainer = ray.train.torch.TorchTrainer(
         partial(
-            pretrain_worker, faces=ray.put(faces), train=ray.put(split.train), dev=ray.put(split.test), on_epoch=queue.put
+            pretrain_worker,
+            faces=ray.put(faces),
+            train=ray.put(split.train),
+            dev=ray.put(split.test),
+            on_epoch=queue.put,
         ),
         train_loop_config={"trial": config.to_json(), "threads": cpus},
         scaling_config=ray.train.ScalingConfig(
             num_workers=options.workers,
             use_gpu=options.gpus_per_worker > 0,
-            resources_per_worker={"CPU": cpus, **({"GPU": options.gpus_per_worker} if options.gpus_per_worker else {})},
+            resources_per_worker={
+                "CPU": cpus,
+                **({"GPU": options.gpus_per_worker} if options.gpus_per_worker else {}),
+            },
         ),
         run_config=ray.train.RunConfig(
             name=key,
@@ -146,10 +157,16 @@ def _train(
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )
-    result = trainer.fit()
-    queue.put(None)
-    listener.join(timeout=60)
-    return result
+    try:
+        return trainer.fit()
+    except ray.train.WorkerGroupError as error:
+        worker, cause = next(iter(error.worker_failures.items()))
+        if isinstance(cause, Diverged):
+            raise cause from None
+        raise RuntimeError(f"worker {worker} of the pretraining failed") from cause
+    finally:
+        queue.put(None)
+        listener.join(timeout=60)
 
 
 def _listen(queue: Queue, config: TrialConfig, log: Any) -> None:

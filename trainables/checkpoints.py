@@ -57,14 +57,16 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     try:
         state = safetensors.torch.load_file(folder / "model.safetensors")
     except Exception as error:  # safetensors raises its own kind for each sort of damage
-        raise ValueError(f"{folder / 'model.safetensors'} is damaged ({error}); pretrain again or copy it again") from error
+        raise ValueError(
+            f"{folder / 'model.safetensors'} is damaged ({error}); pretrain again or copy it again"
+        ) from error
     return Checkpoint(state, config, about)
 
 
 def read_trial(file: Path) -> tuple[TrialConfig, dict[str, Any]]:
     """The config in a trial.json, bare or with "about" beside it, as sweeps, checkpoints and people write it."""
     if not file.is_file():
-        raise FileNotFoundError(f"no trial at {file}: expected a JSON file such as {{\"backbone\": \"efficientnet_b0\"}}")
+        raise FileNotFoundError(f'no trial at {file}: expected a JSON file such as {{"backbone": "efficientnet_b0"}}')
     try:
         record = json.loads(file.read_text())
     except ValueError as error:

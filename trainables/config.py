@@ -53,7 +53,7 @@ class TrialConfig:
 
     backbone: str = "efficientnet_b0"
     weights: str = "random"
-    loss: Loss = MeanVariance()
+    loss: Loss = field(default_factory=MeanVariance)
     px: int = 64
     epochs: int = 4
     batch: int = 32
@@ -98,7 +98,9 @@ class TrialConfig:
         values = dict(record)
         unknown = sorted(values.keys() - {f.name for f in dataclasses.fields(cls)})
         if unknown:
-            raise ValueError(f"a trial has no field {unknown[0]!r}; known: {', '.join(f.name for f in dataclasses.fields(cls))}")
+            raise ValueError(
+                f"a trial has no field {unknown[0]!r}; known: {', '.join(f.name for f in dataclasses.fields(cls))}"
+            )
         if "loss" in values:
             loss = dict(values["loss"])
             name = loss.pop("name", None)

@@ -25,7 +25,9 @@ SCHEMA = pa.schema(
         pa.field("person", pa.string()),  # null where the dataset names no people
         pa.field("age", pa.int16(), nullable=False),  # years
         pa.field("face", pa.binary(), nullable=False),  # encoded JPEG or PNG, RGB
-        pa.field("landmarks", pa.list_(pa.float32(), 136)),  # 68 x (x, y), photo pixels, iBUG order; null otherwise
+        # 68 x (x, y), photo pixels, iBUG order; null where the source has another. Not a list of fixed size 136:
+        # Arrow writes nulls in one to Parquet, and then cannot read them back.
+        pa.field("landmarks", pa.list_(pa.float32())),
         pa.field("landmarker", pa.string(), nullable=False),
         pa.field("found_by", pa.string(), nullable=False),  # which try of the landmarker found the face
         pa.field("photo_sha256", pa.string(), nullable=False),

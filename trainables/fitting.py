@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -79,8 +80,8 @@ def fit(
     """Train on faces[rows]; after every epoch measure faces[validation] and call report(epoch, snapshot).
 
     The number of epochs is the config's: no epoch is ever chosen by looking at a validation or test error.
-    initial: tensors to start from (read_weights), where the caller has them in memory already; config.weights otherwise.
-    rank, world, wrap: this process's part in data-parallel training (wrap is DDP), with one global batch of config.batch.
+    initial: tensors to start from (read_weights), where the caller has them in memory; config.weights otherwise.
+    rank, world, wrap: this process's part in data-parallel training (wrap is DDP); config.batch is the global batch.
     Raises Diverged where the loss is no longer finite.
     """
     device = torch.device(device)
@@ -91,7 +92,14 @@ def fit(
     net = build_net(config, initial).to(device)
     model = wrap(net)
     batches = Batches(
-        faces, rows, min(config.batch, len(rows)), config.seed, config.augmentation, device, rank=rank, world=world
+        faces,
+        rows,
+        min(config.batch, len(rows)),
+        config.seed,
+        config.augmentation,
+        device,
+        rank=rank,
+        world=world,
     )
     optimizer = _optimizer(config, net)
     average = _copy(net.state_dict()) if config.ema else None
@@ -111,7 +119,8 @@ def fit(
                 group["lr"] = rate * group["rate"]
             with autocast(config, device):
                 logits = model(pixels)
-            loss = config.loss(logits.float(), age)
+            # UTKFace has people of up to 116: to the classes they are as old as the oldest class
+            loss = config.loss(logits.float(), age.clamp(max=config.ages - 1))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if config.clip:
@@ -136,8 +145,7 @@ def fit(
         record = Epoch(epoch + 1, train_loss, error, rate, seconds, seen / seconds)
         history.append(record)
         if report is not None:
-            at = epoch + 1
-            report(record, lambda at=at: _snapshot(at, net, average, optimizer))
+            report(record, partial(_snapshot, epoch + 1, net, average, optimizer))
     return Fitted(_with_state(config, net, average), tuple(history))
 
 
@@ -198,7 +206,10 @@ def _optimizer(config: TrialConfig, net: AgeNet) -> torch.optim.Optimizer:
     head = f"network.{find_backbone(config.backbone).head}"
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
-        key = (config.head_rate if name.startswith(head) else 1.0, config.weight_decay if parameter.ndim > 1 else 0.0)
+        key = (
+            config.head_rate if name.startswith(head) else 1.0,
+            config.weight_decay if parameter.ndim > 1 else 0.0,
+        )
         groups.setdefault(key, []).append(parameter)
     options = [{"params": group, "rate": key[0], "weight_decay": key[1]} for key, group in groups.items()]
     if config.optimizer == "adamw":
@@ -231,4 +242,9 @@ def _with_state(config: TrialConfig, net: AgeNet, average: Mapping[str, Tensor] 
 def _snapshot(
     epoch: int, net: nn.Module, average: Mapping[str, Tensor] | None, optimizer: torch.optim.Optimizer
 ) -> Snapshot:
-    return Snapshot(epoch, _copy(net.state_dict()), _copy(average) if average is not None else None, optimizer.state_dict())
+    return Snapshot(
+        epoch,
+        _copy(net.state_dict()),
+        _copy(average) if average is not None else None,
+        optimizer.state_dict(),
+    )

