@@ -75,7 +75,7 @@ def error_by_age(
     decades: Mapping[str, Sequence[Decade]], *, front: str, guess: Sequence[Decade], caption: Caption
 ) -> Figure:
     """MAE by decade of true age with 95 % intervals over people, above how many photos each decade has."""
-    figure, (axes, below) = _figure(caption, width=8.0, height=6.2, rows=2, ratios=(4, 1))
+    figure, (axes, below) = _figure(caption, width=8.0, height=6.2, rows=2, ratios=(4.0, 1.0))
     place = {each.low: i for i, each in enumerate(guess)}
     bars = decades[front]
     where = [place[d.low] for d in bars]
@@ -106,13 +106,11 @@ def error_by_age(
                 f"{each.mae.value:.0f} \N{UPWARDS ARROW}", (i, top), xytext=(0, -11),
                 textcoords="offset points", ha="center", fontsize=9, color=GREY,
             )  # fmt: skip
-    axes.plot(
-        [], [], color=GREY, linestyle=":", linewidth=1.8, label="constant guess (number: beyond the axis)"
-    )
+    axes.plot([], [], color=GREY, linestyle=":", linewidth=1.8, label="constant guess")
     axes.set(ylabel="mean absolute error (years)", ylim=(0, top))
     axes.tick_params(axis="x", labelbottom=False, length=0)
     axes.grid(visible=False, axis="x")
-    axes.legend(loc="upper left", bbox_to_anchor=(0, 0.95), fontsize=9, framealpha=0.9, edgecolor="none")
+    _legend_above(axes, first=front)
     most = max(each.photos for each in guess)
     below.bar(range(len(guess)), [each.photos for each in guess], width=0.84, color=PALE)
     for i, each in enumerate(guess):
@@ -252,7 +250,7 @@ def mae_rows(rows: Sequence[MaeRow], *, guess: float, caption: Caption, paper: s
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.set(xlabel="mean absolute error over people (years)", ylim=(len(rows) - 0.4, -0.6))
     axes.grid(visible=False, axis="y")
-    _legend(axes, loc="best")
+    _legend_above(axes, first="this study, 95 % interval over people")
     return figure
 
 
@@ -298,12 +296,22 @@ def _legend(axes: Axes, *handles: Any, loc: Any = "best") -> None:
     axes.legend(*handles, loc=loc, fontsize=9, frameon=True, framealpha=0.9, edgecolor="none")
 
 
+def _legend_above(axes: Axes, *, first: str) -> None:
+    """A legend between the caption and the axes, where it can hide nothing."""
+    handles, names = axes.get_legend_handles_labels()
+    order = sorted(range(len(names)), key=lambda i: names[i] != first)
+    axes.legend(
+        [handles[i] for i in order], [names[i] for i in order], loc="lower left", bbox_to_anchor=(0, 1.0),
+        ncols=3, fontsize=9, frameon=False, borderaxespad=0.2, columnspacing=1.4, handlelength=1.8,
+    )  # fmt: skip
+
+
 def _sorted_others(curves: Mapping[str, Intervals], front: str) -> list[tuple[str, Intervals]]:
     others = [(name, curve) for name, curve in curves.items() if name != front]
     return sorted(others, key=lambda pair: -float(pair[1].value.sum()))
 
 
-def _whiskers(axes: Axes, where: Sequence[float], figures: Sequence[Interval], *, colour: str) -> None:
+def _whiskers(axes: Axes, where: Sequence[int], figures: Sequence[Interval], *, colour: str) -> None:
     for x, figure in zip(where, figures, strict=True):
         if np.isfinite(figure.low):
             axes.plot([x, x], [figure.low, figure.high], color=colour, linewidth=1.4, zorder=5)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,20 +71,25 @@ def write_report(results: Sequence[Result], *, out: Path, draws: int = DRAWS) ->
     """Write report.md and its pictures into `out`; what it says depends on the results alone."""
     found = sections(results, draws=draws)
     out.mkdir(parents=True, exist_ok=True)
-    files, parts = [out / "report.md"], []
+    files, pictures = [out / "report.md"], []
     for i, section in enumerate(found):
         slug = section.slug if [s.slug for s in found].count(section.slug) == 1 else f"{section.slug}-{i + 1}"
-        pictures = {}
+        pictures.append({name: f"{slug}-{name}.png" for name in PICTURES})
         for name, figure in draw(section).items():
-            pictures[name] = f"{slug}-{name}.png"
-            figure.savefig(out / pictures[name])
-            files.append(out / pictures[name])
-        parts.append(markdown(section, pictures))
-    start = ["# Report of the age study"]
-    if all(section.built_in for section in found):
-        start = [tables.BUILT_IN, *start]
-    files[0].write_text("\n\n".join([*start, *parts]) + "\n", encoding="utf-8")
+            files.append(out / pictures[-1][name])
+            figure.savefig(files[-1])
+    files[0].write_text(document(found, pictures), encoding="utf-8")
     return Written(tuple(files), tuple(found))
+
+
+PICTURES = {
+    "mae": "Mean absolute error by backbone, with intervals over people, beside the paper's",
+    "cs": "Curves of the cumulative score from 0 to 15 years",
+    "error-by-age": "Mean absolute error by decade of true age",
+    "predicted-against-true": "Predicted over true age, a dot a photo",
+    "calibration": "Coverage of central intervals, and the PIT histogram",
+}
+"""The pictures of a section, and what stands in their place for who cannot see them."""
 
 
 def draw(section: Section) -> dict[str, Figure]:
@@ -131,12 +136,18 @@ def draw(section: Section) -> dict[str, Figure]:
     }
 
 
-def markdown(section: Section, pictures: dict[str, str]) -> str:
-    """One section of report.md."""
+def document(found: Sequence[Section], pictures: Sequence[Mapping[str, str]]) -> str:
+    """report.md: a part for each section, with the file names of its pictures."""
+    start = ["# Report of the age study"]
+    if all(section.built_in for section in found):
+        start = [tables.BUILT_IN, *start]
+    parts = [markdown(section, names) for section, names in zip(found, pictures, strict=True)]
+    return "\n\n".join([*start, *parts]) + "\n"
 
-    def picture(name: str, words: str) -> str:
-        return f"![{words}]({pictures[name]})"
 
+def markdown(section: Section, pictures: Mapping[str, str]) -> str:
+    """The part of report.md on one section."""
+    shown = {name: f"![{words}]({pictures[name]})" for name, words in PICTURES.items()}
     summary = section.summaries[section.front]
     lines = [
         f"## {section.title}: {summary.people} people, {summary.photos:,} photos",
@@ -146,25 +157,25 @@ def markdown(section: Section, pictures: dict[str, str]) -> str:
         "### Tables 1 and 2: mean absolute error in years",
         tables.mae_table(section),
         tables.against_paper(section),
-        picture("mae", "Mean absolute error by backbone, with intervals over people, beside the paper's"),
+        shown["mae"],
         "### Which config is better?",
         tables.comparisons(section),
         "### Table 3: root mean squared error in years",
         tables.rmse_table(section),
         "### Figure 4: cumulative score in percent, mean over people",
-        picture("cs", "Curves of the cumulative score from 0 to 15 years"),
+        shown["cs"],
         tables.cs_table(section),
         "The paper prints its curves without their numbers, so none of them is drawn here.",
         f"### Error by age ({section.front})",
-        picture("error-by-age", "Mean absolute error by decade of true age"),
+        shown["error-by-age"],
         tables.age_table(section),
         "Pooled within a decade. Bias above 0: taken for older than they are. The people erred on most:",
         tables.people_table(section),
         f"### Predicted against true age ({section.front})",
-        picture("predicted-against-true", "Predicted over true age, a dot a photo"),
+        shown["predicted-against-true"],
         "### Calibration: does the model know how sure it may be?",
         section.calibrations[section.front].sentence,
-        picture("calibration", "Coverage of central intervals, and the PIT histogram"),
+        shown["calibration"],
         tables.calibration_table(section),
         "CRPS is the MAE of a whole distribution: lower is better, and without any spread it is the MAE. "
         "Coverage should equal its level. The constant guess's distribution is how often each age occurs "
@@ -215,5 +226,10 @@ def _metrics(found: Sequence[Section]) -> dict[str, float]:
     return metrics
 
 
+def command(args: Sequence[str] | None = None) -> int:
+    """Exit status of `python -m study.report` with these arguments (by default the process's own)."""
+    return main(report, Report, prog="python -m study.report", description=__doc__ or "", args=args)
+
+
 if __name__ == "__main__":
-    sys.exit(main(report, Report, prog="python -m study.report", description=__doc__ or ""))
+    sys.exit(command())
