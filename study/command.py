@@ -52,7 +52,7 @@ def message(error: BaseException) -> str | None:
     """The one line that explains an expected error, or None where the error is a bug and needs its traceback.
 
     Expected are: files and folders that are missing or unreadable (OSError), packages not installed
-    (ImportError), and ValueErrors raised by this project's own code, also those that Ray brought from a worker.
+    (ImportError), and ValueErrors raised by this project's own code, here or in a Ray worker.
     """
     cause = getattr(error, "cause", None)  # RayTaskError: its own text holds the worker's whole traceback
     if isinstance(cause, BaseException):

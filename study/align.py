@@ -1,0 +1,279 @@
+"""Photos to aligned faces: find 68 landmarks, normalise size, tilt and position, and write a faces table.
+
+    python -m study.align                                       the built-in people and strangers
+    python -m study.align fgnet --root DIR --out runs/fgnet     your own FG-NET
+
+A photo that cannot be used is set aside with its reason in OUT/rejects/ and the run goes on. The same command
+continues where it was stopped. FAN's weights are not downloaded; without them choose --landmarker dlib.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any
+
+import pyarrow as pa
+import ray
+import tyro
+from tqdm import tqdm
+
+from study import pipeline
+from study.alignment import TEMPLATE, TEMPLATE_NAME, Alignment
+from study.cluster import start_ray
+from study.command import main, unknown
+from study.datasets import DATASETS, Dataset
+from study.landmarks import LANDMARKERS, TRIES, weights_digest
+from study.photos import Photo, Reason, Reject
+from study.shards import Shard, claim, finish, plan_shards, take_stock, write_shard
+from study.storage import Folder, open_folder
+
+VERSION = "1"
+"""Version of what aligning computes: raised with every change after which a face or a point differs."""
+
+BUILT_IN_LINE = "built-in people: drawn by this project; figures mean nothing about real faces"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `python -m study.align`."""
+
+    dataset: Annotated[str, tyro.conf.Positional] = ""
+    """fgnet, utkface, people or strangers (the last two are built in). Without one: both built-in ones."""
+    root: str = ""
+    """Folder of the dataset, local or a URI such as s3://bucket/fgnet; its own layout is read as it is."""
+    out: str = ""
+    """Folder for the faces table, local or a URI; without it, runs/<dataset>."""
+    landmarker: str = ""
+    """fan (face-alignment, the paper's), dlib (packages only, no download) or pts (points that come with the
+    photos). Without it: fan for your own data, dlib for the built-in people."""
+    size: int = 256
+    """Side of an aligned face in pixels; training resizes, so be generous here."""
+    quality: int = 95
+    """JPEG quality of the stored faces."""
+    device: str = "cpu"
+    """Where fan runs: cpu, cuda or cuda:0."""
+    workers: int = 0
+    """Actors that hold a landmark model; 0 stands for as many as the cluster's CPUs (or GPUs) carry."""
+    cpus_per_worker: float = 1.0
+    """CPUs each such actor takes; it uses as many threads."""
+    gpus_per_worker: float = 0.0
+    """GPUs each such actor takes; 0.25 puts four on one GPU, so that it works while photos are decoded."""
+    shard: int = 256
+    """Photos a shard: the unit of files and of resuming."""
+    overwrite: bool = False
+    """Delete a table at --out that was made with other options."""
+    address: str | None = None
+    """A running Ray cluster; without it, and without RAY_ADDRESS, Ray is started here."""
+
+
+def align(options: Options) -> int:
+    """Align one dataset, or the built-in ones; 1 where not a single face came out, else 0."""
+    if not options.dataset:
+        if options.root or options.out:
+            raise ValueError(f"--root and --out need a dataset before them: one of {', '.join(DATASETS)}")
+        return max(align(replace(options, dataset=name)) for name, d in DATASETS.items() if d.builtin)
+    if options.dataset not in DATASETS:
+        raise unknown("dataset", options.dataset, DATASETS)
+    dataset = DATASETS[options.dataset]
+    landmarker = options.landmarker or ("dlib" if dataset.builtin else "fan")
+    if landmarker not in LANDMARKERS:
+        raise unknown("landmarker", landmarker, LANDMARKERS)
+    if landmarker == "pts" and dataset.points is None:
+        raise ValueError(f"{dataset.name} comes without points files: choose --landmarker fan or dlib")
+    if (
+        options.shard < 1
+        or options.workers < 0
+        or options.cpus_per_worker <= 0
+        or options.gpus_per_worker < 0
+    ):
+        raise ValueError(f"--shard must be >= 1, --workers >= 0, --cpus-per-worker > 0, got {options}")
+    alignment = Alignment(size=options.size, quality=options.quality)
+    root, out = _root(dataset, options), open_folder(options.out or f"runs/{dataset.name}")
+    about = {
+        "dataset": dataset.name,
+        "landmarker": landmarker,
+        "weights": weights_digest(landmarker),
+        "device": options.device.split(":")[0] if landmarker == "fan" else "cpu",
+        "template": TEMPLATE_NAME,
+        "points": TEMPLATE.tolist(),
+        **asdict(alignment),
+        "tries": [attempt.name for attempt in TRIES] if landmarker != "pts" else [],
+        "shard": options.shard,
+        "version": VERSION,
+    }
+    if dataset.builtin:
+        print(BUILT_IN_LINE)
+    photos, rejects = list_photos(dataset, root)
+    claim(out, about, overwrite=options.overwrite)
+    start_ray(address=options.address)
+    pipeline.configure()
+    listing, unusable = hash_listing(photos, root)
+    shards = plan_shards(listing, about, photos=options.shard)
+    missing = take_stock(out, shards, about, [*rejects, *unusable])
+    run_shards(
+        missing, root, out, about, options, dataset=dataset, alignment=alignment, landmarker=landmarker
+    )
+    return report(out, about, shards, read=len(photos) + len(rejects))
+
+
+def list_photos(dataset: Dataset, root: Folder) -> tuple[pa.Table, list[Reject]]:
+    """The dataset's photos as a LISTING sorted by name, and those that its parser sets aside."""
+    try:
+        entries = list(dataset.photos(root))
+    except (ValueError, FileNotFoundError) as error:
+        raise type(error)(f"{error}{_looks_like(root, dataset)}") from None
+    photos = sorted((entry for entry in entries if isinstance(entry, Photo)), key=lambda photo: photo.path)
+    rejects = sorted(
+        (entry for entry in entries if isinstance(entry, Reject)), key=lambda reject: reject.path
+    )
+    columns = [
+        [p.path for p in photos],
+        [p.person for p in photos],
+        [p.age for p in photos],
+        [p.points for p in photos],
+    ]
+    return pa.table(columns, schema=pipeline.LISTING), rejects
+
+
+def hash_listing(listing: pa.Table, root: Folder) -> tuple[pa.Table, list[Reject]]:
+    """The photos that can be read and are no duplicates, with their sha256; and those that are not, as
+    rejects.
+
+    Over the whole dataset: of byte-identical photos with one age the first by name is kept; where their ages
+    conflict nobody knows the right one, and all are rejected.
+    """
+    batches = []
+    with _bar(listing.num_rows, "reading") as bar:
+        for batch in pipeline.hash_photos(listing, root):
+            batches.append(batch)
+            bar.update(batch.num_rows)
+    hashed = pa.concat_tables(batches).sort_by("photo") if batches else listing
+    groups: dict[str, list[int]] = {}
+    rejects: list[Reject] = []
+    names, ages = hashed["photo"].to_pylist(), hashed["age"].to_pylist()
+    digests, reasons, details = (hashed[name].to_pylist() for name in ("sha256", "reason", "detail"))
+    for row, digest in enumerate(digests):
+        if digest is None:
+            rejects.append(Reject(names[row], Reason(reasons[row]), details[row]))
+        else:
+            groups.setdefault(digest, []).append(row)
+    kept = []
+    for rows in groups.values():
+        if len({ages[row] for row in rows}) > 1:
+            for row in rows:
+                others = ", ".join(f"{names[other]} ({ages[other]})" for other in rows if other != row)
+                rejects.append(Reject(names[row], Reason.CONFLICTING_AGES, f"same bytes as {others}"))
+            continue
+        kept.append(rows[0])
+        for row in rows[1:]:
+            rejects.append(
+                Reject(names[row], Reason.DUPLICATE, f"same bytes and age as {names[rows[0]]}, which is kept")
+            )
+    return hashed.take(sorted(kept)).select([*pipeline.LISTING.names, "sha256"]), rejects
+
+
+def run_shards(
+    shards: list[Shard],
+    root: Folder,
+    out: Folder,
+    about: dict[str, Any],
+    options: Options,
+    *,
+    dataset: Dataset,
+    alignment: Alignment,
+    landmarker: str,
+) -> None:
+    """Align the photos of the shards and write each shard when its last photo is through."""
+    if not shards:
+        return
+    todo = pa.concat_tables(
+        [
+            shard.photos.append_column("shard", pa.array([number] * shard.photos.num_rows, pa.int32()))
+            for number, shard in enumerate(shards)
+        ]
+    )
+    rows = pipeline.align_photos(
+        todo,
+        root,
+        dataset=dataset.name,
+        landmarker=landmarker,
+        device=options.device,
+        scheme=dataset.points,
+        alignment=alignment,
+        workers=_workers(options),
+    )
+    number, waiting = 0, pa.table({}, schema=None)
+    with _bar(todo.num_rows, f"aligning {dataset.name}") as bar:
+        for batch in rows:
+            waiting = pa.concat_tables([waiting, batch]) if waiting.num_columns else batch
+            bar.update(batch.num_rows)
+            while number < len(shards) and waiting.num_rows >= shards[number].photos.num_rows:
+                full = shards[number].photos.num_rows
+                write_shard(out, shards[number], waiting.slice(0, full), about)
+                number, waiting = number + 1, waiting.slice(full)
+
+
+def report(out: Folder, about: dict[str, Any], shards: list[Shard], *, read: int) -> int:
+    """Print the closing count, and mark the table complete; 1 where no face was aligned, else 0."""
+    counts = finish(out, about, read=read)
+    aligned = counts.pop("aligned", 0)
+    lines = [("read", read), ("aligned", aligned), ("rejected", counts.total())]
+    lines += [(f"  {reason.value}", counts[reason.value]) for reason in Reason if counts[reason.value]]
+    print(f"{about['dataset']}, landmarker {about['landmarker']}, {about['size']} px -> {out}")
+    for name, count in lines:
+        print(f"  {name:<24}{count:>9,}")
+    if read != aligned + counts.total():
+        raise RuntimeError(f"{read} photos were read, but {aligned} + {counts.total()} accounted for")
+    if not aligned:
+        raise ValueError(f"none of the {read:,} photos gave a face; {out}/rejects says why for each")
+    return 0
+
+
+def _root(dataset: Dataset, options: Options) -> Folder:
+    if options.root:
+        root = open_folder(options.root)
+    elif dataset.builtin:
+        root = open_folder(dataset.builtin())
+    else:
+        raise ValueError(f"{dataset.name} needs --root, the folder that holds its photos")
+    if not root.is_folder():
+        raise FileNotFoundError(f"no folder {root}; --root is where {dataset.what.split(':')[0]} lies")
+    return root
+
+
+def _looks_like(root: Folder, dataset: Dataset) -> str:
+    """A hint where the folder is laid out as another dataset."""
+    for other in DATASETS.values():
+        if other.photos is not dataset.photos:
+            try:
+                next(iter(other.photos(root)))
+            except (ValueError, FileNotFoundError, StopIteration):
+                continue
+            return f" It looks like {other.name}: python -m study.align {other.name}"
+    return ""
+
+
+def _workers(options: Options) -> pipeline.Workers:
+    resources = ray.cluster_resources()
+    fit = [resources.get("CPU", 1.0) / options.cpus_per_worker]
+    if options.gpus_per_worker:
+        fit.append(resources.get("GPU", 0.0) / options.gpus_per_worker)
+    most = int(min(fit))
+    if most < 1 or options.workers > most:
+        raise ValueError(
+            f"{max(options.workers, 1)} workers of {options.cpus_per_worker:g} CPUs and "
+            f"{options.gpus_per_worker:g} GPUs do not fit the cluster's {resources.get('CPU', 0):g} CPUs and "
+            f"{resources.get('GPU', 0):g} GPUs"
+        )
+    return pipeline.Workers(options.workers or most, options.cpus_per_worker, options.gpus_per_worker)
+
+
+def _bar(total: int, what: str) -> tqdm:
+    # In a log file a bar is a line now and then, not ten a second.
+    seconds = 0.1 if sys.stderr.isatty() else 10.0
+    return tqdm(total=total, desc=what, unit=" photos", mininterval=seconds, maxinterval=max(seconds, 10.0))
+
+
+if __name__ == "__main__":
+    sys.exit(main(align, Options, prog="python -m study.align", description=__doc__ or ""))

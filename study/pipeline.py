@@ -1,0 +1,250 @@
+"""The Ray Data pipeline of aligning: photos are read, hashed, decoded, landmarked and cut in actors."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import ray.data
+
+from study.alignment import Alignment, align_face, encode_face
+from study.landmarks import LANDMARKERS, Landmarks, Portrait, Scheme
+from study.photos import PhotoError, Reason, climbs, decode_photo
+from study.storage import Folder
+from trainables.faces import SCHEMA
+
+LISTING = pa.schema(
+    [
+        ("photo", pa.string()),
+        ("person", pa.string()),
+        ("age", pa.int16()),
+        ("points", pa.string()),
+    ]
+)
+"""What a parser knows of the photos, one row a photo, before any is opened."""
+
+FATE = pa.schema([("reason", pa.string()), ("detail", pa.string())])
+"""Why a photo failed; both null where it did not."""
+
+READ_BATCH = 256
+ALIGN_BATCH = 16
+"""Photos that travel together: few enough that 16 of 20 MB fit in memory, enough to hide the transport."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Actors that hold a landmark model: how many, and what each takes of the cluster."""
+
+    count: int
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+
+def configure() -> None:
+    """Set Ray Data up for this pipeline: order kept, and no progress bars or logs beside our own."""
+    context = ray.data.DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def read_photo(root: Folder, path: str) -> bytes:
+    """A photo's bytes, or PhotoError. Links and paths that leave the root are refused."""
+    if climbs(path):
+        raise PhotoError(Reason.OUTSIDE_ROOT, "an absolute or climbing path")
+    try:
+        if root.local is not None:
+            inside = root.local.resolve()
+            target = (root.local / path).resolve(strict=True)
+            if not target.is_relative_to(inside):
+                raise PhotoError(Reason.OUTSIDE_ROOT, "a link that leaves the root")
+            if not target.is_file():
+                raise PhotoError(Reason.NOT_A_PHOTO, "not a regular file")
+        data = root.read(path)
+    except FileNotFoundError:
+        raise PhotoError(Reason.MISSING, "no such file") from None
+    except OSError as error:
+        raise PhotoError(Reason.UNREADABLE, f"{type(error).__name__}: {error.strerror or error}") from None
+    except ValueError as error:  # a name that no file system takes
+        raise PhotoError(Reason.MISSING, str(error)) from None
+    if not data:
+        raise PhotoError(Reason.EMPTY_FILE, "0 bytes")
+    return data
+
+
+def add_hashes(batch: pa.Table, *, root: Folder) -> pa.Table:
+    """A listing with `sha256`, null with `reason` and `detail` where a photo cannot be read."""
+    digests: list[str | None] = []
+    fates: list[tuple[str | None, str | None]] = []
+    for path in batch["photo"].to_pylist():
+        try:
+            digests.append(hashlib.sha256(read_photo(root, path)).hexdigest())
+            fates.append((None, None))
+        except PhotoError as error:
+            digests.append(None)
+            fates.append((error.reason.value, error.detail))
+    return _with_fates(batch.append_column("sha256", pa.array(digests, pa.string())), fates)
+
+
+class Read:
+    """Actor that adds the photos' bytes, and their points files' where asked, to a hashed listing."""
+
+    def __init__(self, root: Folder, *, points: bool) -> None:
+        self.root = root
+        self.points = points
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        photos: list[bytes | None] = []
+        points: list[bytes | None] = []
+        fates: list[tuple[str | None, str | None]] = []
+        for row in batch.select(["photo", "points", "sha256"]).to_pylist():
+            photo = file = None
+            fate: tuple[str | None, str | None] = (None, None)
+            try:
+                photo = read_photo(self.root, row["photo"])
+                if hashlib.sha256(photo).hexdigest() != row["sha256"]:
+                    raise PhotoError(Reason.UNREADABLE, "its bytes changed while it was being aligned")
+                file = read_photo(self.root, row["points"]) if self.points and row["points"] else None
+            except PhotoError as error:
+                fate = (error.reason.value, error.detail)
+            photos.append(photo)
+            points.append(file)
+            fates.append(fate)
+        batch = batch.append_column("bytes", pa.array(photos, pa.binary()))
+        return _with_fates(batch.append_column("points_bytes", pa.array(points, pa.binary())), fates)
+
+
+class Align:
+    """Actor with a landmark model that turns photos' bytes into rows of the faces table, or their reasons.
+
+    It works in one thread for each CPU it was given; a second pool of threads beside the other actors' would
+    slow them all.
+    """
+
+    def __init__(
+        self,
+        *,
+        dataset: str,
+        landmarker: str,
+        device: str,
+        scheme: Scheme,
+        alignment: Alignment,
+        threads: int,
+    ) -> None:
+        cv2.setNumThreads(threads)
+        self.dataset = dataset
+        self.landmarker = LANDMARKERS[landmarker].load(device=device, threads=threads)
+        self.scheme = scheme
+        self.alignment = alignment
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        rows = batch.to_pylist()
+        answers: dict[int, PhotoError | tuple[bytes, Landmarks]] = {}
+        portraits: dict[int, Portrait] = {}
+        for index, row in enumerate(rows):
+            try:
+                if row["reason"] is not None:
+                    raise PhotoError(Reason(row["reason"]), row["detail"])
+                portraits[index] = Portrait(decode_photo(row["bytes"]), row["points_bytes"], self.scheme)
+            except PhotoError as error:
+                answers[index] = error
+        found = self.landmarker.find(list(portraits.values()))
+        for (index, portrait), landmarks in zip(portraits.items(), found, strict=True):
+            answers[index] = (
+                landmarks if isinstance(landmarks, PhotoError) else self._cut(portrait, landmarks)
+            )
+        return pa.Table.from_pylist(
+            [self._row(row, answers[index]) for index, row in enumerate(rows)], schema=ALIGNED
+        )
+
+    def _cut(self, portrait: Portrait, landmarks: Landmarks) -> PhotoError | tuple[bytes, Landmarks]:
+        try:
+            face = align_face(portrait.pixels, landmarks, size=self.alignment.size)
+        except ValueError as error:  # landmarks that coincide
+            return PhotoError(Reason.NO_POINTS, str(error))
+        return encode_face(face, quality=self.alignment.quality), landmarks
+
+    def _row(self, row: dict, answer: PhotoError | tuple[bytes, Landmarks]) -> dict:
+        base = {"shard": row["shard"], "dataset": self.dataset, "photo": row["photo"]}
+        if isinstance(answer, PhotoError):
+            return base | {"reason": answer.reason.value, "detail": answer.detail}
+        face, landmarks = answer
+        return base | {
+            "person": row["person"] or None,
+            "age": row["age"],
+            "face": face,
+            "landmarks": np.ravel(landmarks.points).tolist() if landmarks.scheme == "ibug" else None,
+            "landmarker": self.landmarker.name,
+            "found_by": landmarks.found_by,
+            "photo_sha256": row["sha256"],
+        }
+
+
+ALIGNED = pa.schema([pa.field("shard", pa.int32()), *(field.with_nullable(True) for field in SCHEMA), *FATE])
+"""What Align gives: a row of the faces table, or the photo's fate."""
+
+
+def hash_photos(listing: pa.Table, root: Folder) -> Iterator[pa.Table]:
+    """The listing in batches, in order, with columns sha256, reason and detail."""
+    if listing.num_rows == 0:
+        return
+    blocks = [listing.slice(start, READ_BATCH) for start in range(0, listing.num_rows, READ_BATCH)]
+    rows = ray.data.from_arrow(blocks).map_batches(
+        add_hashes, fn_kwargs={"root": root}, batch_size=None, batch_format="pyarrow", num_cpus=1
+    )
+    yield from rows.iter_batches(batch_size=None, batch_format="pyarrow")
+
+
+def align_photos(
+    listing: pa.Table,
+    root: Folder,
+    *,
+    dataset: str,
+    landmarker: str,
+    device: str,
+    scheme: Scheme | None,
+    alignment: Alignment,
+    workers: Workers,
+) -> Iterator[pa.Table]:
+    """ALIGNED rows in batches, in the listing's order. The listing is a hashed one with a column `shard`."""
+    blocks = [listing.slice(start, ALIGN_BATCH) for start in range(0, listing.num_rows, ALIGN_BATCH)]
+    photos = ray.data.from_arrow(blocks).map_batches(
+        Read,
+        fn_constructor_args=(root,),
+        fn_constructor_kwargs={"points": landmarker == "pts"},
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=max(1, workers.count // 8)),
+        num_cpus=0,  # it waits for the disk; a CPU of its own would leave a landmark model without one
+    )
+    rows = photos.map_batches(
+        Align,
+        fn_constructor_kwargs={
+            "dataset": dataset,
+            "landmarker": landmarker,
+            "device": device,
+            "scheme": scheme or "ibug",
+            "alignment": alignment,
+            "threads": max(1, int(workers.cpus)),
+        },
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=workers.count),
+        num_cpus=workers.cpus,
+        num_gpus=workers.gpus or None,
+    )
+    yield from rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
+
+
+def _with_fates(batch: pa.Table, fates: list[tuple[str | None, str | None]]) -> pa.Table:
+    for index, name in enumerate(FATE.names):
+        column = pa.array([fate[index] for fate in fates], pa.string())
+        place = batch.schema.get_field_index(name)
+        batch = batch.append_column(name, column) if place < 0 else batch.set_column(place, name, column)
+    return batch
