@@ -12,7 +12,7 @@ from typing import Any
 
 import optuna
 
-from search_spaces import backbones, mean_variance, paper, small
+from search_spaces import backbones, mean_variance, paper, small, tour
 from trainables.config import TrialConfig
 
 
@@ -29,6 +29,7 @@ SPACES: dict[str, Space] = {
     "small": Space(small.ask, small.FIRST, small.BACKBONES),
     "mean_variance": Space(mean_variance.ask, mean_variance.FIRST, ()),
     "backbones": Space(backbones.ask, backbones.FIRST, backbones.BACKBONES),
+    "tour": Space(tour.ask, tour.FIRST, tour.BACKBONES),
     "paper": Space(paper.ask, paper.FIRST, paper.BACKBONES),
 }
 """Every space by its name on the command line."""

@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,7 +42,7 @@ from trainables.metrics import mae, rmse
 class Lopo:
     """Options of study.lopo."""
 
-    training: Annotated[Training, tyro.conf.arg(name="")] = Training()
+    training: Annotated[Training, tyro.conf.arg(name="")] = field(default_factory=Training)
     best: bool = False
     """Run the winner of the newest finished sweep (see --sweep)."""
     sweep: str | None = None
@@ -90,8 +90,8 @@ def lopo(options: Lopo) -> int:
     faces = next(iter(tables.values()))
     if plan.faces_digest not in (None, faces.digest):
         raise ValueError(
-            f"the faces at {', '.join(map(str, folders))} are not those the sweep chose on: run study.sweep on these, or "
-            "give the config by hand with --trial FILE"
+            f"the faces at {', '.join(map(str, folders))} are not those the sweep chose on: run study.sweep on these, "
+            "or give the config by hand with --trial FILE"
         )
     pretraining = {config.weights: describe_pretraining(config.weights) for config in configs}
     jobs, key = make_jobs(plan, faces, pretraining, options)
@@ -99,16 +99,17 @@ def lopo(options: Lopo) -> int:
     folder = options.out / key
     if options.force:
         _discard(folder)
-    print(
-        f"LOPO {plan.name!r}: {len(jobs)} folds of {len(faces)} faces, {len(faces.people)} people. Config: {plan.selection}",
-        flush=True,
-    )
+    print(f"LOPO {plan.name!r}: {len(jobs)} folds, {len(faces)} faces of {len(faces.people)} people", flush=True)
+    print(f"Config: {plan.selection}", flush=True)
     start_ray(address=options.address)
     parent = tracking.find_or_start(
-        store, key=f"lopo-{key}", name=options.name or f"lopo {plan.name}", stage="lopo",
+        store,
+        key=f"lopo-{key}",
+        name=options.name or f"lopo {plan.name}",
+        stage="lopo",
         params=(flat(configs[0]) if len(configs) == 1 else {}) | {"faces": about["dataset"], "seeds": options.seeds},
         tags={"study.selection": plan.selection},
-    )  # fmt: skip
+    )
     failed = _run(jobs, tables, store, parent, options)
     if failed:
         tracking.finish(store, parent, status="FAILED")
@@ -133,8 +134,10 @@ def make_jobs(
             config = config.replace(seed=config.seed + step)
             made_from = {
                 "trial": {**config.to_json(), "weights": pretraining[config.weights]["fingerprint"]},
-                "faces": faces.digest, "code": code_version(), "person": fold.name,
-            }  # fmt: skip
+                "faces": faces.digest,
+                "code": code_version(),
+                "person": fold.name,
+            }
             trainings.append((fold, config, fingerprint(made_from)))
     key = fingerprint([part for _, _, part in trainings])
     folds = options.out / key / "folds"
@@ -175,11 +178,15 @@ def _run(
     )
     waiting = {
         run.remote(
-            job.config.to_json(), shared[job.config.px], weights[job.config.weights], job.fold.train, job.fold.test,
+            job.config.to_json(),
+            shared[job.config.px],
+            weights[job.config.weights],
+            job.fold.train,
+            job.fold.test,
             options.cpus_per_fold,
         ): job
         for job in missing
-    }  # fmt: skip
+    }
     failed: list[tuple[str, str]] = []
     errors = {job.file: _person_mae(read_predictions(job.file)[0]) for job in finished}
     with tqdm(total=len(jobs), initial=len(finished), unit="fold", dynamic_ncols=True, desc="folds") as bar:
@@ -206,23 +213,38 @@ def _run(
 def _write_fold(job: Job, faces: Faces, result: FoldResult) -> Predictions:
     rows = job.fold.test
     part = Predictions(
-        photo=faces.photo[rows], person=faces.person[rows], age=faces.age[rows], predicted=result.predicted,
-        distribution=result.distribution, fold=np.full(len(rows), job.fold.name),
-        seed=np.full(len(rows), job.config.seed, np.int32), fingerprint=np.full(len(rows), job.key),
-    )  # fmt: skip
+        photo=faces.photo[rows],
+        person=faces.person[rows],
+        age=faces.age[rows],
+        predicted=result.predicted,
+        distribution=result.distribution,
+        fold=np.full(len(rows), job.fold.name),
+        seed=np.full(len(rows), job.config.seed, np.int32),
+        fingerprint=np.full(len(rows), job.key),
+    )
     about = {"trial": job.config.to_json(), "history": _finite(result.history), "seconds": result.seconds}
     write_predictions(job.file, part, about=about)
     return part
 
 
 def _log_fold(
-    store: tracking.Tracking, parent: str, job: Job, predicted: np.ndarray, age: np.ndarray,
-    history: Sequence[Mapping[str, Any]], seconds: float,
-) -> None:  # fmt: skip
+    store: tracking.Tracking,
+    parent: str,
+    job: Job,
+    predicted: np.ndarray,
+    age: np.ndarray,
+    history: Sequence[Mapping[str, Any]],
+    seconds: float,
+) -> None:
     run_id = tracking.find_or_start(
-        store, key=f"fold-{parent}-{job.key}", name=f"{job.fold.name} seed {job.config.seed}", stage="fold", parent=parent,
-        params={"person": job.fold.name, "faces": len(age), **flat(job.config)}, tags={tracking.FOLD: job.key},
-    )  # fmt: skip
+        store,
+        key=f"fold-{parent}-{job.key}",
+        name=f"{job.fold.name} seed {job.config.seed}",
+        stage="fold",
+        parent=parent,
+        params={"person": job.fold.name, "faces": len(age), **flat(job.config)},
+        tags={tracking.FOLD: job.key},
+    )
     curves = [(epoch["epoch"], {"train_loss": epoch["train_loss"]}) for epoch in history]
     final = {"mae": mae(predicted, age), "rmse": rmse(predicted, age), "seconds": seconds}
     tracking.log_steps(store, run_id, curves)
@@ -249,11 +271,15 @@ def _finish(
     guess = summarise(constant_guess(predictions))
     warnings = alarms(predictions)
     metrics = {
-        "mae": summary.mae.value, "mae_low": summary.mae.low, "mae_high": summary.mae.high,
-        "mae_pooled": summary.mae_pooled.value, "rmse": summary.rmse.value, "rmse_pooled": summary.rmse_pooled.value,
+        "mae": summary.mae.value,
+        "mae_low": summary.mae.low,
+        "mae_high": summary.mae.high,
+        "mae_pooled": summary.mae_pooled.value,
+        "rmse": summary.rmse.value,
+        "rmse_pooled": summary.rmse_pooled.value,
         "mae_constant_guess": guess.mae.value,
         **{f"cs_{th:02d}": float(share) for th, share in enumerate(summary.cs.value)},
-    }  # fmt: skip
+    }
     told = folder / "about.json"
     told.write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
     trial = folder / "trial.json"
@@ -264,7 +290,8 @@ def _finish(
     tracking.finish(store, parent, metrics=metrics, tags={tracking.COMPLETE: "yes"})
     print(
         f"\nMAE {summary.mae.value:.2f} years (mean over {summary.people} people; 95 % interval over people "
-        f"{summary.mae.low:.2f} to {summary.mae.high:.2f}), pooled over {summary.photos} photos {summary.mae_pooled.value:.2f}\n"
+        f"{summary.mae.low:.2f} to {summary.mae.high:.2f})\n"
+        f"MAE pooled over {summary.photos} photos {summary.mae_pooled.value:.2f}\n"
         f"RMSE {summary.rmse.value:.2f}, CS(5) {summary.cs.value[5]:.1f} %, CS(10) {summary.cs.value[10]:.1f} %\n"
         f"A constant guess scores {guess.mae.value:.2f}. Pretraining: {about['pretraining']['what']}.\n"
         f"Config: {about['selection']}."
@@ -273,26 +300,42 @@ def _finish(
         print("Built-in people: these figures mean nothing about real faces.")
     for warning in warnings:
         print(f"ALARM: {warning}")
-    print(
-        f"Predictions: {folder / 'predictions.parquet'}\nNext: python -m study.report        Look: {tracking.how_to_look()}"
-    )
+    print(f"Predictions: {folder / 'predictions.parquet'}")
+    print(f"Next: python -m study.report        Look: {tracking.how_to_look()}")
 
 
 def _about(
-    plan: Plan, folders: Sequence[Path], faces: Faces, configs: Sequence[TrialConfig],
-    pretraining: Mapping[str, Mapping[str, Any]], options: Lopo, key: str,
-) -> dict[str, Any]:  # fmt: skip
+    plan: Plan,
+    folders: Sequence[Path],
+    faces: Faces,
+    configs: Sequence[TrialConfig],
+    pretraining: Mapping[str, Mapping[str, Any]],
+    options: Lopo,
+    key: str,
+) -> dict[str, Any]:
     """What the report must say about a result, and what names it."""
     first = configs[0]
+    dataset = ", ".join(sorted({photo.split("/")[0] for photo in faces.photo}))
     whats = list(dict.fromkeys(told["what"] for told in pretraining.values()))
     return {
-        "name": options.name or plan.name, "key": key, "dataset": ", ".join(sorted({p.split("/")[0] for p in faces.photo})),
-        "faces": [str(folder) for folder in folders], "faces_digest": faces.digest, "photos": len(faces),
-        "people": len(faces.people), "trial": first.to_json(), "trials": [config.to_json() for config in configs],
-        "selection": plan.selection, "sealed": plan.sealed, "pretraining": {"what": "; ".join(whats)},
-        "seeds": [first.seed + step for step in range(options.seeds)], "schedule": "plain",
-        "epochs_by": "fixed beforehand by the config", "built_in": is_built_in(folders), "code": code_version(),
-    }  # fmt: skip
+        "name": options.name or plan.name,
+        "key": key,
+        "dataset": dataset,
+        "faces": [str(folder) for folder in folders],
+        "faces_digest": faces.digest,
+        "photos": len(faces),
+        "people": len(faces.people),
+        "trial": first.to_json(),
+        "trials": [config.to_json() for config in configs],
+        "selection": plan.selection,
+        "sealed": plan.sealed,
+        "pretraining": {"what": "; ".join(whats)},
+        "seeds": [first.seed + step for step in range(options.seeds)],
+        "schedule": "plain",
+        "epochs_by": "fixed beforehand by the config",
+        "built_in": is_built_in(folders),
+        "code": code_version(),
+    }
 
 
 def _discard(folder: Path) -> None:

@@ -69,7 +69,7 @@ def plan_of_sweep(store: tracking.Tracking, *, name: str | None, training: Train
         f"{b['name']}: trial {b['number']} ({TrialConfig.from_json(b['trial']).backbone})" for b in best["blocks"]
     )
     how = (
-        f"sweep {best['sweep']!r}, sealed: each person is tested with the config chosen on the other blocks' people alone"
+        f"sweep {best['sweep']!r}, sealed: each person is tested with the config chosen on other blocks' people alone"
         if best["sealed"]
         else UNSEALED
     )

@@ -6,15 +6,15 @@ trained again; an interrupted one goes on after its last finished epoch: type th
 
 from __future__ import annotations
 
-import shutil
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import pyarrow.fs as fs
 import ray
 import ray.train
 import ray.train.torch
@@ -38,7 +38,7 @@ from trainables.pretraining import pretrain_worker, read_snapshot
 class Pretrain:
     """Options of study.pretrain."""
 
-    training: Annotated[Training, tyro.conf.arg(name="")] = Training()
+    training: Annotated[Training, tyro.conf.arg(name="")] = field(default_factory=Training)
     backbone: tuple[str, ...] = ("efficientnet_b0",)
     """Networks to pretrain, one after another; `all` for every one of the study."""
     faces: tuple[Path, ...] = ()
@@ -53,6 +53,9 @@ class Pretrain:
     cpus_per_worker: int | None = None
     """Default: the machine's cores divided among the workers."""
     gpus_per_worker: float = 0.0
+    storage: str | None = None
+    """Where Ray Train keeps what an interrupted training goes on from: a folder or URI that all nodes reach (s3://...).
+    Default: OUT/.train, right for one machine."""
     force: bool = False
     """Train anew what is already there."""
     address: str | None = None
@@ -101,33 +104,38 @@ def pretrain_one(config: TrialConfig, faces: Faces, folders: list[Path], options
         "faces_digest": faces.digest,
     }
     run_id = tracking.find_or_start(
-        store, key=f"pretrain-{key}", name=f"pretrain {config.backbone}", stage="pretrain",
-        params={**config.flat(), "workers": options.workers}, tags={"study.trained_on": about["trained_on"]},
-    )  # fmt: skip
+        store,
+        key=f"pretrain-{key}",
+        name=f"pretrain {config.backbone}",
+        stage="pretrain",
+        params={**config.flat(), "workers": options.workers},
+        tags={"study.trained_on": about["trained_on"]},
+    )
     print(
         f"{config.backbone}: {len(split.train)} faces to train on, {len(split.test)} to measure on, {config.px} px, "
         f"{config.epochs} epochs, {options.workers} worker(s)",
         flush=True,
     )
-    storage = options.out.resolve() / ".train"
+    storage = options.storage or str(options.out.resolve() / ".train")
     if options.force:
-        shutil.rmtree(storage / key, ignore_errors=True)
+        _forget(storage, key)
     result = _train(config, faces, split, key, storage, options, _log_epoch(store, run_id))
     if result.checkpoint is None or result.metrics is None:
-        raise RuntimeError(f"Ray Train ended without a checkpoint in {storage / key}")
-    snapshot = read_snapshot(Path(result.checkpoint.path))
+        raise RuntimeError(f"Ray Train ended without a checkpoint in {storage}/{key}")
+    with result.checkpoint.as_directory() as place:
+        snapshot = read_snapshot(Path(place))
     dev_mae = float(result.metrics["validation_mae"])
     about |= {"dev_mae": dev_mae, "dev_faces": len(split.test), "epochs": config.epochs}
     save_checkpoint(folder, Checkpoint(snapshot.average or snapshot.net, config, about))
     tracking.log_json(store, run_id, "trial.json", {"trial": config.to_json(), "about": about})
     tracking.finish(store, run_id, metrics={"dev_mae": dev_mae}, tags={tracking.COMPLETE: "yes"})
-    shutil.rmtree(storage / key, ignore_errors=True)  # only now: until here a rerun goes on from it
+    _forget(storage, key)  # only now: until here a rerun goes on from it
     print(f"{config.backbone}: dev MAE {dev_mae:.2f} years on {len(split.test)} faces; checkpoint at {folder}")
     return folder
 
 
 def _train(
-    config: TrialConfig, faces: Faces, split: Any, key: str, storage: Path, options: Pretrain, log: Any
+    config: TrialConfig, faces: Faces, split: Any, key: str, storage: str, options: Pretrain, log: Any
 ) -> ray.train.Result:
     cpus = options.cpus_per_worker or max(1, int(ray.cluster_resources().get("CPU", 1)) // options.workers)
     queue = Queue()
@@ -152,7 +160,7 @@ def _train(
         ),
         run_config=ray.train.RunConfig(
             name=key,
-            storage_path=str(storage),
+            storage_path=storage,
             failure_config=ray.train.FailureConfig(max_failures=3),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
@@ -167,6 +175,13 @@ def _train(
     finally:
         queue.put(None)
         listener.join(timeout=60)
+
+
+def _forget(storage: str, key: str) -> None:
+    """Delete Ray Train's state of a finished training."""
+    filesystem, path = fs.FileSystem.from_uri(storage)
+    if filesystem.get_file_info(f"{path}/{key}").type == fs.FileType.Directory:
+        filesystem.delete_dir(f"{path}/{key}")
 
 
 def _listen(queue: Queue, config: TrialConfig, log: Any) -> None:

@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,7 +41,7 @@ from trainables.trial import tune_trial
 class Sweep:
     """Options of study.sweep."""
 
-    training: Annotated[Training, tyro.conf.arg(name="")] = Training()
+    training: Annotated[Training, tyro.conf.arg(name="")] = field(default_factory=Training)
     space: str = "small"
     """What is asked: small (three networks, both lambdas, learning rate), mean_variance, backbones, or paper."""
     trials: int = 12
@@ -94,22 +94,35 @@ def sweep(options: Sweep) -> int:
     pretrained = find_pretrained(options.pretrained, space, base)
     name = options.name or options.space
     settings = {
-        "space": options.space, "base": base.to_json(), "faces": faces.digest, "blocks": options.blocks,
-        "folds": options.folds, "prune": options.prune, "lag": lag(options),
+        "space": options.space,
+        "base": base.to_json(),
+        "faces": faces.digest,
+        "blocks": options.blocks,
+        "folds": options.folds,
+        "prune": options.prune,
+        "lag": lag(options),
         "pretrained": {backbone: digest for backbone, (_, digest) in pretrained.items()},
-    }  # fmt: skip
+    }
     folder = options.out / name
     _claim(folder, settings, force=options.force)
     start_ray(address=options.address)
     store = tracking.connect()
-    key = f"sweep-{fingerprint(settings)}"
+    key = f"sweep-{name}-{fingerprint(settings)}"
     parent = tracking.find_or_start(
-        store, key=key, name=f"sweep {name}", stage="sweep",
-        params={"space": options.space, "blocks": options.blocks, "folds": options.folds, "faces": ", ".join(map(str, folders))},
-    )  # fmt: skip
+        store,
+        key=key,
+        name=f"sweep {name}",
+        stage="sweep",
+        params={
+            "space": options.space,
+            "blocks": options.blocks,
+            "folds": options.folds,
+            "faces": ", ".join(map(str, folders)),
+        },
+    )
     print(
-        f"Sweep {name!r}: {len(blocks)} block(s) x {options.trials} trials, {len(faces)} faces of {len(faces.people)} people, "
-        f"{base.px} px, {options.folds} inner folds, {base.epochs} epochs",
+        f"Sweep {name!r}: {len(blocks)} block(s) x {options.trials} trials, {len(faces)} faces of "
+        f"{len(faces.people)} people, {base.px} px, {options.folds} inner folds, {base.epochs} epochs",
         flush=True,
     )
     shared = _shared(faces, base, pretrained)
@@ -132,7 +145,7 @@ def sweep(options: Sweep) -> int:
     tracking.finish(store, parent, metrics=figures, tags={tracking.COMPLETE: "yes", "study.name": name})
     for block, winner in chosen:
         print(
-            f"{block.name} chose trial {winner.number:03d}: {describe(winner.config)}, MAE {winner.mae:.2f} on the others' people"
+            f"{block.name} chose trial {winner.number:03d}: {describe(winner.config)}, MAE {winner.mae:.2f} on others"
         )
     print(f"Next: python -m study.lopo --best        Look: {tracking.how_to_look()}")
     return 0
@@ -162,7 +175,8 @@ def find_pretrained(folder: Path, space: Space, base: TrialConfig) -> dict[str, 
             print(f"  {backbone}: pretrained, {about.get('trained_on', place)}")
         else:
             print(
-                f"  {backbone}: {base.weights} weights (no {place}; make it: python -m study.pretrain --backbone {backbone})"
+                f"  {backbone}: {base.weights} weights (no {place}; "
+                f"make it with: python -m study.pretrain --backbone {backbone})"
             )
     return found
 
@@ -182,26 +196,44 @@ def _shared(faces: Faces, base: TrialConfig, pretrained: Mapping[str, tuple[str,
 
 
 def _run_block(
-    block: Block, options: Sweep, space: Space, base: TrialConfig, pretrained: Mapping[str, tuple[str, str]],
-    shared: Mapping[str, Any], folder: Path, store: tracking.Tracking, parent: str, key: str, ends: float | None,
-) -> dict[int, Tried]:  # fmt: skip
+    block: Block,
+    options: Sweep,
+    space: Space,
+    base: TrialConfig,
+    pretrained: Mapping[str, tuple[str, str]],
+    shared: Mapping[str, Any],
+    folder: Path,
+    store: tracking.Tracking,
+    parent: str,
+    key: str,
+    ends: float | None,
+) -> dict[int, Tried]:
     place = folder / block.name
     journal = read_journal(place)
     if journal:
         print(f"{block.name}: {len(journal)} of {options.trials} trials are already there", flush=True)
     search = JournalSearch(
-        space, base, journal, trials=options.trials, lag=lag(options), seed=base.seed, ends=ends,
+        space,
+        base,
+        journal,
+        trials=options.trials,
+        lag=lag(options),
+        seed=base.seed,
+        ends=ends,
         pretrained={backbone: path for backbone, (path, _) in pretrained.items()},
-    )  # fmt: skip
+    )
     missing = options.trials - sum(number < options.trials for number in journal)
     if missing <= 0:
         return journal
     parallel = options.parallel or _fits(options)
     recorder = Recorder(search, place, store, parent=parent, key=key, block=block.name, parallel=parallel)
     run = partial(
-        tune_trial, folds=[(fold.train, fold.test) for fold in block.folds], threads=options.cpus_per_trial,
-        prune_p=options.prune, **shared,
-    )  # fmt: skip
+        tune_trial,
+        folds=[(fold.train, fold.test) for fold in block.folds],
+        threads=options.cpus_per_trial,
+        prune_p=options.prune,
+        **shared,
+    )
     # Tune's own state is thrown away: the journal is what a rerun goes on from
     scratch = folder.resolve() / ".tune"
     shutil.rmtree(scratch / block.name, ignore_errors=True)
@@ -211,10 +243,13 @@ def _run_block(
             search_alg=search, num_samples=missing, max_concurrent_trials=parallel, reuse_actors=True
         ),
         run_config=tune.RunConfig(
-            name=block.name, storage_path=str(scratch), callbacks=[recorder], verbose=0,
+            name=block.name,
+            storage_path=str(scratch),
+            callbacks=[recorder],
+            verbose=0,
             failure_config=tune.FailureConfig(max_failures=2),
         ),
-    )  # fmt: skip
+    )
     tuner.fit()
     shutil.rmtree(scratch, ignore_errors=True)
     return search.journal
@@ -239,7 +274,8 @@ def _claim(folder: Path, settings: Mapping[str, Any], *, force: bool) -> None:
     if file.is_file() and json.loads(file.read_text()) != settings:
         if not force:
             raise ValueError(
-                f"{folder} holds a sweep of other settings, faces or checkpoints: give another --name, or --force to discard it"
+                f"{folder} holds a sweep of other settings, faces or checkpoints: give another --name, or --force to "
+                "discard it"
             )
         discarded = len(list(folder.glob("*/*.json")))
         print(f"Discarding {discarded} trials of another setting in {folder}")
@@ -261,13 +297,25 @@ def _record(
 ) -> dict[str, Any]:
     """best.json: which config each block's people are to be tested with, and how it was chosen."""
     record = {
-        "sweep": name, "key": key, "faces": [str(place) for place in folders], "faces_digest": faces.digest,
-        "built_in": is_built_in(folders), "sealed": options.blocks > 0, "space": options.space, "trials": options.trials,
+        "sweep": name,
+        "key": key,
+        "faces": [str(place) for place in folders],
+        "faces_digest": faces.digest,
+        "built_in": is_built_in(folders),
+        "sealed": options.blocks > 0,
+        "space": options.space,
+        "trials": options.trials,
         "blocks": [
-            {"name": block.name, "people": list(block.people), "trial": dict(tried.trial), "number": tried.number, "mae": tried.mae}
+            {
+                "name": block.name,
+                "people": list(block.people),
+                "trial": dict(tried.trial),
+                "number": tried.number,
+                "mae": tried.mae,
+            }
             for block, tried in chosen
         ],
-    }  # fmt: skip
+    }
     temporary = folder / "best.json.tmp"
     temporary.write_text(json.dumps(record, indent=2, sort_keys=True))
     temporary.replace(folder / "best.json")

@@ -43,10 +43,14 @@ class Recorder(Callback):
         self.began[number], self.folds[number], self.last[number] = time.monotonic(), {}, {}
         config = TrialConfig.from_json(trial.config["trial"])
         self.runs[number] = tracking.find_or_start(
-            self.store, key=f"{self.key}-{self.block}-{number}", name=f"{self.block} trial {number:03d} {config.backbone}",
-            stage="trial", parent=self.parent, params=flat(config) | {"block": self.block},
+            self.store,
+            key=f"{self.key}-{self.block}-{number}",
+            name=f"{self.block} trial {number:03d} {config.backbone}",
+            stage="trial",
+            parent=self.parent,
+            params=flat(config) | {"block": self.block},
             tags={"study.block": self.block, "study.trial": str(number)},
-        )  # fmt: skip
+        )
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         number = trial.config["number"]
@@ -76,11 +80,17 @@ class Recorder(Callback):
         if last.get("state") in FINISHED:
             state, why = last["state"], last.get("why", "")
         tried = Tried(
-            number, state, trial.config["trial"], dict(self.search.asked[number][0].params),
-            last.get("mae") if state != "failed" else None, last.get("people", {}),
-            {str(row): value for row, value in last.get("predicted", {}).items()}, self.folds.get(number, {}),
-            time.monotonic() - self.began[number], why,
-        )  # fmt: skip
+            number,
+            state,
+            trial.config["trial"],
+            dict(self.search.asked[number][0].params),
+            last.get("mae") if state != "failed" else None,
+            last.get("people", {}),
+            {str(row): value for row, value in last.get("predicted", {}).items()},
+            self.folds.get(number, {}),
+            time.monotonic() - self.began[number],
+            why,
+        )
         write_tried(self.folder, tried)
         self.search.journal[number] = tried
         self.here += 1
@@ -104,8 +114,8 @@ class Recorder(Callback):
         left = (time.monotonic() - self.start) / max(1, self.here) * (all_trials - done)
         score = f"MAE {tried.mae:.2f}" if tried.mae is not None else tried.why
         return (
-            f"[{self.block}] {done}/{all_trials}  trial {tried.number:03d} {tried.state:<8} {score}  {describe(tried.config)}  "
-            f"{tried.seconds:.0f} s | {lead} | {left / 60:.0f} min left"
+            f"[{self.block}] {done}/{all_trials}  trial {tried.number:03d} {tried.state:<8} {score}  "
+            f"{describe(tried.config)}  {tried.seconds:.0f} s | {lead} | {left / 60:.0f} min left"
         )
 
 
@@ -132,10 +142,9 @@ def best_table(journal: Mapping[int, Tried], *, most: int = 10) -> str:
     for tried in complete[:most]:
         config = tried.config
         lambdas = [getattr(config.loss, name, None) for name in ("mean_weight", "variance_weight")]
-        rows.append([
-            f"{tried.number:03d}", f"{tried.mae:.2f}", config.backbone, *("-" if v is None else f"{v:.3g}" for v in lambdas),
-            f"{config.learning_rate:.2g}", f"{tried.seconds:.0f}",
-        ])  # fmt: skip
+        shown = ["-" if value is None else f"{value:.3g}" for value in lambdas]
+        rate, seconds = f"{config.learning_rate:.2g}", f"{tried.seconds:.0f}"
+        rows.append([f"{tried.number:03d}", f"{tried.mae:.2f}", config.backbone, *shown, rate, seconds])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     count = {state: sum(t.state == state for t in journal.values()) for state in FINISHED}

@@ -52,11 +52,17 @@ def write_table(
             Image.fromarray(picture).save(data, "JPEG", quality=90)
             rows.append(
                 {
-                    "dataset": dataset, "photo": f"images/{person:03d}A{age:02d}_{shot}.JPG", "person": f"{person:03d}" if named else None,
-                    "age": age, "face": data.getvalue(), "landmarks": None, "landmarker": "none", "found_by": "as is",
+                    "dataset": dataset,
+                    "photo": f"images/{person:03d}A{age:02d}_{shot}.JPG",
+                    "person": f"{person:03d}" if named else None,
+                    "age": age,
+                    "face": data.getvalue(),
+                    "landmarks": None,
+                    "landmarker": "none",
+                    "found_by": "as is",
                     "photo_sha256": f"{dataset}-{person}-{shot}",
                 }
-            )  # fmt: skip
+            )
     (folder / "faces").mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), folder / "faces" / "00000.parquet")
     return folder

