@@ -27,6 +27,7 @@ FRONT = "#0072B2"
 OTHERS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8c6d31", "#5e4fa2")
 STYLES = ("--", "-.", (0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)))
 MARKERS = "sD^vPX<>"
+OURS = "this study, 95 % over people"
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,11 @@ def cs_curves(curves: Mapping[str, Intervals], *, front: str, guess: Intervals, 
     axes.plot(years, curve.value, color=FRONT, linewidth=2.6, marker="o", markersize=5, label=front, zorder=4)
     at = THRESHOLDS.index(5)
     axes.annotate(
-        f"CS(5) = {curve.value[at]:.1f} %",
-        (5, curve.value[at]),
-        xytext=(10, -16),
-        textcoords="offset points",
-        color=FRONT,
-        fontweight="bold",
-    )
-    axes.set(
-        xlim=(0, 15), ylim=(0, 101), xlabel="error up to (years)", ylabel="share of a person's photos (%)"
-    )
+        f"CS(5) = {curve.value[at]:.1f} %", (5, curve.value[at]), xytext=(10, -16), textcoords="offset points",
+        color=FRONT, fontweight="bold", zorder=5,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1},
+    )  # fmt: skip
+    axes.set(xlim=(0, 15), ylim=(0, 101), xlabel="error up to (years)", ylabel="share of a person's photos (%)")
     axes.xaxis.set_major_locator(MultipleLocator(1))
     axes.yaxis.set_major_locator(MultipleLocator(10))
     handles, names = axes.get_legend_handles_labels()
@@ -140,9 +136,7 @@ def predicted_against_true(predictions: Predictions, *, name: str, guess: float,
     axes.axhline(guess, color=GREY, linestyle=":", linewidth=1.5, label="constant guess")
     # Ages are whole years: a fixed spread of a third of a year keeps dots of one age from hiding each other.
     shift = (np.arange(len(age)) * 0.618 % 1 - 0.5) * 0.7
-    axes.scatter(
-        age + shift, predicted, s=16, color=FRONT, alpha=0.45, linewidth=0, label=f"a photo, by {name}"
-    )
+    axes.scatter(age + shift, predicted, s=16, color=FRONT, alpha=0.45, linewidth=0, label=f"a photo, by {name}")
     centres, medians = _running_median(age, predicted)
     axes.plot(centres, medians, color=OTHERS[0], linewidth=2.4, label="median of the predictions")
     axes.set(xlim=(-1, top), ylim=(-1, top), xlabel="true age (years)", ylabel="predicted age (years)")
@@ -163,7 +157,7 @@ def calibration(found: Mapping[str, Calibration], *, front: str, caption: Captio
     for i, name in enumerate(n for n in found if n != front):
         left.plot(levels, 100 * found[name].coverage.value, label=name, **_line(i))
     left.text(96, 6, "below the line:\ntoo sure of itself", ha="right", va="bottom", color=GREY, fontsize=9)
-    left.plot([0, 100], [0, 100], color=INK, linewidth=1, label="right")
+    left.plot([0, 100], [0, 100], color=INK, linewidth=1, label="as it should be")
     left.set(xlim=(0, 100), ylim=(0, 100))
     left.set(xlabel="central interval of the prediction (%)", ylabel="true ages inside (%)")
     _legend(left, loc="upper left")
@@ -179,9 +173,7 @@ def calibration(found: Mapping[str, Calibration], *, front: str, caption: Captio
     )
     right.axhline(100 / PIT_BINS, color=INK, linewidth=1)
     right.set(xlim=(0, 1), ylim=(0, max(2 * 100 / PIT_BINS, 115 * ours.pit.max())))
-    right.set(
-        xlabel="predicted probability of being younger than the true age", ylabel=f"photos (%), {front}"
-    )
+    right.set(xlabel="predicted probability of being younger than the true age", ylabel=f"photos (%), {front}")
     right.text(
         0.5,
         0.97,
@@ -211,46 +203,35 @@ def mae_rows(rows: Sequence[MaeRow], *, guess: float, caption: Caption, paper: s
     figure, (axes,) = _figure(caption, width=8.0, height=1.9 + 0.36 * len(rows))
     for i, row in enumerate(rows):
         if row.paper is not None:
-            axes.plot(
-                row.paper, i, "o", markersize=8, markerfacecolor="white", markeredgecolor=OTHERS[0], zorder=3
-            )
+            axes.plot(row.paper, i, "o", markersize=8, markerfacecolor="white", markeredgecolor=OTHERS[0], zorder=3)
         if row.ours is not None:
             if np.isfinite(row.ours.low):
-                axes.plot(
-                    [row.ours.low, row.ours.high], [i, i], color=FRONT, linewidth=3, solid_capstyle="butt"
-                )
+                axes.plot([row.ours.low, row.ours.high], [i, i], color=FRONT, linewidth=3, solid_capstyle="butt")
             axes.plot(row.ours.value, i, "o", markersize=9, color=FRONT, zorder=4)
             axes.annotate(
-                f"{row.ours.value:.2f}",
-                (row.ours.high if np.isfinite(row.ours.high) else row.ours.value, i),
-                xytext=(8, 0),
-                textcoords="offset points",
-                va="center",
-                color=FRONT,
-                fontweight="bold",
-            )
+                f"{row.ours.value:.2f}", (row.ours.value, i), xytext=(0, 6), textcoords="offset points",
+                ha="center", fontsize=9, color=FRONT, fontweight="bold",
+            )  # fmt: skip
     seen = [row.paper for row in rows if row.paper is not None]
     for row in rows:
         if row.ours is not None:
             seen += [x for x in (row.ours.low, row.ours.value, row.ours.high) if np.isfinite(x)]
     low, high = min(seen), max(seen)
     margin = 0.08 * (high - low) + 0.05
-    right = high + 2 * margin  # room for the number beside the last bar
+    right = high + margin
     axes.set_xlim(max(0, low - margin), right)
     if guess < right:
         axes.axvline(guess, color=GREY, linestyle=":", linewidth=1.5)
-    axes.plot(
-        [], [], "o-", color=FRONT, markersize=9, linewidth=3, label="this study, 95 % interval over people"
-    )
+    axes.plot([], [], "o-", color=FRONT, markersize=9, linewidth=3, label=OURS)
     if paper is not None:
         ring: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": OTHERS[0], "markersize": 8}
         axes.plot([], [], "o", linestyle="none", label=paper, **ring)
-    told = f"constant guess: {guess:.2f}" + ("" if guess < right else ", beyond the axis")
+    told = f"constant guess {guess:.2f}" + ("" if guess < right else ", off the axis")
     axes.plot([], [], color=GREY, linestyle=":", linewidth=1.5, label=told)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.set(xlabel="mean absolute error over people (years)", ylim=(len(rows) - 0.4, -0.6))
     axes.grid(visible=False, axis="y")
-    _legend_above(axes, first="this study, 95 % interval over people")
+    _legend_above(axes, first=OURS)
     return figure
 
 

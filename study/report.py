@@ -21,7 +21,7 @@ from study.command import main
 from study.figures import Caption, MaeRow
 from study.predictions import read_predictions
 from study.published import PAPER_MAE, backbone_name
-from study.results import Result, Section, sections
+from study.results import Result, Section, name_of, sections
 from study.statistics import by_decade
 
 
@@ -52,9 +52,7 @@ def report(options: Report) -> None:
     with tempfile.TemporaryDirectory() as folder:
         runs = tracking.finished_lopo(track, folder=Path(folder))
         if not runs:
-            raise FileNotFoundError(
-                "there is no finished LOPO result yet; make one with: python -m study.lopo --best"
-            )
+            raise FileNotFoundError("there is no finished LOPO result yet; make one with: python -m study.lopo --best")
         results = [Result(run.name, run.about, read_predictions(run.predictions)[0]) for run in runs]
     print(f"Reporting on {len(results)} finished LOPO result{'s' * (len(results) > 1)} ...", flush=True)
     written = write_report(results, out=options.out, draws=options.draws)
@@ -96,15 +94,12 @@ def draw(section: Section) -> dict[str, Figure]:
     """The pictures of a section by name."""
     front, data, summaries = section.front, section.data, section.summaries
     guess_by_decade = by_decade(section.guess, draws=section.draws)
-    paper = (
-        PAPER_MAE if section.about["dataset"] == "fgnet" else {}
-    )  # rings beside other people would mislead
-    rows = [
-        MaeRow(label, summaries[label].mae, paper.get(str(each.about["trial"]["backbone"])))
-        for label, each in section.results.items()
-    ]
-    run = {str(each.about["trial"]["backbone"]) for each in section.results.values()}
-    rows += [MaeRow(backbone_name(b), None, mae) for b, mae in paper.items() if b not in run]
+    # Rings of the paper's figures beside other people than FG-NET's would mislead.
+    on_fgnet = section.about["dataset"] == "fgnet"
+    paper = {backbone_name(backbone): mae for backbone, mae in PAPER_MAE.items() if on_fgnet}
+    names = {label: name_of(each.about) for label, each in section.results.items()}
+    rows = [MaeRow(label, summaries[label].mae, paper.get(name)) for label, name in names.items()]
+    rows += [MaeRow(name, None, mae) for name, mae in paper.items() if name not in names.values()]
     rows.sort(key=lambda row: (row.ours is None, row.ours.value if row.ours else row.paper))
     return {
         "mae": figures.mae_rows(

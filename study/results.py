@@ -96,12 +96,12 @@ class Section:
     @property
     def title(self) -> str:
         """On which data, in words: "FG-NET"."""
-        return " + ".join(DATASETS.get(part, part) for part in str(self.about["dataset"]).split("+"))
+        return " and ".join(DATASETS.get(part, part) for part in str(self.about["dataset"]).split(", "))
 
     @property
     def slug(self) -> str:
         """Names this section's pictures: "fgnet-1a2b3c"."""
-        name = "".join(c if c.isalnum() else "-" for c in str(self.about["dataset"]))
+        name = "-".join(str(self.about["dataset"]).split(", "))
         return f"{name}-{str(self.about['faces_digest'])[:6]}"
 
     @property
@@ -109,9 +109,7 @@ class Section:
         """On which data, how many people, and with which pretraining: what stands above every picture."""
         summary = self.summaries[self.front]
         kind = " (drawn, not real)" if self.built_in else ""
-        start = (
-            f"{self.title}{kind}, leave one person out: {summary.people} people, {summary.photos:,} photos."
-        )
+        start = f"{self.title}{kind}, leave one person out: {summary.people} people, {summary.photos:,} photos."
         kinds = {pretraining(each.about) for each in self.results.values()}
         if len(kinds) == 1:
             return f"{start} Pretraining: {kinds.pop()}"
@@ -132,11 +130,26 @@ def sections(results: Sequence[Result], *, draws: int = DRAWS) -> list[Section]:
     return [Section(dict(zip(labels(group), group, strict=True)), draws) for group in ordered]
 
 
+def trials(about: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The configs that the people were tested with: one, or one a block of people where the choice was sealed."""
+    return list(about.get("trials") or [about["trial"]])
+
+
+def setting(about: Mapping[str, Any], key: str) -> str:
+    """A value of the config for people to read; those of several configs, "64 or 96"."""
+    return " or ".join(dict.fromkeys(str(trial.get(key, "–")) for trial in trials(about)))
+
+
+def name_of(about: Mapping[str, Any]) -> str:
+    """The backbone as people write it; of several, "EfficientNet-B0 or ResNet-34"."""
+    return " or ".join(dict.fromkeys(backbone_name(str(trial["backbone"])) for trial in trials(about)))
+
+
 def labels(results: Sequence[Result]) -> list[str]:
     """The backbone's name for each result, with what tells it from others of the same backbone in
     brackets."""
     flat = [_flat(each.about) for each in results]
-    names = [backbone_name(str(each.about["trial"]["backbone"])) for each in results]
+    names = [name_of(each.about) for each in results]
     found = []
     for i, (name, own) in enumerate(zip(names, flat, strict=True)):
         rivals = [flat[j] for j, other in enumerate(names) if other == name and j != i]
@@ -155,15 +168,23 @@ _AFTER = {"px": "{} px", "epochs": "{} epochs", "seeds": "{} seeds", "schedule":
 
 def _flat(about: Mapping[str, Any]) -> dict[str, str]:
     own = {"schedule": str(about.get("schedule", "plain")), "seeds": str(len(about.get("seeds", [0])))}
-    for key, value in about["trial"].items():
-        if key not in ("backbone", "seed"):
+    values: dict[str, list[str]] = {}
+    for trial in trials(about):
+        for key, value in trial.items():
+            if key in ("backbone", "seed", "weights"):  # weights is a path: the pretraining's sentence says what it is
+                continue
             inner = value.items() if isinstance(value, Mapping) else [("", value)]
-            own.update({f"{key} {k}".strip() if k != "name" else key: str(v) for k, v in inner})
-    own.pop("weights", None)  # a path; what it holds is the pretraining's sentence
+            for k, v in inner:
+                values.setdefault(key if k == "name" else f"{key} {k}".strip(), []).append(str(v))
+    own |= {key: " or ".join(dict.fromkeys(each)) for key, each in values.items()}
     return {**own, "pretraining": pretraining(about)}
 
 
 def pretraining(about: Mapping[str, Any]) -> str:
     """One sentence on what the network had seen before these photos."""
-    told = about.get("pretraining") or {}
-    return str(told.get("what", "not recorded")).rstrip(".") + "."
+    return sentence((about.get("pretraining") or {}).get("what", "not recorded"))
+
+
+def sentence(text: object) -> str:
+    """The text with one full stop at its end."""
+    return str(text).rstrip(". ") + "."

@@ -58,9 +58,7 @@ class Summary:
     committee: Interval
 
 
-def summarise(
-    predictions: Predictions, *, draws: int = DRAWS, seed: int = 0, level: float = LEVEL
-) -> Summary:
+def summarise(predictions: Predictions, *, draws: int = DRAWS, seed: int = 0, level: float = LEVEL) -> Summary:
     """MAE, RMSE, CS and bias of one config over people and pooled, with intervals over people."""
     error = errors(predictions.predicted, predictions.age)
     within = np.abs(error)[:, None] <= np.array(THRESHOLDS, np.float64)
@@ -123,9 +121,7 @@ class Decade:
     bias: Interval
 
 
-def by_decade(
-    predictions: Predictions, *, draws: int = DRAWS, seed: int = 0, level: float = LEVEL
-) -> list[Decade]:
+def by_decade(predictions: Predictions, *, draws: int = DRAWS, seed: int = 0, level: float = LEVEL) -> list[Decade]:
     """MAE and bias by decade of true age (0 to 9, 10 to 19, ...), decades without a photo left out.
 
     Figures are pooled within the decade; intervals are over people, and nan where a decade has fewer than
@@ -139,9 +135,7 @@ def by_decade(
         means = person_means(np.column_stack([np.abs(error), error]), predictions.person, where=where)
         people = int((means.rows > 0).sum())
         both = bootstrap(means.pooled, people=len(means.people), draws=draws, seed=seed, level=level)
-        mae, bias = (
-            both[i] if people >= FEW_PEOPLE else Interval(both[i].value, np.nan, np.nan) for i in (0, 1)
-        )
+        mae, bias = (both[i] if people >= FEW_PEOPLE else Interval(both[i].value, np.nan, np.nan) for i in (0, 1))
         photos = int(where.sum()) // len(predictions.seeds)
         found.append(Decade(10 * int(ten), 10 * int(ten) + 9, photos, people, mae, bias))
     return found
@@ -215,7 +209,7 @@ def compare(
     configs: Mapping[str, Predictions],
     *,
     draws: int = DRAWS,
-    flips: int = 10_000,
+    flips: int = 20_000,
     seed: int = 0,
     level: float = LEVEL,
 ) -> list[Comparison]:
@@ -226,28 +220,21 @@ def compare(
     photos.
     """
     if len({tuple(_key(table)) for table in configs.values()}) > 1:
-        raise ValueError(
-            f"{', '.join(configs)} were not tested on the same photos: only like is compared with like"
-        )
+        raise ValueError(f"{', '.join(configs)} were not tested on the same photos: only like is compared with like")
     means = {name: _absolute(table) for name, table in configs.items()}
-    signs = np.random.default_rng(seed).choice(
-        (-1.0, 1.0), size=(flips, len(next(iter(means.values())).people))
-    )
-    found = []
-    for one, other in itertools.combinations(configs, 2):
-        better, worse = sorted((one, other), key=lambda name: means[name].means.mean())
-        gap = PersonMeans(means[one].people, means[worse].means - means[better].means, means[one].rows)
-        difference = bootstrap(gap.over_people, people=len(gap.people), draws=draws, seed=seed, level=level)[
-            0
-        ]
-        flipped = np.abs(signs @ gap.means[:, 0])
-        seen = np.abs(gap.means.sum())
-        p = (1 + (flipped >= seen * (1 - 1e-9)).sum()) / (1 + flips)  # the data count as one of the flips
-        found.append((better, worse, difference, float(p)))
-    corrected = holm([p for *_, p in found])
+    pairs = [sorted(pair, key=lambda name: means[name].means.mean()) for pair in itertools.combinations(configs, 2)]
+    if not pairs:
+        return []
+    first = next(iter(means.values()))
+    gaps = np.hstack([means[worse].means - means[better].means for better, worse in pairs])
+    gap = PersonMeans(first.people, gaps, first.rows)
+    difference = bootstrap(gap.over_people, people=len(gaps), draws=draws, seed=seed, level=level)
+    signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(flips, len(gaps)))
+    as_far = np.abs(signs @ gaps) >= np.abs(gaps.sum(axis=0)) * (1 - 1e-9)
+    p = [float(each) for each in (1 + as_far.sum(axis=0)) / (1 + flips)]  # the data count as one of the flips
     comparisons = [
-        Comparison(better, worse, difference, p, h, len(found), level)
-        for (better, worse, difference, p), h in zip(found, corrected, strict=True)
+        Comparison(better, worse, difference[i], p[i], corrected, len(pairs), level)
+        for i, ((better, worse), corrected) in enumerate(zip(pairs, holm(p), strict=True))
     ]
     return sorted(comparisons, key=lambda each: -each.difference.value)
 
@@ -356,7 +343,5 @@ def alarms(predictions: Predictions, *, draws: int = DRAWS, seed: int = 0) -> li
     if collapsed:
         folds = len(predictions.seeds) * len(predictions.people)
         named = ", ".join(collapsed[:5]) + (f" and {len(collapsed) - 5} more" if len(collapsed) > 5 else "")
-        found.append(
-            f"Nearly one age for all photos of the person in {len(collapsed)} of {folds} folds: {named}."
-        )
+        found.append(f"Nearly one age for all photos of the person in {len(collapsed)} of {folds} folds: {named}.")
     return found

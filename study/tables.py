@@ -15,7 +15,7 @@ from study.published import (
     PAPER_RMSE,
     backbone_name,
 )
-from study.results import Section, pretraining
+from study.results import Section, name_of, pretraining, sentence, setting, trials
 from study.statistics import Summary, by_decade, by_person
 
 NONE = "\N{EN DASH}"
@@ -40,9 +40,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
-        padded = [
-            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))
-        ]
+        padded = [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
         return "| " + " | ".join(padded) + " |"
 
     rule = [("-" * w) if i == 0 else ("-" * (w - 1) + ":") for i, w in enumerate(widths)]
@@ -66,14 +64,15 @@ def _beside_paper(
     section: Section, paper: Mapping[str, float], figures: Callable[[Summary], tuple[Interval, Interval]]
 ) -> str:
     """The paper's rows in its order, then ours that it lacks, then the constant guess."""
-    of = {label: str(each.about["trial"]["backbone"]) for label, each in section.results.items()}
     rows = []
-    for backbone in [*paper, *sorted({b for b in of.values() if b not in paper})]:
-        theirs = f"{paper[backbone]:.2f}" if backbone in paper else NONE
-        ours = [label for label in of if of[label] == backbone]
+    names = {label: name_of(each.about) for label, each in section.results.items()}
+    of_paper = {backbone_name(backbone): f"{figure:.2f}" for backbone, figure in paper.items()}
+    for name in [*of_paper, *sorted({name for name in names.values() if name not in of_paper})]:
+        theirs = of_paper.get(name, NONE)
+        ours = [label for label in names if names[label] == name]
         rows += [[label, theirs, *_two(section.summaries[label], figures)] for label in ours]
         if not ours:
-            rows.append([backbone_name(backbone), theirs, NONE, NONE])
+            rows.append([name, theirs, NONE, NONE])
     rows.append(["constant guess", NONE, *_two(section.guess_summary, figures)])
     return table(["backbone", "paper, FG-NET", "ours, mean over people (95 %)", "ours, pooled (95 %)"], rows)
 
@@ -137,12 +136,7 @@ def config_table(section: Section) -> str:
     """What was run: the settings that a reader needs to run it again."""
     rows = []
     for label, each in section.results.items():
-        trial = each.about["trial"]
-        loss = dict(trial.get("loss") or {})
-        name = str(loss.pop("name", NONE))
-        weights = ", ".join(
-            f"{key} {value:g}" for key, value in loss.items() if isinstance(value, int | float)
-        )
+        losses = " or ".join(dict.fromkeys(_loss(trial.get("loss") or {}) for trial in trials(each.about)))
         summary = section.summaries[label]
         spread = NONE
         if len(summary.seed_maes) > 1:
@@ -150,8 +144,8 @@ def config_table(section: Section) -> str:
         rows.append(
             [
                 label,
-                *(str(trial.get(key, NONE)) for key in ("px", "epochs", "batch", "learning_rate")),
-                f"{name} ({weights})" if weights else name,
+                *(setting(each.about, key) for key in ("px", "epochs", "batch", "learning_rate")),
+                losses,
                 str(each.about.get("schedule", NONE)),
                 str(len(summary.seed_maes)),
                 spread,
@@ -163,11 +157,16 @@ def config_table(section: Section) -> str:
     return table([*header, "MAE of their mean", "MLflow run"], rows)
 
 
+def _loss(loss: Mapping[str, object]) -> str:
+    """A loss in a few letters: "mean_variance (mean_weight 0.2, variance_weight 0.05)"."""
+    weights = ", ".join(f"{key} {value:g}" for key, value in loss.items() if isinstance(value, int | float))
+    name = str(loss.get("name", NONE))
+    return f"{name} ({weights})" if weights else name
+
+
 def published_tables() -> str:
     """What others published on FG-NET, as Markdown."""
-    lopo = table(
-        ["method", "pretraining", "MAE"], [[p.method, p.pretraining, f"{p.mae:.2f}"] for p in LOPO_ON_FGNET]
-    )
+    lopo = table(["method", "pretraining", "MAE"], [[p.method, p.pretraining, f"{p.mae:.2f}"] for p in LOPO_ON_FGNET])
     cross = ", ".join(f"{p.mae:.2f} from {p.pretraining}" for p in CROSS_TEST_ON_FGNET)
     return (
         f"{lopo}\n\nAnother protocol, not comparable with the above: a {CROSS_TEST_ON_FGNET[0].method} "
@@ -204,9 +203,10 @@ def caveats(section: Section) -> list[str]:
         found += [f"**Alarm, {label}:** {sentence}" for sentence in sentences]
     histories: dict[str, list[str]] = {}
     for label, each in section.results.items():
-        chosen = each.about.get("selection") or "How its config was chosen was not recorded."
-        trained = f" Epochs: {each.about['epochs_by']}" if each.about.get("epochs_by") else ""
-        history = f"Pretraining: {pretraining(each.about)} Selection: {chosen}{trained}"
+        history = f"Pretraining: {pretraining(each.about)}"
+        history += f" Selection: {sentence(each.about.get('selection', 'not recorded'))}"
+        if each.about.get("epochs_by"):
+            history += f" Epochs: {sentence(each.about['epochs_by'])}"
         histories.setdefault(history, []).append(label)
     for history, who in histories.items():
         found.append(history if len(histories) == 1 else f"{', '.join(who)}: {history}")
@@ -234,6 +234,7 @@ def comparisons(section: Section) -> str:
     every = section.comparisons
     if not every:
         return "One config was run, so there is nothing to compare it with."
+    note = "Paired over people. Intervals are of each pair alone; p, a sign-flip test, is corrected for all of them."
     told = every if len(every) <= MANY else [c for c in every if section.front in (c.better, c.worse)]
     text = "\n".join(f"- {c.sentence}" for c in told)
     if len(told) < len(every):
@@ -243,23 +244,22 @@ def comparisons(section: Section) -> str:
             f"\n\nOf all {len(every)} pairs, this data tells {apart} apart.\n\n"
             f"<details><summary>All pairs</summary>\n\n{rest}\n\n</details>"
         )
-    return text
+    return f"{text}\n\n{note}"
 
 
 def against_paper(section: Section) -> str:
     """Where the paper's figure lies from our interval, for the config in front. Empty where there is none."""
-    backbone = str(section.about["trial"]["backbone"])
-    if section.about["dataset"] != "fgnet" or backbone not in PAPER_MAE:
+    name = name_of(section.about)
+    of_paper = {backbone_name(backbone): mae for backbone, mae in PAPER_MAE.items()}
+    if section.about["dataset"] != "fgnet" or name not in of_paper:
         return ""
-    paper, ours = PAPER_MAE[backbone], section.summaries[section.front].mae
+    paper, ours = of_paper[name], section.summaries[section.front].mae
     if ours.low <= paper <= ours.high:
         place = "lies inside our interval"
     else:
-        place = (
-            f"is {abs(ours.value - paper):.2f} years {'lower' if paper < ours.value else 'higher'} than ours"
-        )
+        place = f"is {abs(ours.value - paper):.2f} years {'lower' if paper < ours.value else 'higher'} than ours"
     return (
-        f"The paper's {paper:.2f} for {backbone_name(backbone)} {place}. It was pretrained on "
+        f"The paper's {paper:.2f} for {name} {place}. It was pretrained on "
         f"{PAPER_PRETRAINING}, so a difference is not of the network alone."
     )
 

@@ -12,9 +12,7 @@ from study.published import PAPER_MAE, PAPER_RMSE, backbone_name
 from study.results import Result, labels, sections
 
 
-def predictions(
-    *, noise: float = 3.0, rng: int = 0, people: int = 12, seeds: int = 1, constant: bool = False
-):
+def predictions(*, noise: float = 3.0, rng: int = 0, people: int = 12, seeds: int = 1, constant: bool = False):
     """Six photos a person; the same photos whatever the noise."""
     age = np.random.default_rng(9).integers(0, 60, 6 * people).astype(np.int16)
     person = np.repeat([f"fgnet/{i:03d}" for i in range(people)], 6)
@@ -181,6 +179,15 @@ def test_four_people_are_reported_without_intervals(tmp_path):
     assert "nan" not in told
 
 
+def test_a_sealed_choice_of_several_configs_is_named_by_all_of_them():
+    sealed = about() | {"trials": [about()["trial"], about("resnet34", px=96)["trial"], about()["trial"]]}
+    section = sections([Result("best of sweep", sealed, predictions())], draws=200)[0]
+    assert section.front == "EfficientNet-B0 or ResNet-34"
+    assert cells(tables.mae_table(section), "EfficientNet-B0 or ResNet-34")[1] == "–"
+    assert cells(tables.mae_table(section), "EfficientNet-B0 ")[1:] == ["3.06", "–", "–"]
+    assert cells(tables.config_table(section), "EfficientNet-B0 or ResNet-34")[1] == "64 or 96"
+
+
 def test_labels_tell_configs_of_one_backbone_apart():
     def named(*abouts):
         return labels([Result("", each, predictions()) for each in abouts])
@@ -220,9 +227,7 @@ def test_the_command_reads_mlflow_and_logs_what_it_wrote(tmp_path, monkeypatch, 
     assert "mlflow ui" in out
     runs = track.client.search_runs([track.experiment], f"tags.`{tracking.STAGE}` = 'report'")
     assert len(runs) == 1
-    assert {"report.md", "fgnet-d1-cs.png"} <= {
-        each.path for each in track.client.list_artifacts(runs[0].info.run_id)
-    }
+    assert {"report.md", "fgnet-d1-cs.png"} <= {each.path for each in track.client.list_artifacts(runs[0].info.run_id)}
     assert runs[0].data.metrics["fgnet-d1.mae"] == pytest.approx(
         sections(three[:2])[0].summaries["EfficientNet-Lite0"].mae.value
     )
