@@ -52,7 +52,7 @@ class Reason(StrEnum):
 REASONS = tuple(Reason)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Photo:
     """One photo of a dataset, before it is opened.
 
@@ -66,7 +66,7 @@ class Photo:
     points: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reject:
     """A photo that is set aside, with its reason and the particulars."""
 

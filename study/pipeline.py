@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -156,12 +157,8 @@ class Align:
                 answers[index] = error
         found = self.landmarker.find(list(portraits.values()))
         for (index, portrait), landmarks in zip(portraits.items(), found, strict=True):
-            answers[index] = (
-                landmarks if isinstance(landmarks, PhotoError) else self._cut(portrait, landmarks)
-            )
-        return pa.Table.from_pylist(
-            [self._row(row, answers[index]) for index, row in enumerate(rows)], schema=ALIGNED
-        )
+            answers[index] = landmarks if isinstance(landmarks, PhotoError) else self._cut(portrait, landmarks)
+        return pa.Table.from_pylist([self._row(row, answers[index]) for index, row in enumerate(rows)], schema=ALIGNED)
 
     def _cut(self, portrait: Portrait, landmarks: Landmarks) -> PhotoError | tuple[bytes, Landmarks]:
         try:
@@ -196,7 +193,7 @@ def hash_photos(listing: pa.Table, root: Folder) -> Iterator[pa.Table]:
         return
     blocks = [listing.slice(start, READ_BATCH) for start in range(0, listing.num_rows, READ_BATCH)]
     rows = ray.data.from_arrow(blocks).map_batches(
-        add_hashes, fn_kwargs={"root": root}, batch_size=None, batch_format="pyarrow", num_cpus=1
+        partial(add_hashes, root=root), batch_size=None, batch_format="pyarrow", num_cpus=1
     )
     yield from rows.iter_batches(batch_size=None, batch_format="pyarrow")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.datasets import fgnet, utkface
+from study.datasets import fgnet, imdbwiki, utkface
 from study.landmarks import Scheme
 from study.photos import Photo, Reject
 from study.storage import Folder
@@ -43,6 +43,8 @@ DATASETS = {
     for dataset in (
         Dataset("fgnet", "FG-NET: 1,002 photos of 82 people", fgnet.photos, points="fgnet"),
         Dataset("utkface", "UTKFace: 23,708 cropped faces", utkface.photos),
+        Dataset("imdb", "IMDB: 460,723 scraped photos", imdbwiki.imdb),
+        Dataset("wiki", "WIKI: 62,328 scraped photos", imdbwiki.wiki),
         Dataset("people", "built-in people, filed as FG-NET", fgnet.photos, points="ibug", builtin=_people),
         Dataset("strangers", "built-in strangers, filed as UTKFace", utkface.photos, builtin=_strangers),
     )
