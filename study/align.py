@@ -9,8 +9,13 @@ continues where it was stopped. FAN's weights are not downloaded; without them c
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
+import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -18,7 +23,7 @@ import ray
 import tyro
 from tqdm import tqdm
 
-from study import pipeline
+from study import funnel, pipeline
 from study.alignment import TEMPLATE, TEMPLATE_NAME, Alignment
 from study.cluster import start_ray
 from study.command import main, unknown
@@ -63,6 +68,8 @@ class Options:
     """Photos a shard: the unit of files and of resuming."""
     overwrite: bool = False
     """Delete a table at --out that was made with other options."""
+    track: bool = True
+    """Log the closing count to MLflow (mlruns/, or MLFLOW_TRACKING_URI)."""
     address: str | None = None
     """A running Ray cluster; without it, and without RAY_ADDRESS, Ray is started here."""
 
@@ -81,12 +88,7 @@ def align(options: Options) -> int:
         raise unknown("landmarker", landmarker, LANDMARKERS)
     if landmarker == "pts" and dataset.points is None:
         raise ValueError(f"{dataset.name} comes without points files: choose --landmarker fan or dlib")
-    if (
-        options.shard < 1
-        or options.workers < 0
-        or options.cpus_per_worker <= 0
-        or options.gpus_per_worker < 0
-    ):
+    if options.shard < 1 or options.workers < 0 or options.cpus_per_worker <= 0 or options.gpus_per_worker < 0:
         raise ValueError(f"--shard must be >= 1, --workers >= 0, --cpus-per-worker > 0, got {options}")
     alignment = Alignment(size=options.size, quality=options.quality)
     root, out = _root(dataset, options), open_folder(options.out or f"runs/{dataset.name}")
@@ -111,10 +113,8 @@ def align(options: Options) -> int:
     listing, unusable = hash_listing(photos, root)
     shards = plan_shards(listing, about, photos=options.shard)
     missing = take_stock(out, shards, about, [*rejects, *unusable])
-    run_shards(
-        missing, root, out, about, options, dataset=dataset, alignment=alignment, landmarker=landmarker
-    )
-    return report(out, about, shards, read=len(photos) + len(rejects))
+    run_shards(missing, root, out, about, options, dataset=dataset, alignment=alignment, landmarker=landmarker)
+    return report(out, about, read=len(photos) + len(rejects), track=options.track)
 
 
 def list_photos(dataset: Dataset, root: Folder) -> tuple[pa.Table, list[Reject]]:
@@ -124,9 +124,7 @@ def list_photos(dataset: Dataset, root: Folder) -> tuple[pa.Table, list[Reject]]
     except (ValueError, FileNotFoundError) as error:
         raise type(error)(f"{error}{_looks_like(root, dataset)}") from None
     photos = sorted((entry for entry in entries if isinstance(entry, Photo)), key=lambda photo: photo.path)
-    rejects = sorted(
-        (entry for entry in entries if isinstance(entry, Reject)), key=lambda reject: reject.path
-    )
+    rejects = sorted((entry for entry in entries if isinstance(entry, Reject)), key=lambda reject: reject.path)
     columns = [
         [p.path for p in photos],
         [p.person for p in photos],
@@ -214,20 +212,59 @@ def run_shards(
                 number, waiting = number + 1, waiting.slice(full)
 
 
-def report(out: Folder, about: dict[str, Any], shards: list[Shard], *, read: int) -> int:
-    """Print the closing count, and mark the table complete; 1 where no face was aligned, else 0."""
+def report(out: Folder, about: dict[str, Any], *, read: int, track: bool) -> int:
+    """Print the funnel, write it to OUT and log it to MLflow, and mark the table complete.
+
+    0, or ValueError where not one face was aligned.
+    """
     counts = finish(out, about, read=read)
     aligned = counts.pop("aligned", 0)
-    lines = [("read", read), ("aligned", aligned), ("rejected", counts.total())]
-    lines += [(f"  {reason.value}", counts[reason.value]) for reason in Reason if counts[reason.value]]
-    print(f"{about['dataset']}, landmarker {about['landmarker']}, {about['size']} px -> {out}")
-    for name, count in lines:
-        print(f"  {name:<24}{count:>9,}")
     if read != aligned + counts.total():
         raise RuntimeError(f"{read} photos were read, but {aligned} + {counts.total()} accounted for")
+    stages = funnel.funnel(counts, read=read)
+    names = {"dataset": about["dataset"], "landmarker": about["landmarker"]}
+    files = {
+        "funnel.md": funnel.as_markdown(stages, **names).encode(),
+        "funnel.png": funnel.as_png(stages, **names),
+    }
+    for name, data in files.items():
+        out.write(name, data)
+    print(f"{about['dataset']}, landmarker {about['landmarker']}, {about['size']} px -> {out}")
+    print("\n".join(funnel.as_lines(stages, dataset=about["dataset"])))
+    print(f"read {read:,}, aligned {aligned:,}, rejected {counts.total():,}")
+    if track:
+        log_funnel(out, about, stages, counts, files)
     if not aligned:
         raise ValueError(f"none of the {read:,} photos gave a face; {out}/rejects says why for each")
     return 0
+
+
+def log_funnel(
+    out: Folder,
+    about: dict[str, Any],
+    stages: list[funnel.Stage],
+    counts: Mapping[str, int],
+    files: Mapping[str, bytes],
+) -> None:
+    """One MLflow run a table: the funnel as metrics, its picture and table as artifacts. A rerun updates it."""
+    from study import tracking  # MLflow takes seconds to import: only when there is something to log
+
+    store = tracking.connect()
+    key = hashlib.sha256(json.dumps([str(out), about], sort_keys=True).encode()).hexdigest()[:16]
+    run_id = tracking.find_or_start(
+        store,
+        key=f"align-{key}",
+        name=f"align {about['dataset']} {about['landmarker']}",
+        stage="align",
+        params={name: value for name, value in about.items() if name not in ("points", "tries")} | {"out": str(out)},
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in files.items():
+            (Path(folder) / name).write_bytes(data)
+        tracking.log_files(store, run_id, [Path(folder) / name for name in files])
+    metrics = {f"left {stage.name}": float(stage.left) for stage in stages}
+    metrics |= {f"rejected {reason}": float(count) for reason, count in counts.items()}
+    tracking.finish(store, run_id, metrics=metrics, tags={tracking.COMPLETE: "yes"})
 
 
 def _root(dataset: Dataset, options: Options) -> Folder:

@@ -46,6 +46,7 @@ class Reason(StrEnum):
     CONFLICTING_AGES = "conflicting_ages"  # the same bytes as another photo with another age
     NO_POINTS = "no_points"  # landmarker pts: no points file, or one that does not hold 68 points
     NO_FACE = "no_face"  # no try of the landmarker found one
+    BAD_POINTS = "bad_points"  # 68 points that place no face, since they coincide
     FAILED = "failed"  # the landmarker broke on this photo; the detail says how
 
 

@@ -164,7 +164,7 @@ class Align:
         try:
             face = align_face(portrait.pixels, landmarks, size=self.alignment.size)
         except ValueError as error:  # landmarks that coincide
-            return PhotoError(Reason.NO_POINTS, str(error))
+            return PhotoError(Reason.BAD_POINTS, str(error))
         return encode_face(face, quality=self.alignment.quality), landmarks
 
     def _row(self, row: dict, answer: PhotoError | tuple[bytes, Landmarks]) -> dict:

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from PIL import Image
 from study.align import Options, align
 from study.alignment import TEMPLATE
 from study.cluster import start_ray
+from study.command import main
 from study.photos import REASONS
 from trainables.faces import ALIGNMENT_KEY, SCHEMA, load_faces
 
@@ -82,7 +82,7 @@ def pristine(tmp_path_factory, local_ray) -> Path:
 
 def options_for(folder: Path) -> Options:
     root, out = str(folder / "fgnet"), str(folder / "out")
-    return Options("fgnet", root=root, out=out, landmarker="pts", size=100, shard=5, workers=1)
+    return Options("fgnet", root=root, out=out, landmarker="pts", size=100, shard=5, workers=1, track=False)
 
 
 @pytest.fixture
@@ -102,20 +102,14 @@ def table(out: str, which: str) -> pd.DataFrame:
 
 
 def content(out: str) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(out)): path.read_bytes()
-        for path in sorted(Path(out).rglob("*"))
-        if path.is_file()
-    }
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(Path(out).rglob("*")) if path.is_file()}
 
 
 def test_every_photo_is_a_face_or_a_reject_with_its_reason(pristine):
     options, root = options_for(pristine), pristine / "fgnet"
     faces, rejects = table(options.out, "faces"), table(options.out, "rejects")
     assert faces.columns.tolist() == SCHEMA.names
-    assert sorted([*faces.photo, *rejects.photo]) == sorted(
-        f"images/{p.name}" for p in (root / "images").iterdir()
-    )
+    assert sorted([*faces.photo, *rejects.photo]) == sorted(f"images/{p.name}" for p in (root / "images").iterdir())
     assert len(faces) == 13
     assert faces.photo.is_monotonic_increasing
     assert dict(zip(rejects.photo.str[7:], rejects.reason, strict=True)) == {
@@ -131,8 +125,12 @@ def test_every_photo_is_a_face_or_a_reject_with_its_reason(pristine):
     }
     assert set(rejects.reason) <= set(REASONS)
     printed = (pristine / "printed").read_text()
-    for name, count in (("read", 22), ("aligned", 13), ("rejected", 9), ("conflicting_ages", 2)):
-        assert [name, str(count)] in [line.split() for line in printed.splitlines()]
+    assert "read 22, aligned 13, rejected 9" in printed
+    funnel = (Path(options.out) / "funnel.md").read_text()
+    assert "| not a duplicate | 17 | duplicate 1; conflicting_ages 2 |" in funnel
+    assert "| decoded | 14 | not_a_photo 2; truncated 1 |" in funnel
+    assert "| aligned | 13 |  |" in funnel
+    assert Image.open(Path(options.out) / "funnel.png").width > 500
 
 
 def test_a_face_is_what_its_photo_shows_at_the_template(pristine):
@@ -148,6 +146,21 @@ def test_a_face_is_what_its_photo_shows_at_the_template(pristine):
     assert np.abs(face.astype(int) - photo[:100, :100]).mean() < 3  # its points make it this very square
     loaded = load_faces([Path(options.out)], px=64)
     assert (len(loaded), loaded.people) == (13, ["fgnet/001", "fgnet/002", "fgnet/003"])
+
+
+def test_the_funnel_is_logged_to_mlflow_once_a_table(copied, tmp_path, monkeypatch):
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        align(replace(copied, track=True))
+    client = MlflowClient(tracking_uri=uri)
+    (run,) = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    assert (run.data.metrics["left read"], run.data.metrics["left aligned"]) == (22, 13)
+    assert run.data.metrics["rejected conflicting_ages"] == 2
+    assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"funnel.md", "funnel.png"}
 
 
 def test_the_files_say_how_they_were_made(pristine):
@@ -230,23 +243,21 @@ def test_no_face_at_all_is_an_error(copied, root):
         (["fgnet", "--root", "{root}", "--landmarker", "fan"], "2DFAN4-11f355bf06.pth.tar"),
     ],
 )
-def test_a_mistake_is_one_line_and_a_status(arguments, said, pristine, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "study.align",
-        *(word.format(root=pristine / "fgnet") for word in arguments),
-    ]
-    done = subprocess.run(
-        [*command, "--out", str(tmp_path / "never")],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-        env=os.environ | {"TORCH_HOME": str(tmp_path)},
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert said in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_a_mistake_is_one_line_and_a_status(arguments, said, pristine, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    words = [word.format(root=pristine / "fgnet") for word in arguments]
+    status = main(align, Options, prog="align", description="", args=[*words, "--out", str(tmp_path / "never")])
+    printed = capsys.readouterr()
+    assert status == 1
+    assert said in printed.err
+    assert len(printed.err.strip().splitlines()) == 1
     assert not (tmp_path / "never").exists()
+
+
+def test_the_command_itself_ends_with_that_line_and_status(tmp_path):
+    command = [sys.executable, "-m", "study.align", "fgnet", "--root", str(tmp_path), "--landmarker", "pts"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=240, check=False)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"python -m study.align: error: FG-NET: no folder {tmp_path}/images; --root is the folder that holds images/\n"
+    )
