@@ -5,6 +5,7 @@ Photos of one person share a face, so people are resampled, never photos.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -63,20 +64,35 @@ Statistic = Callable[[Float64[np.ndarray, "draws people"]], Float64[np.ndarray, 
 def bootstrap(
     statistic: Statistic, *, people: int, draws: int = DRAWS, seed: int = 0, level: float = LEVEL
 ) -> Intervals:
-    """BCa intervals (Efron 1987) of figures, from resampling people with replacement.
+    """Expanded BCa intervals of figures, from resampling people with replacement.
 
-    BCa corrects the percentile interval for the bias and the skewness of the figure; skew is the rule here,
-    since a few people are far off. Draws in which a figure does not exist (no one of that decade drawn) are
-    left out.
+    BCa (Efron 1987) corrects the percentile interval for the bias and the skewness of the figure; skew is the
+    rule here, since a few people are far off. Resampling P people gives a spread that is too small by
+    sqrt((P - 1) / P), and uses a normal quantile where Student's is due: the interval is expanded by both
+    (Hesterberg 2015), 3 % at 60 people, 17 % at 12. Draws in which a figure does not exist (no one of that decade
+    was drawn) are left out.
     """
     value = statistic(np.ones((1, people)))[0]
     if people < FEW_PEOPLE:
         return Intervals(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
+    z = student_quantile(level, freedom=people - 1) * math.sqrt(people / (people - 1))
     counts = np.random.default_rng(seed).multinomial(people, np.full(people, 1 / people), size=draws)
     drawn = statistic(counts.astype(np.float64))
     without = statistic(1 - np.eye(people))  # the jackknife: each person left out once
-    ends = np.array([_bca(*columns, level=level) for columns in zip(drawn.T, value, without.T, strict=True)])
+    ends = np.array([_bca(*columns, z=z) for columns in zip(drawn.T, value, without.T, strict=True)])
     return Intervals(value, ends[:, 0], ends[:, 1])
+
+
+def student_quantile(level: float, *, freedom: int) -> float:
+    """How many standard errors either way a two-sided Student interval reaches: 1.99 for 95 %, 81 degrees.
+
+    Cornish and Fisher's expansion in the normal quantile, right to 1 % from 4 degrees of freedom up.
+    """
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / freedom + second / freedom**2 + third / freedom**3
 
 
 def _bca(
@@ -84,7 +100,7 @@ def _bca(
     value: float,
     without: Float64[np.ndarray, " people"],
     *,
-    level: float,
+    z: float,
 ) -> tuple[float, float]:
     drawn = drawn[np.isfinite(drawn)]
     if not np.isfinite(value) or not np.isfinite(without).all() or drawn.size == 0:
@@ -98,8 +114,8 @@ def _bca(
     scale = np.square(away).sum() ** 1.5
     skew = (away**3).sum() / (6 * scale) if scale > 0 else 0.0
     corrected = []
-    for tail in ((1 - level) / 2, (1 + level) / 2):
-        shifted = bias + normal.inv_cdf(tail)
+    for end in (-z, z):
+        shifted = bias + end
         corrected.append(normal.cdf(bias + shifted / (1 - skew * shifted)))
     low, high = np.quantile(drawn, corrected)
     return float(low), float(high)
@@ -113,9 +129,7 @@ class PersonMeans:
     means: Float64[np.ndarray, "people figures"]
     rows: Float64[np.ndarray, " people"]
 
-    def over_people(
-        self, weights: Float64[np.ndarray, "draws people"]
-    ) -> Float64[np.ndarray, "draws figures"]:
+    def over_people(self, weights: Float64[np.ndarray, "draws people"]) -> Float64[np.ndarray, "draws figures"]:
         """Each person counts once: the paper's mean over folds."""
         return weights @ self.means / weights.sum(axis=1, keepdims=True)
 

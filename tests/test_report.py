@@ -118,7 +118,8 @@ def test_it_says_on_which_data_with_which_pretraining_and_how_it_was_chosen(thre
     assert "FG-NET: 12 people, 72 photos" in told
     assert "ImageNet, then UTKFace." in told
     assert "so the figure is optimistic" in told
-    assert "few: intervals" in told
+    assert "few: intervals" not in told
+    assert "8 people are few: intervals" in text(Result("c", about(), predictions(people=8)))
     assert "MWR" in told
 
 

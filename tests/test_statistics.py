@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from study.bootstrap import Interval, bootstrap, person_means
+from study.bootstrap import Interval, bootstrap, person_means, student_quantile
 from study.predictions import Predictions
 from study.statistics import alarms, by_decade, by_person, compare, constant_guess, holm, summarise
 
@@ -68,10 +68,7 @@ def test_pooled_figures_agree_with_scikit_learn():
     table = drawn(seeds=2)
     found = summarise(table, draws=50)
     predicted = table.predicted.astype(float)
-    by_seed = [
-        metrics.root_mean_squared_error(table.age[r], predicted[r])
-        for r in (table.seed == 0, table.seed == 1)
-    ]
+    by_seed = [metrics.root_mean_squared_error(table.age[r], predicted[r]) for r in (table.seed == 0, table.seed == 1)]
     assert found.mae_pooled.value == pytest.approx(metrics.mean_absolute_error(table.age, predicted))
     assert found.rmse_pooled.value == pytest.approx(np.mean(by_seed))
     assert found.cs_pooled.value[5] == pytest.approx(100 * np.mean(np.abs(predicted - table.age) <= 5))
@@ -85,10 +82,22 @@ def test_a_committee_of_seeds_is_never_worse_than_the_mean_seed():
     assert np.isnan(summarise(drawn(), draws=50).committee.value)
 
 
+def matching_level(people: int) -> float:
+    """The level at which a plain BCa interval is as long as ours at 95 %: Student's quantile, and the lost degree."""
+    return 2 * stats.norm.cdf(stats.t.ppf(0.975, people - 1) * math.sqrt(people / (people - 1))) - 1
+
+
+@pytest.mark.parametrize("freedom", [4, 11, 81])
+def test_students_quantile_agrees_with_scipy(freedom):
+    assert student_quantile(0.95, freedom=freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=0.01)
+
+
 def test_intervals_agree_with_scipys_bca():
     values = np.random.default_rng(1).gamma(2, 2, 60)
     ours = bootstrap(person_means(values[:, None], np.arange(60)).over_people, people=60, draws=20_000)[0]
-    theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="BCa", rng=2).confidence_interval
+    theirs = stats.bootstrap(
+        (values,), np.mean, n_resamples=20_000, method="BCa", rng=2, confidence_level=matching_level(60)
+    ).confidence_interval
     assert ours.value == pytest.approx(values.mean())
     assert [ours.low, ours.high] == pytest.approx([theirs.low, theirs.high], abs=0.03)
 
@@ -105,6 +114,7 @@ def test_pooled_intervals_agree_with_scipys_bca_of_the_ratio():
         n_resamples=20_000,
         method="BCa",
         rng=3,
+        confidence_level=matching_level(40),
     ).confidence_interval
     ours = summarise(table, draws=20_000).mae_pooled
     assert [ours.low, ours.high] == pytest.approx([theirs.low, theirs.high], abs=0.03)
@@ -124,6 +134,16 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
             held[i] += interval.low <= 4 <= interval.high
     assert 0.91 <= held[0] / studies <= 0.98
     assert 0.91 <= held[1] / studies <= 0.98
+
+
+def test_intervals_of_a_dozen_people_hold_the_truth_nearly_as_often():
+    generator = np.random.default_rng(6)
+    held = 0
+    for study in range(400):
+        means = person_means(generator.gamma(4, 1, 12)[:, None], np.arange(12))
+        interval = bootstrap(means.over_people, people=12, draws=400, seed=study)[0]
+        held += interval.low <= 4 <= interval.high
+    assert 0.90 <= held / 400 <= 0.98
 
 
 def test_intervals_over_photos_would_promise_too_much():
@@ -167,9 +187,7 @@ def test_people_come_worst_first():
     people = by_person(table)
     assert [p.mae for p in people] == sorted((p.mae for p in people), reverse=True)
     worst = table.person == people[0].person
-    assert people[0].mae == pytest.approx(
-        np.abs(table.predicted[worst].astype(float) - table.age[worst]).mean()
-    )
+    assert people[0].mae == pytest.approx(np.abs(table.predicted[worst].astype(float) - table.age[worst]).mean())
     assert people[0].photos == worst.sum()
 
 
