@@ -22,6 +22,9 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 120_000_000
 """A photo with more pixels is refused before it is decoded: 120 megapixels are 360 MB of RGB."""
 
+MAX_SCANS = 100
+"""A JPEG with more scans is refused: each scan is a pass over all pixels, so that a small file takes hours."""
+
 MIN_SIDE = 16
 """A photo with a shorter side (pixels) holds no face that 68 points could be told in."""
 
@@ -109,9 +112,7 @@ def decode_photo(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
     if not encoded:
         raise PhotoError(Reason.EMPTY_FILE, "0 bytes")
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # Pillow warns of odd EXIF, palettes and large photos; we decide below
+        warnings.simplefilter("ignore")  # Pillow warns of odd EXIF, palettes and large photos; we decide below
         try:
             image = Image.open(io.BytesIO(encoded), formats=FORMATS)
         except Image.DecompressionBombError as error:
@@ -125,14 +126,16 @@ def decode_photo(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise PhotoError(Reason.TOO_LARGE, f"{width}x{height} pixels, more than {MAX_PIXELS:,}")
+            if image.format == "JPEG" and encoded.count(b"\xff\xda") > MAX_SCANS:
+                raise PhotoError(Reason.NOT_A_PHOTO, f"a JPEG of more than {MAX_SCANS} scans")
             if min(width, height) < MIN_SIDE:
                 raise PhotoError(Reason.TOO_SMALL, f"{width}x{height} pixels, a side under {MIN_SIDE}")
             try:
                 image.load()
                 return _upright_rgb(image)
-            except (
-                Exception
-            ) as error:  # likewise: OSError for truncated JPEG, SyntaxError for broken PNG, ...
+            except MemoryError:
+                raise PhotoError(Reason.TOO_LARGE, f"no memory for {width}x{height} pixels") from None
+            except Exception as error:  # likewise: OSError for truncated JPEG, SyntaxError for broken PNG, ...
                 raise PhotoError(Reason.TRUNCATED, f"{type(error).__name__}: {error}") from None
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -61,13 +63,14 @@ def read_photo(root: Folder, path: str) -> bytes:
         raise PhotoError(Reason.OUTSIDE_ROOT, "an absolute or climbing path")
     try:
         if root.local is not None:
-            inside = root.local.resolve()
-            target = (root.local / path).resolve(strict=True)
-            if not target.is_relative_to(inside):
+            target = os.path.realpath(root.local / path, strict=True)
+            if not Path(target).is_relative_to(_real(root.local)):
                 raise PhotoError(Reason.OUTSIDE_ROOT, "a link that leaves the root")
-            if not target.is_file():
+            if not os.path.isfile(target):  # a pipe would be waited on for ever
                 raise PhotoError(Reason.NOT_A_PHOTO, "not a regular file")
         data = root.read(path)
+    except PhotoError:
+        raise
     except FileNotFoundError:
         raise PhotoError(Reason.MISSING, "no such file") from None
     except OSError as error:
@@ -77,6 +80,11 @@ def read_photo(root: Folder, path: str) -> bytes:
     if not data:
         raise PhotoError(Reason.EMPTY_FILE, "0 bytes")
     return data
+
+
+@cache
+def _real(folder: Path) -> str:
+    return os.path.realpath(folder)
 
 
 def add_hashes(batch: pa.Table, *, root: Folder) -> pa.Table:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import shutil
+import struct
 import subprocess
 import sys
 from collections import Counter
@@ -35,10 +36,14 @@ def local_ray():
 
 
 def jpeg(seed: int) -> bytes:
+    return picture(seed, "JPEG")
+
+
+def picture(seed: int, kind: str, *, mode: str = "RGB") -> bytes:
     """A smooth random picture of 120 x 150 pixels."""
     low = np.random.default_rng(seed).integers(0, 255, (6, 5, 3), dtype=np.uint8)
     sink = io.BytesIO()
-    Image.fromarray(low).resize((120, 150), Image.Resampling.BICUBIC).save(sink, "JPEG", quality=90)
+    Image.fromarray(low).resize((120, 150), Image.Resampling.BICUBIC).convert(mode).save(sink, kind)
     return sink.getvalue()
 
 
@@ -53,7 +58,7 @@ def points_file() -> str:
 def pristine(tmp_path_factory, local_ray) -> Path:
     """A folder with fgnet/ and its table out/: aligned once, to be looked at and copied, not changed.
 
-    A small FG-NET of 3 people with 12 good photos, two pairs of identical bytes, and six that are useless."""
+    A small FG-NET of 3 people with 12 good photos, two pairs of identical bytes, and ten that are hostile."""
     folder = tmp_path_factory.mktemp("pristine")
     root = folder / "fgnet"
     (root / "images").mkdir(parents=True)
@@ -68,11 +73,17 @@ def pristine(tmp_path_factory, local_ray) -> Path:
         "002A63.JPG": jpeg(200),  # without points
         "holiday.jpg": jpeg(201),
         "003A64.JPG": b"\x89PNG\r\n\x1a\n" + b"\0" * 50,
+        "003A65.JPG": picture(300, "GIF"),  # good, under a wrong name
+        "003A66.JPG": picture(301, "JPEG", mode="CMYK"),
+        "003A67.JPG": b"P5 30000 30000 255\n" + bytes(1000),
+        "003A68.JPG": picture(302, "BMP")[:18] + struct.pack("<ii", 30_000, 30_000) + picture(302, "BMP")[26:],
     }
     for name, data in content.items():
         (root / "images" / name).write_bytes(data)
         if name != "002A63.JPG":
             (root / "points" / f"{name[:-4].lower()}.pts").write_text(points_file())
+    (folder / "secret.jpg").write_bytes(jpeg(400))
+    (root / "images" / "003A69.JPG").symlink_to(folder / "secret.jpg")
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         assert align(options_for(folder)) == 0
@@ -88,7 +99,7 @@ def options_for(folder: Path) -> Options:
 @pytest.fixture
 def copied(pristine, tmp_path) -> Options:
     """Options of a copy of the dataset and its table, to be changed."""
-    shutil.copytree(pristine, tmp_path / "copy")
+    shutil.copytree(pristine, tmp_path / "copy", symlinks=True)
     return options_for(tmp_path / "copy")
 
 
@@ -110,7 +121,7 @@ def test_every_photo_is_a_face_or_a_reject_with_its_reason(pristine):
     faces, rejects = table(options.out, "faces"), table(options.out, "rejects")
     assert faces.columns.tolist() == SCHEMA.names
     assert sorted([*faces.photo, *rejects.photo]) == sorted(f"images/{p.name}" for p in (root / "images").iterdir())
-    assert len(faces) == 13
+    assert len(faces) == 15
     assert faces.photo.is_monotonic_increasing
     assert dict(zip(rejects.photo.str[7:], rejects.reason, strict=True)) == {
         "002A50.JPG": "duplicate",
@@ -122,14 +133,17 @@ def test_every_photo_is_a_face_or_a_reject_with_its_reason(pristine):
         "002A63.JPG": "no_points",
         "003A64.JPG": "not_a_photo",
         "holiday.jpg": "bad_name",
+        "003A67.JPG": "not_a_photo",
+        "003A68.JPG": "too_large",
+        "003A69.JPG": "outside_root",
     }
     assert set(rejects.reason) <= set(REASONS)
     printed = (pristine / "printed").read_text()
-    assert "read 22, aligned 13, rejected 9" in printed
+    assert "read 27, aligned 15, rejected 12" in printed
     funnel = (Path(options.out) / "funnel.md").read_text()
-    assert "| not a duplicate | 17 | duplicate 1; conflicting_ages 2 |" in funnel
-    assert "| decoded | 14 | not_a_photo 2; truncated 1 |" in funnel
-    assert "| aligned | 13 |  |" in funnel
+    assert "| not a duplicate | 21 | duplicate 1; conflicting_ages 2 |" in funnel
+    assert "| decoded | 16 | not_a_photo 3; truncated 1; too_large 1 |" in funnel
+    assert "| aligned | 15 |  |" in funnel
     assert Image.open(Path(options.out) / "funnel.png").width > 500
 
 
@@ -145,7 +159,7 @@ def test_a_face_is_what_its_photo_shows_at_the_template(pristine):
     photo = np.asarray(Image.open(root / "images" / "001A10.JPG"))
     assert np.abs(face.astype(int) - photo[:100, :100]).mean() < 3  # its points make it this very square
     loaded = load_faces([Path(options.out)], px=64)
-    assert (len(loaded), loaded.people) == (13, ["fgnet/001", "fgnet/002", "fgnet/003"])
+    assert (len(loaded), loaded.people) == (15, ["fgnet/001", "fgnet/002", "fgnet/003"])
 
 
 def test_the_funnel_is_logged_to_mlflow_once_a_table(copied, tmp_path, monkeypatch):
@@ -158,7 +172,7 @@ def test_the_funnel_is_logged_to_mlflow_once_a_table(copied, tmp_path, monkeypat
         align(replace(copied, track=True))
     client = MlflowClient(tracking_uri=uri)
     (run,) = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
-    assert (run.data.metrics["left read"], run.data.metrics["left aligned"]) == (22, 13)
+    assert (run.data.metrics["left read"], run.data.metrics["left aligned"]) == (27, 15)
     assert run.data.metrics["rejected conflicting_ages"] == 2
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"funnel.md", "funnel.png"}
 
@@ -194,7 +208,7 @@ def test_other_options_never_mix_with_a_table(copied):
     assert content(options.out) == whole
     align(replace(options, size=64, overwrite=True))
     assert Image.open(io.BytesIO(table(options.out, "faces").face[0])).size == (64, 64)
-    assert len(table(options.out, "faces")) == 13
+    assert len(table(options.out, "faces")) == 15
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(copied):
@@ -213,7 +227,7 @@ def test_changed_photos_are_aligned_anew(copied, root):
     align(options)
     faces = table(options.out, "faces")
     assert Counter(faces.photo).most_common(1)[0][1] == 1
-    assert len(faces) == 12
+    assert len(faces) == 14
     face = np.asarray(Image.open(io.BytesIO(faces.set_index("photo").loc["images/001A10.JPG"].face)))
     photo = np.asarray(Image.open(root / "images" / "001A10.JPG"))
     assert np.abs(face.astype(int) - photo[:100, :100]).mean() < 3
@@ -224,9 +238,9 @@ def test_no_face_at_all_is_an_error(copied, root):
     shutil.rmtree(options.out)
     for file in (root / "points").iterdir():
         file.unlink()
-    with pytest.raises(ValueError, match="none of the 22 photos gave a face"):
+    with pytest.raises(ValueError, match="none of the 27 photos gave a face"):
         align(options)
-    assert Counter(table(options.out, "rejects").reason)["no_points"] == 14
+    assert Counter(table(options.out, "rejects").reason)["no_points"] == 16
 
 
 @pytest.mark.parametrize(
