@@ -189,7 +189,10 @@ def _run(
     }
     failed: list[tuple[str, str]] = []
     errors = {job.file: _person_mae(read_predictions(job.file)[0]) for job in finished}
-    with tqdm(total=len(jobs), initial=len(finished), unit="fold", dynamic_ncols=True, desc="folds") as bar:
+    calm = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants a line now and then, not one a second
+    with tqdm(
+        total=len(jobs), initial=len(finished), unit="fold", dynamic_ncols=True, desc="folds", mininterval=calm
+    ) as bar:
         while waiting:
             done, _ = ray.wait(list(waiting), timeout=5)
             for reference in done:
@@ -206,7 +209,8 @@ def _run(
                     errors[job.file] = _person_mae(part)
                 bar.update()
             told = f", {len(failed)} failed" if failed else ""
-            bar.set_postfix_str(f"MAE {_so_far(list(errors.values()))}{told}")
+            running = min(len(waiting), int(ray.cluster_resources().get("CPU", 1) // options.cpus_per_fold))
+            bar.set_postfix_str(f"MAE {_so_far(list(errors.values()))}, {running} running{told}", refresh=False)
     return failed
 
 
