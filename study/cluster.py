@@ -45,3 +45,10 @@ def start_ray(
         log_to_driver=log_to_driver,
         logging_level=logging.WARNING,
     )
+
+
+def gpu_share(asked: float | None) -> float:
+    """The share of a GPU that a training takes: as asked, else a quarter where Ray has GPUs, else none."""
+    if asked is not None:
+        return asked
+    return 0.25 if ray.cluster_resources().get("GPU", 0) else 0.0

@@ -14,28 +14,22 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import numpy as np
-import ray
 import tyro
-from tqdm import tqdm
 
 from study import tracking
-from study.cluster import start_ray
+from study.cluster import gpu_share, start_ray
 from study.command import main
-from study.folds import Fold, lopo_folds
+from study.folding import Schedule, gather, make_jobs, run_jobs
 from study.options import BUILT_IN_PEOPLE, Training, faces_or_built_in, is_built_in
 from study.plans import Plan, describe_pretraining, plan_by_hand, plan_of_sweep
-from study.predictions import Predictions, read_predictions, write_predictions
+from study.predictions import Predictions, write_predictions
 from study.statistics import alarms, constant_guess, summarise
 from study.sweeping import flat
 from trainables import code_version
-from trainables.backbones import read_weights
-from trainables.config import TrialConfig, fingerprint
+from trainables.config import TrialConfig
 from trainables.faces import Faces, load_faces
-from trainables.fold import FoldResult, run_fold
-from trainables.metrics import mae, rmse
 
 
 @dataclass(frozen=True)
@@ -53,11 +47,14 @@ class Lopo:
     """Without --best: random, imagenet, a weights file, or a checkpoint folder of study.pretrain."""
     faces: tuple[Path, ...] = ()
     """Faces tables with people. Default: the sweep's with --best, else the built-in people."""
+    schedule: Literal["plain", "tree"] = "plain"
+    """plain: a training a fold, for the figure to publish; tree: all folds for the cost of a few trainings, for
+    screening (see docs/lopo.md)."""
     seeds: int = 1
     """Trainings a person, with seeds counted up from the config's."""
     cpus_per_fold: int = 1
-    gpus_per_fold: float = 0.0
-    """Share of a GPU: 0.1 puts ten folds on one."""
+    gpus_per_fold: float | None = None
+    """Share of a GPU: 0.1 puts ten folds on one. Default: 0.25 where there are GPUs, else none."""
     name: str | None = None
     """Name in MLflow; default: what was run."""
     out: Path = Path("runs/lopo")
@@ -67,18 +64,10 @@ class Lopo:
     """Ray cluster to join; default: RAY_ADDRESS, else one started here."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """One training: a left-out person with one seed."""
-
-    fold: Fold
-    config: TrialConfig
-    key: str
-    file: Path
-
-
 def lopo(options: Lopo) -> int:
     """Run the folds that are missing, then write, log and print the result; returns the exit status."""
+    if options.best and (options.backbone or options.weights or options.training.trial):
+        raise ValueError("--best takes the sweep's config: give it without --backbone, --weights and --trial")
     store = tracking.connect()
     if options.best:
         plan = plan_of_sweep(store, name=options.sweep, training=options.training)
@@ -94,14 +83,15 @@ def lopo(options: Lopo) -> int:
             "or give the config by hand with --trial FILE"
         )
     pretraining = {config.weights: describe_pretraining(config.weights) for config in configs}
-    jobs, key = make_jobs(plan, faces, pretraining, options)
+    start_ray(address=options.address)
+    schedule = Schedule(options.schedule, options.seeds, options.cpus_per_fold, gpu_share(options.gpus_per_fold))
+    jobs, key = make_jobs(plan, faces, pretraining, schedule, options.out)
     about = _about(plan, folders, faces, configs, pretraining, options, key)
     folder = options.out / key
     if options.force:
         _discard(folder)
     print(f"LOPO {plan.name!r}: {len(jobs)} folds, {len(faces)} faces of {len(faces.people)} people", flush=True)
     print(f"Config: {plan.selection}", flush=True)
-    start_ray(address=options.address)
     parent = tracking.find_or_start(
         store,
         key=f"lopo-{key}",
@@ -110,7 +100,7 @@ def lopo(options: Lopo) -> int:
         params=(flat(configs[0]) if len(configs) == 1 else {}) | {"faces": about["dataset"], "seeds": options.seeds},
         tags={"study.selection": plan.selection},
     )
-    failed = _run(jobs, tables, store, parent, options)
+    failed = run_jobs(jobs, tables, store, parent, schedule)
     if failed:
         tracking.finish(store, parent, status="FAILED")
         person, why = failed[0]
@@ -121,151 +111,6 @@ def lopo(options: Lopo) -> int:
     write_predictions(folder / "predictions.parquet", predictions, about=about)
     _finish(store, parent, predictions, about, folder)
     return 0
-
-
-def make_jobs(
-    plan: Plan, faces: Faces, pretraining: Mapping[str, Mapping[str, Any]], options: Lopo
-) -> tuple[list[Job], str]:
-    """Every fold of every seed, and the key of the whole. A fold's key covers all that decides its result."""
-    trainings = []
-    for step in range(options.seeds):
-        for fold in lopo_folds(faces):
-            config = plan.config(fold.name)
-            config = config.replace(seed=config.seed + step)
-            made_from = {
-                "trial": {**config.to_json(), "weights": pretraining[config.weights]["fingerprint"]},
-                "faces": faces.digest,
-                "code": code_version(),
-                "person": fold.name,
-            }
-            trainings.append((fold, config, fingerprint(made_from)))
-    key = fingerprint([part for _, _, part in trainings])
-    folds = options.out / key / "folds"
-    jobs = [
-        Job(fold, config, part, folds / f"{fold.name.replace('/', '-')}-seed{config.seed}.parquet")
-        for fold, config, part in trainings
-    ]
-    return jobs, key
-
-
-def gather(files: Sequence[Path]) -> Predictions:
-    """The predictions of all folds as one table."""
-    parts = [read_predictions(file)[0] for file in files]
-    return Predictions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
-
-
-def _run(
-    jobs: list[Job], tables: Mapping[int, Faces], store: tracking.Tracking, parent: str, options: Lopo
-) -> list[tuple[str, str]]:
-    """Run what has no file yet; (person, reason) of what failed. The driver alone writes files and MLflow's runs."""
-    missing = [job for job in jobs if not job.file.is_file()]
-    finished = [job for job in jobs if job.file.is_file()]
-    logged = tracking.children(store, parent)
-    for job in finished:  # killed between the file and its run: the run is made up for
-        if job.key not in logged:
-            part, about = read_predictions(job.file)
-            _log_fold(store, parent, job, part.predicted, part.age, about["history"], about["seconds"])
-    shared = {px: ray.put(faces) for px, faces in tables.items()}
-    weights: dict[str, Any] = {
-        name: ray.put({k: v.numpy() for k, v in read_weights(backbone, name).items()}) if name != "random" else None
-        for backbone, name in sorted({(job.config.backbone, job.config.weights) for job in missing})
-    }
-    run = ray.remote(run_fold).options(
-        num_cpus=options.cpus_per_fold,
-        num_gpus=options.gpus_per_fold,
-        max_retries=3,
-        scheduling_strategy="SPREAD",
-    )
-    waiting = {
-        run.remote(
-            job.config.to_json(),
-            shared[job.config.px],
-            weights[job.config.weights],
-            job.fold.train,
-            job.fold.test,
-            options.cpus_per_fold,
-        ): job
-        for job in missing
-    }
-    failed: list[tuple[str, str]] = []
-    errors = {job.file: _person_mae(read_predictions(job.file)[0]) for job in finished}
-    calm = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants a line now and then, not one a second
-    with tqdm(
-        total=len(jobs), initial=len(finished), unit="fold", dynamic_ncols=True, desc="folds", mininterval=calm
-    ) as bar:
-        while waiting:
-            done, _ = ray.wait(list(waiting), timeout=5)
-            for reference in done:
-                job = waiting.pop(reference)
-                try:
-                    result: FoldResult = ray.get(reference)
-                except ray.exceptions.RayError as error:
-                    cause = getattr(error, "cause", None) or error
-                    failed.append((job.fold.name, " ".join(str(cause).split())[:300]))
-                else:
-                    part = _write_fold(job, tables[job.config.px], result)
-                    age = part.age
-                    _log_fold(store, parent, job, part.predicted, age, result.history, result.seconds)
-                    errors[job.file] = _person_mae(part)
-                bar.update()
-            told = f", {len(failed)} failed" if failed else ""
-            running = min(len(waiting), int(ray.cluster_resources().get("CPU", 1) // options.cpus_per_fold))
-            bar.set_postfix_str(f"MAE {_so_far(list(errors.values()))}, {running} running{told}", refresh=False)
-    return failed
-
-
-def _write_fold(job: Job, faces: Faces, result: FoldResult) -> Predictions:
-    rows = job.fold.test
-    part = Predictions(
-        photo=faces.photo[rows],
-        person=faces.person[rows],
-        age=faces.age[rows],
-        predicted=result.predicted,
-        distribution=result.distribution,
-        fold=np.full(len(rows), job.fold.name),
-        seed=np.full(len(rows), job.config.seed, np.int32),
-        fingerprint=np.full(len(rows), job.key),
-    )
-    about = {"trial": job.config.to_json(), "history": _finite(result.history), "seconds": result.seconds}
-    write_predictions(job.file, part, about=about)
-    return part
-
-
-def _log_fold(
-    store: tracking.Tracking,
-    parent: str,
-    job: Job,
-    predicted: np.ndarray,
-    age: np.ndarray,
-    history: Sequence[Mapping[str, Any]],
-    seconds: float,
-) -> None:
-    run_id = tracking.find_or_start(
-        store,
-        key=f"fold-{parent}-{job.key}",
-        name=f"{job.fold.name} seed {job.config.seed}",
-        stage="fold",
-        parent=parent,
-        params={"person": job.fold.name, "faces": len(age), **flat(job.config)},
-        tags={tracking.FOLD: job.key},
-    )
-    curves = [(epoch["epoch"], {"train_loss": epoch["train_loss"]}) for epoch in history]
-    final = {"mae": mae(predicted, age), "rmse": rmse(predicted, age), "seconds": seconds}
-    tracking.log_steps(store, run_id, curves)
-    tracking.finish(store, run_id, metrics=final)
-
-
-def _person_mae(part: Predictions) -> float:
-    return mae(part.predicted, part.age)
-
-
-def _so_far(errors: Sequence[float]) -> str:
-    """Mean over the folds done, with a normal 95 % interval: a sign of where it goes, not the result."""
-    if not errors:
-        return "-"
-    if len(errors) < 3:
-        return f"{np.mean(errors):.2f}"
-    return f"{np.mean(errors):.2f} ± {1.96 * np.std(errors, ddof=1) / np.sqrt(len(errors)):.2f}"
 
 
 def _finish(
@@ -335,7 +180,7 @@ def _about(
         "sealed": plan.sealed,
         "pretraining": {"what": "; ".join(whats)},
         "seeds": [first.seed + step for step in range(options.seeds)],
-        "schedule": "plain",
+        "schedule": options.schedule,
         "epochs_by": "fixed beforehand by the config",
         "built_in": is_built_in(folders),
         "code": code_version(),
@@ -347,11 +192,6 @@ def _discard(folder: Path) -> None:
     if finished:
         print(f"Discarding {finished} finished folds in {folder}")
         shutil.rmtree(folder)
-
-
-def _finite(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Without the NaN of a curve that was not measured, which JSON has no word for."""
-    return [{name: value for name, value in epoch.items() if value == value} for epoch in history]
 
 
 def _interrupt(*_: Any) -> None:

@@ -25,7 +25,7 @@ from ray import tune
 
 from search_spaces import Space, find_space
 from study import tracking
-from study.cluster import start_ray
+from study.cluster import gpu_share, start_ray
 from study.command import main
 from study.folds import Fold, person_folds
 from study.options import BUILT_IN_PEOPLE, PRETRAINED, Training, faces_or_built_in, is_built_in
@@ -62,8 +62,8 @@ class Sweep:
     parallel: int | None = None
     """Trials side by side; default: as many as the resources hold."""
     cpus_per_trial: int = 1
-    gpus_per_trial: float = 0.0
-    """Share of a GPU: 0.25 puts four trials on one."""
+    gpus_per_trial: float | None = None
+    """Share of a GPU: 0.1 puts ten trials on one. Default: 0.25 where there are GPUs, else none."""
     prune: float = 0.1
     """Level of the paired test that ends a trial which is worse than the best; 0 never prunes."""
     name: str | None = None
@@ -225,12 +225,14 @@ def _run_block(
     missing = options.trials - sum(number < options.trials for number in journal)
     if missing <= 0:
         return journal
-    parallel = options.parallel or _fits(options)
+    gpus = gpu_share(options.gpus_per_trial)
+    parallel = options.parallel or _fits(options.cpus_per_trial, gpus)
     recorder = Recorder(search, place, store, parent=parent, key=key, block=block.name, parallel=parallel)
     run = partial(
         tune_trial,
         folds=[(fold.train, fold.test) for fold in block.folds],
         threads=options.cpus_per_trial,
+        device="cuda" if gpus else "cpu",
         prune_p=options.prune,
         **shared,
     )
@@ -238,7 +240,7 @@ def _run_block(
     scratch = folder.resolve() / ".tune"
     shutil.rmtree(scratch / block.name, ignore_errors=True)
     tuner = tune.Tuner(
-        tune.with_resources(run, {"cpu": options.cpus_per_trial, "gpu": options.gpus_per_trial}),
+        tune.with_resources(run, {"cpu": options.cpus_per_trial, "gpu": gpus}),
         tune_config=tune.TuneConfig(
             search_alg=search, num_samples=missing, max_concurrent_trials=parallel, reuse_actors=True
         ),
@@ -255,15 +257,15 @@ def _run_block(
     return search.journal
 
 
-def _fits(options: Sweep) -> int:
-    resources = ray.cluster_resources()
-    by_cpu = resources.get("CPU", 1) // options.cpus_per_trial
-    by_gpu = resources.get("GPU", 0) // options.gpus_per_trial if options.gpus_per_trial else by_cpu
-    fits = int(min(by_cpu, by_gpu))
+def _fits(cpus: int, gpus: float) -> int:
+    """How many trials the cluster holds side by side."""
+    there = ray.cluster_resources()
+    by_cpu = there.get("CPU", 1) // cpus
+    fits = int(min(by_cpu, there.get("GPU", 0) // gpus if gpus else by_cpu))
     if fits < 1:
         raise ValueError(
-            f"no room for one trial of {options.cpus_per_trial} CPUs and {options.gpus_per_trial} GPUs: Ray has "
-            f"{resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs"
+            f"no room for one trial of {cpus} CPUs and {gpus} GPUs: Ray has {there.get('CPU', 0):g} CPUs and "
+            f"{there.get('GPU', 0):g} GPUs"
         )
     return fits
 

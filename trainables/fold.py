@@ -13,7 +13,7 @@ from jaxtyping import Float32, Int
 
 from trainables.config import TrialConfig
 from trainables.faces import Faces
-from trainables.fitting import decode, fit, predict
+from trainables.fitting import Fitted, decode, fit, predict
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ def run_fold(
     train: Int[np.ndarray, " train"],
     test: Int[np.ndarray, " test"],
     threads: int,
+    device: str,
 ) -> FoldResult:
     """Train TrialConfig.from_json(record) on faces[train] for its fixed number of epochs, then predict faces[test].
 
@@ -40,12 +41,35 @@ def run_fold(
     """
     began = time.perf_counter()
     config = TrialConfig.from_json(record)
-    torch.set_num_threads(threads)
-    # read-only in the object store, and torch may not write there: a copy of the weights, none of the faces
-    tensors = None if initial is None else {name: torch.from_numpy(np.array(a)) for name, a in initial.items()}
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    fitted = fit(config, faces, train, device=device, initial=tensors)
+    fitted = _train(config, faces, initial, train, threads, device)
     distribution = predict(config, fitted.net, faces, test)
     history = [asdict(epoch) for epoch in fitted.history]
     predicted = decode(distribution, config).astype(np.float32)
     return FoldResult(distribution, predicted, history, time.perf_counter() - began)
+
+
+def run_stage(
+    record: Mapping[str, Any],
+    faces: Faces,
+    initial: Mapping[str, np.ndarray] | None,
+    train: Int[np.ndarray, " train"],
+    threads: int,
+    device: str,
+) -> dict[str, np.ndarray]:
+    """The weights after training on faces[train]: an inner node of the fold tree, handed down to its halves."""
+    fitted = _train(TrialConfig.from_json(record), faces, initial, train, threads, device)
+    return {name: value.cpu().numpy() for name, value in fitted.net.state_dict().items()}
+
+
+def _train(
+    config: TrialConfig,
+    faces: Faces,
+    initial: Mapping[str, np.ndarray] | None,
+    train: Int[np.ndarray, " train"],
+    threads: int,
+    device: str,
+) -> Fitted:
+    torch.set_num_threads(threads)
+    # read-only in the object store, and torch may not write there: a copy of the weights, none of the faces
+    tensors = None if initial is None else {name: torch.from_numpy(np.array(a)) for name, a in initial.items()}
+    return fit(config, faces, train, device=device, initial=tensors)

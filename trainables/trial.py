@@ -28,6 +28,7 @@ def tune_trial(
     folds: Sequence[tuple[np.ndarray, np.ndarray]],
     weights: Mapping[str, Any],
     threads: int,
+    device: str,
     prune_p: float,
 ) -> None:
     """Score point["trial"] (TrialConfig as JSON) by the MAE of out-of-fold predictions over `folds` (train, test rows).
@@ -40,7 +41,6 @@ def tune_trial(
     """
     config = TrialConfig.from_json(point["trial"])
     torch.set_num_threads(threads)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     table: Faces = ray.get(faces[config.px])
     initial = _tensors(ray.get(weights[config.weights])) if config.weights in weights else None
     predicted_of: dict[int, float] = {}

@@ -1,0 +1,256 @@
+"""The folds of LOPO as Ray tasks: what is missing is run, by the plain schedule or the fold tree, written and logged.
+
+Tasks are pure: faces, weights and a config in, predictions out. The driver alone writes files and MLflow's runs, so
+that a fold is there once or not at all, whoever was killed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import ray
+from tqdm import tqdm
+
+from study import tracking
+from study.folds import Fold, lopo_folds
+from study.plans import Plan
+from study.predictions import Predictions, read_predictions, write_predictions
+from study.sweeping import flat
+from study.tree import fold_tree
+from trainables import code_version
+from trainables.backbones import read_weights
+from trainables.config import TrialConfig, fingerprint
+from trainables.faces import Faces
+from trainables.fold import FoldResult, run_fold, run_stage
+from trainables.metrics import mae, rmse
+
+REPLAY, RATE_FALL = 0.25, 0.8
+"""The fold tree's share of photos shown again, and its learning rate's fall a level down (docs/lopo.md)."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How folds are trained: plain, one training a fold, or as a tree; and what a training may take."""
+
+    kind: Literal["plain", "tree"]
+    seeds: int
+    cpus: int
+    gpus: float
+
+    @property
+    def device(self) -> str:
+        """Where a training runs: a task that was given no GPU uses none, even where it sees one."""
+        return "cuda" if self.gpus else "cpu"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: a left-out person with one seed."""
+
+    fold: Fold
+    config: TrialConfig
+    key: str
+    file: Path
+
+
+def make_jobs(
+    plan: Plan, faces: Faces, pretraining: Mapping[str, Mapping[str, Any]], schedule: Schedule, out: Path
+) -> tuple[list[Job], str]:
+    """Every fold of every seed, and the key of the whole. A fold's key covers all that decides its result."""
+    trainings = []
+    for step in range(schedule.seeds):
+        for fold in lopo_folds(faces):
+            config = plan.config(fold.name)
+            config = config.replace(seed=config.seed + step)
+            made_from: dict[str, Any] = {
+                "trial": {**config.to_json(), "weights": pretraining[config.weights]["fingerprint"]},
+                "faces": faces.digest,
+                "code": code_version(),
+                "person": fold.name,
+                "schedule": "plain" if schedule.kind == "plain" else ["tree", REPLAY, RATE_FALL],
+            }
+            trainings.append((fold, config, fingerprint(made_from)))
+    key = fingerprint([part for _, _, part in trainings])
+    jobs = [
+        Job(fold, config, part, out / key / "folds" / f"{fold.name.replace('/', '-')}-seed{config.seed}.parquet")
+        for fold, config, part in trainings
+    ]
+    return jobs, key
+
+
+def gather(files: Sequence[Path]) -> Predictions:
+    """The predictions of all folds as one table."""
+    parts = [read_predictions(file)[0] for file in files]
+    return Predictions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+
+
+def run_jobs(
+    jobs: list[Job], tables: Mapping[int, Faces], store: tracking.Tracking, parent: str, schedule: Schedule
+) -> list[tuple[str, str]]:
+    """Run what has no file yet, with a progress line; (person, reason) of what failed."""
+    missing = [job for job in jobs if not job.file.is_file()]
+    finished = [job for job in jobs if job.file.is_file()]
+    logged = tracking.children(store, parent)
+    for job in finished:  # killed between the file and its run: the run is made up for
+        if job.key not in logged:
+            part, about = read_predictions(job.file)
+            _log_fold(store, parent, job, part, about["history"], about["seconds"])
+    shared = {px: ray.put(faces) for px, faces in tables.items()}
+    weights = {
+        (backbone, name): _put_weights(backbone, name)
+        for backbone, name in sorted({(job.config.backbone, job.config.weights) for job in missing})
+    }
+    start = _start_plain if schedule.kind == "plain" else _start_tree
+    waiting = start(missing, tables, shared, weights, schedule)
+    failed: list[tuple[str, str]] = []
+    errors = {job.file: _person_mae(read_predictions(job.file)[0]) for job in finished}
+    calm = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants a line now and then, not one a second
+    with tqdm(
+        total=len(jobs), initial=len(finished), unit="fold", dynamic_ncols=True, desc="folds", mininterval=calm
+    ) as bar:
+        while waiting:
+            done, _ = ray.wait(list(waiting), timeout=5)
+            for reference in done:
+                job = waiting.pop(reference)
+                try:
+                    result: FoldResult = ray.get(reference)
+                except ray.exceptions.RayError as error:
+                    cause = getattr(error, "cause", None) or error
+                    failed.append((job.fold.name, " ".join(str(cause).split())[:300]))
+                else:
+                    part = _write_fold(job, tables[job.config.px], result)
+                    _log_fold(store, parent, job, part, result.history, result.seconds)
+                    errors[job.file] = _person_mae(part)
+                bar.update()
+            told = f", {len(failed)} failed" if failed else ""
+            bar.set_postfix_str(f"MAE {_so_far(list(errors.values()))}{told}", refresh=False)
+    return failed
+
+
+def _put_weights(backbone: str, name: str) -> Any:
+    """A reference to the starting tensors, read once; None for random ones, which each training draws by its seed."""
+    if name == "random":
+        return None
+    return ray.put({key: value.numpy() for key, value in read_weights(backbone, name).items()})
+
+
+def _task(function: Any, schedule: Schedule) -> Any:
+    """A Ray task that is run again when its process or node dies, and not when it raises."""
+    return ray.remote(function).options(
+        num_cpus=schedule.cpus, num_gpus=schedule.gpus, max_retries=3, scheduling_strategy="SPREAD"
+    )
+
+
+def _start_plain(
+    jobs: Sequence[Job],
+    tables: Mapping[int, Faces],
+    shared: Mapping[int, Any],
+    weights: Mapping[tuple[str, str], Any],
+    schedule: Schedule,
+) -> dict[Any, Job]:
+    """One task a fold; all wait in Ray's queue, so that no resource is ever idle."""
+    run = _task(run_fold, schedule)
+    return {
+        run.remote(
+            job.config.to_json(),
+            shared[job.config.px],
+            weights[job.config.backbone, job.config.weights],
+            job.fold.train,
+            job.fold.test,
+            schedule.cpus,
+            schedule.device,
+        ): job
+        for job in jobs
+    }
+
+
+def _start_tree(
+    jobs: Sequence[Job],
+    tables: Mapping[int, Faces],
+    shared: Mapping[int, Any],
+    weights: Mapping[tuple[str, str], Any],
+    schedule: Schedule,
+) -> dict[Any, Job]:
+    """A tree a config and seed, grown only towards the folds that are missing. Weights go from task to task in Ray's
+    object store, and leave it when both halves are done."""
+    fold, inner = _task(run_fold, schedule), _task(run_stage, schedule)
+    waiting: dict[Any, Job] = {}
+    groups: dict[str, dict[str, Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.config.fingerprint(), {})[job.fold.name] = job
+    for group in groups.values():
+        config = next(iter(group.values())).config
+        stages = fold_tree(tables[config.px], seed=config.seed, replay=REPLAY, wanted=group)
+        states: list[Any] = []
+        for stage in stages:
+            before = weights[config.backbone, config.weights] if stage.parent is None else states[stage.parent]
+            record = config.replace(learning_rate=config.learning_rate * RATE_FALL**stage.depth).to_json()
+            given = (record, shared[config.px], before, stage.rows)
+            if stage.test is None:
+                states.append(inner.remote(*given, schedule.cpus, schedule.device))
+            else:
+                states.append(None)
+                waiting[fold.remote(*given, stage.test, schedule.cpus, schedule.device)] = group[stage.held[0]]
+    return waiting
+
+
+def _write_fold(job: Job, faces: Faces, result: FoldResult) -> Predictions:
+    rows = job.fold.test
+    part = Predictions(
+        photo=faces.photo[rows],
+        person=faces.person[rows],
+        age=faces.age[rows],
+        predicted=result.predicted,
+        distribution=result.distribution,
+        fold=np.full(len(rows), job.fold.name),
+        seed=np.full(len(rows), job.config.seed, np.int32),
+        fingerprint=np.full(len(rows), job.key),
+    )
+    about = {"trial": job.config.to_json(), "history": _finite(result.history), "seconds": result.seconds}
+    write_predictions(job.file, part, about=about)
+    return part
+
+
+def _log_fold(
+    store: tracking.Tracking,
+    parent: str,
+    job: Job,
+    part: Predictions,
+    history: Sequence[Mapping[str, Any]],
+    seconds: float,
+) -> None:
+    run_id = tracking.find_or_start(
+        store,
+        key=f"fold-{parent}-{job.key}",
+        name=f"{job.fold.name} seed {job.config.seed}",
+        stage="fold",
+        parent=parent,
+        params={"person": job.fold.name, "faces": len(part), **flat(job.config)},
+        tags={tracking.FOLD: job.key},
+    )
+    tracking.log_steps(store, run_id, [(epoch["epoch"], {"train_loss": epoch["train_loss"]}) for epoch in history])
+    error = {"mae": mae(part.predicted, part.age), "rmse": rmse(part.predicted, part.age), "seconds": seconds}
+    tracking.finish(store, run_id, metrics=error)
+
+
+def _person_mae(part: Predictions) -> float:
+    return mae(part.predicted, part.age)
+
+
+def _so_far(errors: Sequence[float]) -> str:
+    """Mean over the folds done, with a normal 95 % interval: a sign of where it goes, not the result."""
+    if not errors:
+        return "-"
+    if len(errors) < 3:
+        return f"{np.mean(errors):.2f}"
+    return f"{np.mean(errors):.2f} ± {1.96 * np.std(errors, ddof=1) / np.sqrt(len(errors)):.2f}"
+
+
+def _finite(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Without the NaN of a curve that was not measured, which JSON has no word for."""
+    return [{name: value for name, value in epoch.items() if value == value} for epoch in history]

@@ -1,0 +1,51 @@
+"""The fold tree: nobody is ever seen by the model that is tested on them, and everybody else is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from study.folds import lopo_folds
+from study.tree import cost, fold_tree, lineage
+from trainables.faces import load_faces
+
+
+@pytest.fixture(scope="module")
+def faces(make_table, tmp_path_factory):
+    return load_faces([make_table(tmp_path_factory.mktemp("faces"), people=23, photos=5)], px=16)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("replay", [0.0, 0.5])
+def test_a_leafs_lineage_is_everybody_but_its_person(faces, seed, replay):
+    stages = fold_tree(faces, seed=seed, replay=replay)
+    leaves = [index for index, stage in enumerate(stages) if stage.test is not None]
+    folds = {fold.name: fold for fold in lopo_folds(faces)}
+    assert len(leaves) == len(folds) == 23
+    for index in leaves:
+        (person,) = stages[index].held
+        assert lineage(stages, index).tolist() == folds[person].train.tolist()
+        assert stages[index].test.tolist() == folds[person].test.tolist()
+
+
+def test_no_stage_sees_whom_it_holds_out(faces):
+    stages = fold_tree(faces, seed=0, replay=1.0)
+    for index, stage in enumerate(stages):
+        assert not set(faces.person[lineage(stages, index)]) & set(stage.held)
+        assert stage.parent is None or (stage.parent < index and set(stage.held) < set(stages[stage.parent].held))
+
+
+def test_it_costs_about_the_logarithm_of_the_number_of_people(faces):
+    assert cost(fold_tree(faces, seed=0, replay=0.0), faces) <= np.log2(23) + 1
+    assert cost(fold_tree(faces, seed=0, replay=0.25), faces) <= 1.26 * (np.log2(23) + 1)
+
+
+def test_a_few_leaves_need_only_their_own_branches_and_train_on_the_same_photos(faces):
+    whole = fold_tree(faces, seed=0, replay=0.5)
+    wanted = faces.people[:2]
+    some = fold_tree(faces, seed=0, replay=0.5, wanted=wanted)
+    assert len(some) <= 2 * 6
+    assert sorted(stage.held[0] for stage in some if stage.test is not None) == wanted
+    rows = {stage.name: stage.rows.tolist() for stage in whole}
+    assert all(stage.rows.tolist() == rows[stage.name] for stage in some)
+    assert all(set(stage.held) < set(some[stage.parent].held) for stage in some if stage.parent is not None)
