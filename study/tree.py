@@ -1,8 +1,8 @@
 """The fold tree: all leave-one-person-out models for the cost of a few trainings instead of one each.
 
-TreeCV (Joulani, György and Szepesvári, "Fast Cross-Validation for Incremental Learning", IJCAI 2015): a node holds some
-people out; it is cut in two, and each half's model is the node's own, trained on with the other half's photos. A leaf holds
-out one person and has seen everybody else, most of them long ago: an incremental learner's approximation of the plain fold.
+TreeCV (Joulani, György and Szepesvári, "Fast Cross-Validation for Incremental Learning", IJCAI 2015): a node holds
+some people out; it is cut in two, and each half's model is the node's own, trained on with the other half's photos. A
+leaf holds out one person and has seen everybody else, most of them long ago: an approximation of the plain fold.
 """
 
 from __future__ import annotations
