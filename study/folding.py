@@ -96,10 +96,15 @@ def run_jobs(
     missing = [job for job in jobs if not job.file.is_file()]
     finished = [job for job in jobs if job.file.is_file()]
     logged = tracking.children(store, parent)
-    for job in finished:  # killed between the file and its run: the run is made up for
-        if job.key not in logged:
+
+    def run_of(job: Job) -> tuple[str | None, str]:
+        return logged.get(_fold_key(parent, job), (None, ""))
+
+    for job in finished:  # killed between the file and the end of its run: the run is made up for
+        run_id, status = run_of(job)
+        if status != "FINISHED":
             part, about = read_predictions(job.file)
-            _log_fold(store, parent, job, part, about["history"], about["seconds"])
+            _log_fold(store, parent, run_id, job, part, about["history"], about["seconds"])
     shared = {px: ray.put(faces) for px, faces in tables.items()}
     weights = {
         (backbone, name): _put_weights(backbone, name)
@@ -124,7 +129,7 @@ def run_jobs(
                     failed.append((job.fold.name, " ".join(str(cause).split())[:300]))
                 else:
                     part = _write_fold(job, tables[job.config.px], result)
-                    _log_fold(store, parent, job, part, result.history, result.seconds)
+                    _log_fold(store, parent, run_of(job)[0], job, part, result.history, result.seconds)
                     errors[job.file] = _person_mae(part)
                 bar.update()
             told = f", {len(failed)} failed" if failed else ""
@@ -219,23 +224,28 @@ def _write_fold(job: Job, faces: Faces, result: FoldResult) -> Predictions:
 def _log_fold(
     store: tracking.Tracking,
     parent: str,
+    run_id: str | None,
     job: Job,
     part: Predictions,
     history: Sequence[Mapping[str, Any]],
     seconds: float,
 ) -> None:
-    run_id = tracking.find_or_start(
+    last = max((epoch["epoch"] for epoch in history), default=0)
+    error = {"mae": mae(part.predicted, part.age), "rmse": rmse(part.predicted, part.age), "seconds": seconds}
+    tracking.log_whole(
         store,
-        key=f"fold-{parent}-{job.key}",
+        run_id,
+        key=_fold_key(parent, job),
         name=f"{job.fold.name} seed {job.config.seed}",
         stage="fold",
         parent=parent,
         params={"person": job.fold.name, "faces": len(part), **flat(job.config)},
-        tags={tracking.FOLD: job.key},
+        steps=[*((epoch["epoch"], {"train_loss": epoch["train_loss"]}) for epoch in history), (last, error)],
     )
-    tracking.log_steps(store, run_id, [(epoch["epoch"], {"train_loss": epoch["train_loss"]}) for epoch in history])
-    error = {"mae": mae(part.predicted, part.age), "rmse": rmse(part.predicted, part.age), "seconds": seconds}
-    tracking.finish(store, run_id, metrics=error)
+
+
+def _fold_key(parent: str, job: Job) -> str:
+    return f"fold-{parent}-{job.key}"
 
 
 def _person_mae(part: Predictions) -> float:

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,14 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 EXPERIMENT = "age-study"
-KEY, STAGE, COMPLETE, FOLD = "study.key", "study.stage", "study.complete", "study.fold"
+KEY, STAGE, COMPLETE = "study.key", "study.stage", "study.complete"
 _PARENT, _NAME = "mlflow.parentRunId", "mlflow.runName"
+
+
+@cache
+def _client(uri: str) -> MlflowClient:
+    """One client a process: it holds the connections."""
+    return MlflowClient(tracking_uri=uri)
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Tracking:
 
     @property
     def client(self) -> MlflowClient:
-        return MlflowClient(tracking_uri=self.uri)
+        return _client(self.uri)
 
 
 @dataclass(frozen=True)
@@ -163,15 +170,42 @@ def finished(tracking: Tracking, *, stage: str) -> list[tuple[str, str, dict[str
     return [(run.info.run_id, run.info.run_name or "", dict(run.data.tags)) for run in runs]
 
 
-def children(tracking: Tracking, parent: str) -> set[str]:
-    """Keys of the parent's folds whose runs are finished."""
-    query, token, found = f"tags.`{_PARENT}` = '{parent}' and attributes.status = 'FINISHED'", None, set()
+def children(tracking: Tracking, parent: str) -> dict[str, tuple[str, str]]:
+    """Key of each child run of a parent: (run id, status)."""
+    query, token = f"tags.`{_PARENT}` = '{parent}'", None
+    found: dict[str, tuple[str, str]] = {}
     while True:
         page = tracking.client.search_runs([tracking.experiment], query, max_results=1000, page_token=token)
-        found |= {run.data.tags.get(FOLD, "") for run in page}
+        found |= {run.data.tags.get(KEY, ""): (run.info.run_id, run.info.status) for run in page}
         token = page.token
         if not token:
             return found
+
+
+def log_whole(
+    tracking: Tracking,
+    run_id: str | None,
+    *,
+    key: str,
+    name: str,
+    stage: str,
+    parent: str,
+    params: Mapping[str, Any],
+    steps: Sequence[tuple[int, Mapping[str, float]]],
+) -> str:
+    """A run that is over, in three calls: made (or `run_id` taken, where it was begun before), filled, closed."""
+    client = tracking.client
+    if run_id is None:
+        tags = {KEY: key, STAGE: stage, _PARENT: parent, _NAME: name}
+        run_id = client.create_run(tracking.experiment, tags=tags, run_name=name).info.run_id
+    now = int(time.time() * 1000)
+    client.log_batch(
+        run_id,
+        metrics=[Metric(k, float(v), now, step) for step, values in steps for k, v in values.items() if v == v],
+        params=[Param(k, _short(v)) for k, v in params.items()],
+    )
+    client.set_terminated(run_id, status="FINISHED")
+    return run_id
 
 
 def read_json(tracking: Tracking, run_id: str, name: str) -> Any:
