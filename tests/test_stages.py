@@ -186,3 +186,15 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, place):
     assert "python -m study.pretrain --backbone resnet18" in missing
     assert "python -m study.align" in fails(tmp_path, "sweep", "--faces", tmp_path / "none")
     assert "name no person" in fails(tmp_path, "lopo", "--faces", place / "strangers", "--backbone", "resnet18")
+
+
+def test_the_tree_is_another_result_of_the_same_folds(place):
+    shown = run(place, "lopo", "--faces", "people", "--trial", "start.json", "--schedule", "tree", "--epochs", 1, *FAST)
+    assert "mean over 12 people" in shown
+    tree = [run for run in tracked(place, "lopo") if run.data.params.get("epochs") == "1"]
+    assert tree
+
+
+def test_a_checkpoint_is_tested_on_people_it_never_saw(place):
+    shown = run(place, "crosstest", "--checkpoint", "runs/pretrained/resnet18", "--faces", "people")
+    assert "72 faces of 12 people it never saw" in shown

@@ -1,0 +1,173 @@
+"""Kill a stage at random moments, type the same command again, and compare its end with an undisturbed run's.
+
+    python benchmarks/kills.py --stage lopo --kills 20
+    python benchmarks/kills.py --stage sweep --kills 20
+
+Drawn faces in a temporary folder. Who is killed (SIGKILL) is drawn each time: the driver, one of Ray's workers, or the
+raylet. A command that outlives the kill of a worker is waited for; one that fails is typed again. Prints what was
+killed and when, what was lost, and whether predictions (or trials) and MLflow's runs are the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tyro
+from mlflow import MlflowClient
+from PIL import Image
+
+from study.predictions import read_predictions
+from trainables.faces import SCHEMA
+
+ROOT = Path(__file__).resolve().parents[1]
+TRAINING = ["--px", "32", "--batch", "16", "--epochs", "2"]
+STAGES = {
+    "lopo": ["--faces", "people", "--backbone", "resnet18", *TRAINING],
+    "sweep": [
+        "--faces",
+        "people",
+        "--trial",
+        "start.json",
+        "--space",
+        "mean_variance",
+        "--trials",
+        "8",
+        "--blocks",
+        "2",
+        "--folds",
+        "2",
+        *TRAINING,
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is killed and how often."""
+
+    stage: Literal["lopo", "sweep"] = "lopo"
+    kills: int = 20
+    seed: int = 0
+
+
+def draw_faces(folder: Path) -> None:
+    """A faces table of 20 people whose age is their brightness."""
+    draw = np.random.default_rng(0)
+    rows = []
+    for person in range(20):
+        for shot in range(6):
+            age = int(draw.integers(0, 70))
+            picture = np.clip(draw.normal(30 + 2.5 * age, 12, (48, 48, 3)), 0, 255).astype(np.uint8)
+            data = io.BytesIO()
+            Image.fromarray(picture).save(data, "JPEG")
+            name = f"{person:03d}A{age:02d}_{shot}.JPG"
+            values = ("drawn", name, f"{person:03d}", age, data.getvalue(), None, "none", "as is", name)
+            rows.append(dict(zip(SCHEMA.names, values, strict=True)))
+    (folder / "faces").mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), folder / "faces" / "00000.parquet")
+
+
+def start(cwd: Path, stage: str) -> subprocess.Popen:
+    """The command, as a user types it."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": ""}
+    with (cwd / "log").open("a") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", f"study.{stage}", *STAGES[stage]], cwd=cwd, env=environment, stdout=log, stderr=log
+        )
+
+
+def kill_someone(driver: psutil.Process, draw: random.Random) -> str:
+    """SIGKILL the driver, a worker or the raylet; who it was."""
+    children = {process.pid: process for process in driver.children(recursive=True)}
+    names = {}
+    for process in children.values():
+        with contextlib.suppress(psutil.Error):
+            names[process.pid] = " ".join(process.cmdline())[:60]
+    workers = [pid for pid, name in names.items() if name.startswith("ray::")]
+    raylets = [pid for pid, name in names.items() if "raylet/raylet" in name]
+    who = draw.choice(["driver", "worker", "raylet"])
+    victims = {"driver": [driver.pid], "worker": workers, "raylet": raylets}[who] or [driver.pid]
+    victim = draw.choice(victims)
+    with contextlib.suppress(psutil.Error):
+        psutil.Process(victim).kill()
+    return who if victim != driver.pid else "driver"
+
+
+def outcome(cwd: Path, stage: str) -> tuple[object, Counter]:
+    """What a finished stage left behind, without clocks; how often each MLflow key is there."""
+    if stage == "lopo":
+        (file,) = (cwd / "runs" / "lopo").glob("*/predictions.parquet")
+        predictions, _ = read_predictions(file)
+        result: object = [predictions.photo.tolist(), predictions.distribution.tolist()]
+    else:
+        files = sorted((cwd / "runs" / "sweeps").glob("*/block*/*.json"))
+        records = [json.loads(file.read_text()) for file in files]
+        result = [{key: value for key, value in record.items() if key != "seconds"} for record in records]
+    client = MlflowClient(f"sqlite:///{cwd / 'mlruns' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("age-study")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], max_results=5000)
+    kind = {"lopo": "fold", "sweep": "trial"}[stage]
+    ours = [run for run in runs if run.data.tags.get("study.stage") == kind]
+    assert all(run.info.status == "FINISHED" for run in ours), Counter(run.info.status for run in ours)
+    return result, Counter(run.data.tags["study.key"].rsplit("-", 1)[-1] for run in ours)
+
+
+def main(options: Options) -> int:
+    """Both runs, and the comparison; status 1 where they differ."""
+    draw = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        places = {name: Path(folder) / name for name in ("undisturbed", "killed")}
+        for place in places.values():
+            draw_faces(place / "people")
+            (place / "start.json").write_text('{"backbone": "resnet18"}')
+        began = time.monotonic()
+        assert start(places["undisturbed"], options.stage).wait() == 0, (places["undisturbed"] / "log").read_text()
+        took = time.monotonic() - began
+        print(f"{options.stage}: undisturbed {took:.0f} s; seed {options.seed}", flush=True)
+        kills: Counter = Counter()
+        status, began, rounds = 1, time.monotonic(), 0
+        while status != 0:
+            process = start(places["killed"], options.stage)
+            rounds += 1
+            driver = psutil.Process(process.pid)
+            while process.poll() is None and kills.total() < options.kills:
+                wait = draw.uniform(3, max(6, took / 3))
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(wait)
+                if process.poll() is None:
+                    who = kill_someone(driver, draw)
+                    kills[who] += 1
+                    print(f"  kill {kills.total()}: {who} after {wait:.1f} s", flush=True)
+            status = process.wait()
+            if rounds > 4 * options.kills + 10:
+                print((places["killed"] / "log").read_text()[-3000:])
+                return 1
+        spent = time.monotonic() - began
+        expected, found = (outcome(places[name], options.stage) for name in ("undisturbed", "killed"))
+    same, runs = expected[0] == found[0], set(found[1].values()) == {1} and len(found[1]) == len(expected[1])
+    print(
+        f"{kills.total()} kills ({dict(kills)}), {rounds} commands, {spent:.0f} s where undisturbed took {took:.0f} s"
+    )
+    print(f"same result: {same}; one MLflow run each ({len(found[1])} of {len(expected[1])}): {runs}")
+    return 0 if same and runs else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Options, description=__doc__)))
