@@ -7,7 +7,17 @@ import math
 import pytest
 import torch
 
-from trainables.losses import LOSSES, CrossEntropy, MeanVariance, age_moments, decode_age
+from trainables.losses import (
+    CORAL,
+    LOSSES,
+    SORD,
+    CrossEntropy,
+    DLDLv2,
+    MeanResidue,
+    MeanVariance,
+    age_moments,
+    decode_age,
+)
 
 
 def softmax_by_hand(row: list[float]) -> list[float]:
@@ -60,6 +70,93 @@ def test_cross_entropy_smoothing_matches_loops(batch):
     assert CrossEntropy(label_smoothing=0.1)(logits, age).item() == pytest.approx(expected, rel=1e-12)
 
 
+def mean_by_hand(one_loss, batch) -> float:
+    logits, age = batch
+    return sum(one_loss(row, y) for row, y in zip(logits.tolist(), age.tolist(), strict=True)) / len(age)
+
+
+@pytest.mark.parametrize(("sigma", "weight"), [(2.0, 1.0), (0.7, 0.0), (5.0, 0.3)], ids=str)
+def test_dldl_v2_matches_the_formula_written_as_loops(batch, sigma, weight):
+    def by_hand(row, y):
+        p, mean = softmax_by_hand(row), moments_by_hand(row)[0]
+        bell = [math.exp(-((j - y) ** 2) / (2 * sigma**2)) for j in range(len(row))]
+        label = [b / sum(bell) for b in bell]
+        divergence = sum(q * math.log(q / p[j]) for j, q in enumerate(label) if q > 0)
+        return divergence + weight * abs(mean - y)
+
+    assert DLDLv2(sigma, weight)(*batch).item() == pytest.approx(mean_by_hand(by_hand, batch), rel=1e-10)
+
+
+@pytest.mark.parametrize(("distance", "scale"), [("squared", 1.0), ("squared", 0.05), ("absolute", 0.5)], ids=str)
+def test_sord_matches_the_formula_written_as_loops(batch, distance, scale):
+    def by_hand(row, y):
+        p = softmax_by_hand(row)
+        soft = [math.exp(-scale * (abs(j - y) ** 2 if distance == "squared" else abs(j - y))) for j in range(len(row))]
+        return -sum(s / sum(soft) * math.log(p[j]) for j, s in enumerate(soft))
+
+    assert SORD(distance, scale)(*batch).item() == pytest.approx(mean_by_hand(by_hand, batch), rel=1e-10)
+
+
+def test_coral_matches_its_questions_asked_one_by_one(batch):
+    """Binary cross-entropy of "older than k?" for each k, with P(older than k) summed from the softmax."""
+
+    def by_hand(row, y):
+        p = softmax_by_hand(row)
+        older = [sum(p[k + 1 :]) for k in range(len(row) - 1)]
+        return -sum(math.log(q) if y > k else math.log(1 - q) for k, q in enumerate(older))
+
+    assert CORAL()(*batch).item() == pytest.approx(mean_by_hand(by_hand, batch), rel=1e-8)
+
+
+def test_coral_stays_finite_and_sloped_for_a_confident_wrong_answer():
+    logits = torch.full((1, 101), -80.0, requires_grad=True)
+    with torch.no_grad():
+        logits[0, 90] = 80.0
+    loss = CORAL()(logits, torch.tensor([5]))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+    assert logits.grad[0, 90] > 0
+
+
+@pytest.mark.parametrize(("mean_weight", "residue_weight"), [(0.2, 0.25), (0.0, 1.0), (1.3, 0.0)], ids=str)
+def test_mean_residue_matches_the_formula_written_as_loops(batch, mean_weight, residue_weight):
+    def by_hand(row, y):
+        p, mean = softmax_by_hand(row), moments_by_hand(row)[0]
+        residue = -sum(q * math.log(q) for q in p if q < p[y])
+        return -math.log(p[y]) + mean_weight * (mean - y) ** 2 / 2 + residue_weight * residue
+
+    loss = MeanResidue(mean_weight, residue_weight)(*batch)
+    assert loss.item() == pytest.approx(mean_by_hand(by_hand, batch), rel=1e-10)
+
+
+def test_losses_that_the_papers_connect_agree(batch):
+    """SORD with squared distance is DLDL-v2's divergence plus the label's own entropy; hard labels are both's limit."""
+    logits, age = batch
+    sigma = 1.7
+    bell = (-((torch.arange(101.0, dtype=torch.float64) - age[:, None]) ** 2) / (2 * sigma**2)).softmax(dim=1)
+    entropy = torch.distributions.Categorical(probs=bell).entropy().mean().item()
+    divergence = DLDLv2(sigma, 0.0)(logits, age).item()
+    assert SORD("squared", 1 / (2 * sigma**2))(logits, age).item() == pytest.approx(divergence + entropy, rel=1e-9)
+    hard = CrossEntropy()(logits, age).item()
+    assert SORD("absolute", 60.0)(logits, age).item() == pytest.approx(hard, rel=1e-9)
+    assert DLDLv2(0.05, 0.0)(logits, age).item() == pytest.approx(hard, rel=1e-9)
+    assert MeanResidue(0.0, 0.0)(logits, age).item() == pytest.approx(hard, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", LOSSES.values(), ids=LOSSES)
+def test_going_down_the_gradient_finds_the_true_age(kind):
+    logits = torch.zeros(3, 101, dtype=torch.float64, requires_grad=True)
+    age = torch.tensor([2, 40, 97])
+    optimizer = torch.optim.Adam([logits], lr=0.2)
+    for _ in range(300):
+        optimizer.zero_grad()
+        kind()(logits, age).backward()
+        optimizer.step()
+    assert decode_age(logits.detach().softmax(dim=1)).tolist() == pytest.approx([2, 40, 97], abs=0.75)
+
+
 @pytest.mark.parametrize("kind", LOSSES.values(), ids=LOSSES)
 def test_gradients_match_finite_differences(kind):
     logits = torch.randn(3, 11, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True)
@@ -81,7 +178,20 @@ def test_decoders():
     assert decode_age(distribution, "argmax").item() == 10
 
 
-@pytest.mark.parametrize("wrong", [{"mean_weight": -1.0}, {"variance_weight": -0.1}])
-def test_negative_weights_are_refused(wrong):
-    with pytest.raises(ValueError, match="must be >= 0"):
-        MeanVariance(**wrong)
+@pytest.mark.parametrize(
+    ("kind", "wrong", "message"),
+    [
+        (MeanVariance, {"mean_weight": -1.0}, "must be >= 0"),
+        (MeanVariance, {"variance_weight": -0.1}, "must be >= 0"),
+        (CrossEntropy, {"label_smoothing": 1.0}, "must lie in"),
+        (DLDLv2, {"sigma": 0.0}, "sigma must be > 0"),
+        (DLDLv2, {"expectation_weight": -1.0}, "expectation_weight >= 0"),
+        (SORD, {"scale": 0.0}, "scale must be > 0"),
+        (MeanResidue, {"mean_weight": -1.0}, "must be >= 0"),
+        (MeanResidue, {"residue_weight": -0.1}, "must be >= 0"),
+    ],
+    ids=str,
+)
+def test_wrong_weights_are_refused(kind, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        kind(**wrong)

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Decoder = Literal["expectation", "median", "argmax"]
+Distance = Literal["squared", "absolute"]
 
 
 def age_moments(
@@ -80,11 +81,121 @@ class MeanVariance:
         return F.cross_entropy(logits, age) + self.mean_weight * squared / 2 + self.variance_weight * variance.mean()
 
 
-Loss = CrossEntropy | MeanVariance
+@dataclass(frozen=True)
+class DLDLv2:
+    """DLDL-v2 of Gao, Zhou, Wu and Geng, IJCAI 2018: learn a label distribution and its expectation together.
+
+        L = KL(q || p) + expectation_weight * |m - y|,    q_j ~ exp(-(j - y)^2 / (2 sigma^2)), sum q = 1
+
+    p is the softmax over ages, m (years) its mean, y the true age. sigma (years) is how vague an age label is: the
+    paper takes 2 where a dataset does not say. expectation_weight is its lambda, 1 there.
+    """
+
+    sigma: float = 2.0
+    expectation_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.sigma <= 0 or self.expectation_weight < 0:
+            raise ValueError(f"sigma must be > 0 and expectation_weight >= 0, got {self}")
+
+    def __call__(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+        penalty = years_off(logits, age).square() / (2 * self.sigma**2)
+        log_label = (-penalty).log_softmax(dim=1)
+        divergence = F.kl_div(logits.log_softmax(dim=1), log_label, reduction="batchmean", log_target=True)
+        mean, _ = age_moments(logits)
+        return divergence + self.expectation_weight * (mean - age).abs().mean()
+
+
+@dataclass(frozen=True)
+class SORD:
+    """Soft ordinal labels of Diaz and Marathe, CVPR 2019: cross-entropy to labels softened by a distance of ages.
+
+        L = -sum_j q_j log p_j,    q_j = exp(-phi_j) / sum_k exp(-phi_k),    phi_j = scale * d(j, y)
+
+    p is the softmax over ages; d is (j - y)^2 (years^2) or |j - y| (years), as `distance` says. A large scale is plain
+    cross-entropy, a small one hardly tells ages apart.
+    """
+
+    distance: Distance = "squared"
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.distance not in ("squared", "absolute"):
+            raise ValueError(f"distance must be squared or absolute, got {self}")
+        if self.scale <= 0:
+            raise ValueError(f"scale must be > 0, got {self}")
+
+    def __call__(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+        years = years_off(logits, age)
+        penalty = self.scale * (years.square() if self.distance == "squared" else years.abs())
+        return F.cross_entropy(logits, (-penalty).softmax(dim=1))
+
+
+@dataclass(frozen=True)
+class CORAL:
+    """CORAL of Cao, Mirjalili and Raschka, Pattern Recognition Letters 140, 2020: is this face older than k, each k?
+
+        L = -sum_{k=0}^{K-2} [ log s(l_k) if y > k, else log(1 - s(l_k)) ],    s the logistic function
+        l_k = log sum_{j>k} exp z_j - log sum_{j<=k} exp z_j
+
+    The K - 1 yes-or-no questions are the paper's, with equal importance. Its rank consistency (P(older than k) never
+    grows with k) comes from one weight vector and K - 1 biases in a head of its own. Here the questions' logits l are
+    read from the K logits z of the head that all losses share, and fall with k for any z. Since s(l_k) is the softmax's
+    mass above k, the distribution over ages remains the softmax of z: a checkpoint trained with another loss starts
+    right, and nothing else in the code knows of CORAL. The paper's rank (how many answers are yes) is the decoder
+    "median", up to a tie.
+    """
+
+    def __call__(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+        below = logits.logcumsumexp(dim=1)[:, :-1]
+        above = logits.flip(1).logcumsumexp(dim=1).flip(1)[:, 1:]
+        older = (years_off(logits, age)[:, :-1] < 0).to(logits.dtype)
+        return F.binary_cross_entropy_with_logits(above - below, older, reduction="sum") / len(logits)
+
+
+@dataclass(frozen=True)
+class MeanResidue:
+    """Adaptive mean-residue loss of Zhao, Qian, Hou and Zeng, ICME 2022 (arXiv 2203.17156).
+
+        L = CE + mean_weight * E[(m - y)^2] / 2 + residue_weight * E[r],    r = -sum_{j: p_j < p_y} p_j log p_j
+
+    m (years) is the mean of the softmax p over ages, y the true age. r (nats) is the entropy of the residue: of the
+    ages less likely than the true one, that is outside the top K, whose K adapts to each face. The weights are those of
+    the authors' FG-NET training (0.2 and 0.25). Their code adds 0.001 to each p within r, against log 0; the logarithm
+    of the softmax needs none.
+    """
+
+    mean_weight: float = 0.2
+    residue_weight: float = 0.25
+
+    def __post_init__(self) -> None:
+        if self.mean_weight < 0 or self.residue_weight < 0:
+            raise ValueError(f"loss weights must be >= 0, got {self}")
+
+    def __call__(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+        mean, _ = age_moments(logits)
+        log_p = logits.log_softmax(dim=1)
+        outside = log_p < log_p.gather(1, age[:, None])
+        residue = -(log_p.exp() * log_p * outside).sum(dim=1)
+        squared = (mean - age).square().mean()
+        cross_entropy = F.cross_entropy(logits, age)
+        return cross_entropy + self.mean_weight * squared / 2 + self.residue_weight * residue.mean()
+
+
+def years_off(logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, "batch ages"]:
+    """j - y (years) for each age class j and each face's true age y."""
+    return torch.arange(logits.shape[1], device=logits.device, dtype=logits.dtype) - age[:, None]
+
+
+Loss = CrossEntropy | MeanVariance | DLDLv2 | SORD | CORAL | MeanResidue
 
 LOSSES: dict[str, type[Loss]] = {
     "cross_entropy": CrossEntropy,
     "mean_variance": MeanVariance,
+    "dldl_v2": DLDLv2,
+    "sord": SORD,
+    "coral": CORAL,
+    "mean_residue": MeanResidue,
 }
 """Every loss by its name in a config."""
 
