@@ -1,0 +1,54 @@
+#!/bin/sh
+# Start the MLflow server on this machine's loopback, where it does not run yet. Run on the head by `ray up`.
+#
+#     sh cluster/tracking.sh DATABASE ARTIFACTS      such as: postgresql:///mlflow s3://bucket/mlflow
+#
+# Its password is made here, once, and never leaves this machine: clients on it read ~/.mlflow/credentials.
+set -eu
+database=$1
+artifacts=$2
+folder=$HOME/.mlflow
+umask 077
+mkdir -p "$folder"
+
+if [ ! -s "$folder/credentials" ] || [ ! -s "$folder/server.ini" ]; then
+    password=$(python -c 'import secrets; print(secrets.token_hex(24))')
+    rm -f "$folder/users.db" # MLflow reads a password from the file only when it makes the user
+    cat >"$folder/server.ini" <<END
+[mlflow]
+default_permission = NO_PERMISSIONS
+database_uri = sqlite:///$folder/users.db
+admin_username = study
+admin_password = $password
+authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+auth_cache_ttl_seconds = 300
+END
+    cat >"$folder/credentials" <<END
+[mlflow]
+mlflow_tracking_username = study
+mlflow_tracking_password = $password
+END
+fi
+
+answers() { curl --silent --fail --output /dev/null http://127.0.0.1:5000/health; }
+answers && exit 0
+
+export MLFLOW_AUTH_CONFIG_PATH="$folder/server.ini"
+MLFLOW_FLASK_SERVER_SECRET_KEY=$(python -c 'import secrets; print(secrets.token_hex(24))')
+export MLFLOW_FLASK_SERVER_SECRET_KEY
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false # else ten processes and 2 GB
+export MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true
+setsid nohup mlflow server --host 127.0.0.1 --port 5000 --workers 2 --app-name basic-auth \
+    --allowed-hosts 127.0.0.1:5000,localhost:5000 \
+    --backend-store-uri "$database" --artifacts-destination "$artifacts" \
+    >"$folder/server.log" 2>&1 </dev/null &
+
+seconds=0
+until answers; do
+    seconds=$((seconds + 2))
+    if [ "$seconds" -gt 120 ]; then
+        echo "the MLflow server does not answer after 120 s; its log is $folder/server.log" >&2
+        exit 1
+    fi
+    sleep 2
+done
