@@ -28,7 +28,9 @@ from study.alignment import TEMPLATE, TEMPLATE_NAME, Alignment
 from study.cluster import start_ray
 from study.command import main, unknown
 from study.datasets import DATASETS, Dataset
-from study.landmarks import LANDMARKERS, TRIES, weights_digest
+from study.detection import TRIES, Runtime
+from study.fan import DTYPES, check_device
+from study.landmarks import LANDMARKERS, weights_digest
 from study.photos import Photo, Reason, Reject
 from study.shards import Shard, claim, finish, plan_shards, take_stock, write_shard
 from study.storage import Folder, open_folder
@@ -58,6 +60,10 @@ class Options:
     """JPEG quality of the stored faces."""
     device: str = "cpu"
     """Where fan runs: cpu, cuda or cuda:0."""
+    dtype: str = "float32"
+    """Numbers fan computes in: float32, or bfloat16 and float16 for a GPU."""
+    compile: bool = False
+    """Compile fan's network first: over a minute at start, for long runs on a GPU."""
     workers: int = 0
     """Actors that hold a landmark model; 0 stands for as many as the cluster's CPUs (or GPUs) carry."""
     cpus_per_worker: float = 1.0
@@ -90,6 +96,8 @@ def align(options: Options) -> int:
         raise ValueError(f"{dataset.name} comes without points files: choose --landmarker fan or dlib")
     if options.shard < 1 or options.workers < 0 or options.cpus_per_worker <= 0 or options.gpus_per_worker < 0:
         raise ValueError(f"--shard must be >= 1, --workers >= 0, --cpus-per-worker > 0, got {options}")
+    if landmarker == "fan":
+        check_runtime(options)
     alignment = Alignment(size=options.size, quality=options.quality)
     root, out = _root(dataset, options), open_folder(options.out or f"runs/{dataset.name}")
     about = {
@@ -97,6 +105,7 @@ def align(options: Options) -> int:
         "landmarker": landmarker,
         "weights": weights_digest(landmarker),
         "device": options.device.split(":")[0] if landmarker == "fan" else "cpu",
+        "dtype": options.dtype if landmarker == "fan" else "float32",
         "template": TEMPLATE_NAME,
         "points": TEMPLATE.tolist(),
         **asdict(alignment),
@@ -115,6 +124,16 @@ def align(options: Options) -> int:
     missing = take_stock(out, shards, about, [*rejects, *unusable])
     run_shards(missing, root, out, about, options, dataset=dataset, alignment=alignment, landmarker=landmarker)
     return report(out, about, read=len(photos) + len(rejects), track=options.track)
+
+
+def check_runtime(options: Options) -> None:
+    """ValueError where fan cannot run as asked, before any photo is read."""
+    if options.dtype not in DTYPES:
+        raise unknown("dtype", options.dtype, DTYPES)
+    if options.device.startswith("cuda") and not options.gpus_per_worker:
+        raise ValueError(f"--device {options.device} needs --gpus-per-worker, such as 1 or 0.25: Ray hands out GPUs")
+    if not options.address:  # a cluster's workers may have what this machine lacks
+        check_device(options.device)
 
 
 def list_photos(dataset: Dataset, root: Folder) -> tuple[pa.Table, list[Reject]]:
@@ -196,7 +215,9 @@ def run_shards(
         root,
         dataset=dataset.name,
         landmarker=landmarker,
-        device=options.device,
+        runtime=Runtime(
+            options.device, threads=max(1, int(options.cpus_per_worker)), dtype=options.dtype, compile=options.compile
+        ),
         scheme=dataset.points,
         alignment=alignment,
         workers=_workers(options),

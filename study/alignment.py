@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float64, UInt8
 
-from study.landmarks import Landmarks, Scheme
+from study.detection import Landmarks, Scheme
 
 FIVE = ("left eye", "right eye", "nose tip", "left mouth corner", "right mouth corner")
 """The points that a face is placed by, left and right as seen in the photo. The jaw and brows are left
@@ -100,9 +100,7 @@ def align_face(
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if scale < 1:
         pixels, matrix = _shrink(pixels, matrix, scale=scale, size=size)
-    return cv2.warpAffine(
-        pixels, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
-    )
+    return cv2.warpAffine(pixels, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
 
 
 def _shrink(
@@ -119,9 +117,7 @@ def _shrink(
     margin = 2 / scale
     height, width = pixels.shape[:2]
     left, top = np.clip(np.floor(corners.min(0) - margin).astype(int), 0, (width - 1, height - 1))
-    right, bottom = np.clip(
-        np.ceil(corners.max(0) + margin).astype(int), (left + 1, top + 1), (width, height)
-    )
+    right, bottom = np.clip(np.ceil(corners.max(0) + margin).astype(int), (left + 1, top + 1), (width, height))
     part = pixels[top:bottom, left:right]
     columns = max(1, round(part.shape[1] * scale))
     rows = max(1, round(part.shape[0] * scale))

@@ -16,7 +16,8 @@ import pyarrow as pa
 import ray.data
 
 from study.alignment import Alignment, align_face, encode_face
-from study.landmarks import LANDMARKERS, Landmarks, Portrait, Scheme
+from study.detection import Landmarks, Portrait, Runtime, Scheme
+from study.landmarks import LANDMARKERS
 from study.photos import PhotoError, Reason, climbs, decode_photo
 from study.storage import Folder
 from trainables.faces import SCHEMA
@@ -141,14 +142,13 @@ class Align:
         *,
         dataset: str,
         landmarker: str,
-        device: str,
+        runtime: Runtime,
         scheme: Scheme,
         alignment: Alignment,
-        threads: int,
     ) -> None:
-        cv2.setNumThreads(threads)
+        cv2.setNumThreads(runtime.threads)
         self.dataset = dataset
-        self.landmarker = LANDMARKERS[landmarker].load(device=device, threads=threads)
+        self.landmarker = LANDMARKERS[landmarker].load(runtime)
         self.scheme = scheme
         self.alignment = alignment
 
@@ -212,13 +212,20 @@ def align_photos(
     *,
     dataset: str,
     landmarker: str,
-    device: str,
+    runtime: Runtime,
     scheme: Scheme | None,
     alignment: Alignment,
     workers: Workers,
 ) -> Iterator[pa.Table]:
     """ALIGNED rows in batches, in the listing's order. The listing is a hashed one with a column `shard`."""
-    blocks = [listing.slice(start, ALIGN_BATCH) for start in range(0, listing.num_rows, ALIGN_BATCH)]
+    # A batch lies within a shard, so that a resumed run computes the same faces together as an undisturbed one.
+    ends = [*np.flatnonzero(np.diff(listing["shard"].to_numpy())) + 1, listing.num_rows]
+    starts = [0, *ends[:-1]]
+    blocks = [
+        listing.slice(at, min(ALIGN_BATCH, end - at))
+        for start, end in zip(starts, ends, strict=True)
+        for at in range(start, end, ALIGN_BATCH)
+    ]
     photos = ray.data.from_arrow(blocks).map_batches(
         Read,
         fn_constructor_args=(root,),
@@ -233,10 +240,9 @@ def align_photos(
         fn_constructor_kwargs={
             "dataset": dataset,
             "landmarker": landmarker,
-            "device": device,
+            "runtime": runtime,
             "scheme": scheme or "ibug",
             "alignment": alignment,
-            "threads": max(1, int(workers.cpus)),
         },
         batch_size=None,
         batch_format="pyarrow",

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from study.alignment import TEMPLATE, align_face, encode_face, face_matrix, five_points, similarity
-from study.landmarks import Landmarks
+from study.detection import Landmarks
 
 
 def ibug(five: np.ndarray) -> np.ndarray:
@@ -38,9 +38,7 @@ def test_similarity_is_the_least_squares_solution_of_the_linear_system():
         system[0::2] = np.column_stack([source[:, 0], -source[:, 1], np.ones(5), np.zeros(5)])
         system[1::2] = np.column_stack([source[:, 1], source[:, 0], np.zeros(5), np.ones(5)])
         a, b, c, d = np.linalg.lstsq(system, target.ravel(), rcond=None)[0]
-        assert similarity(source, target) == pytest.approx(
-            np.array([[a, -b, c], [b, a, d]]), rel=1e-9, abs=1e-9
-        )
+        assert similarity(source, target) == pytest.approx(np.array([[a, -b, c], [b, a, d]]), rel=1e-9, abs=1e-9)
 
 
 def test_similarity_refuses_points_that_coincide():

@@ -8,17 +8,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from study.landmarks import (
-    LANDMARKERS,
-    Box,
-    Detector,
-    Landmarks,
-    Portrait,
-    parse_points,
-    search,
-    search_each,
-    weights_digest,
-)
+from study.detection import Box, Detector, Landmarks, Portrait, Runtime, search
+from study.landmarks import LANDMARKERS, parse_points, weights_digest
 from study.photos import PhotoError, Reason, decode_photo
 
 DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
@@ -30,7 +21,7 @@ POINTS = "version: 1\nn_points: 68\n{\n" + "\n".join(f"{i}.5 {2 * i}" for i in r
 
 @pytest.fixture(scope="module")
 def dlib_landmarker():
-    return LANDMARKERS["dlib"].load(device="cpu")
+    return LANDMARKERS["dlib"].load(Runtime())
 
 
 def eyes(points: np.ndarray) -> np.ndarray:
@@ -64,9 +55,7 @@ def test_a_broken_points_file_is_that_photos_reject(text):
 def test_pts_gives_the_files_points_or_says_that_there_is_none():
     blank = np.zeros((100, 100, 3), np.uint8)
     given, missing = (
-        LANDMARKERS["pts"]
-        .load(device="cpu")
-        .find([Portrait(blank, POINTS.encode(), "fgnet"), Portrait(blank)])
+        LANDMARKERS["pts"].load(Runtime()).find([Portrait(blank, POINTS.encode(), "fgnet"), Portrait(blank)])
     )
     assert isinstance(given, Landmarks)
     assert given.scheme == "fgnet"
@@ -87,7 +76,7 @@ def test_fan_without_weights_says_which_files_must_lie_where(tmp_path, monkeypat
     ):
         assert part in str(error.value)
     with pytest.raises(FileNotFoundError):
-        LANDMARKERS["fan"].load(device="cpu")
+        LANDMARKERS["fan"].load(Runtime())
     assert not list(tmp_path.rglob("*"))  # nothing was downloaded or made
 
 
@@ -106,8 +95,9 @@ def find_disc(pixels: np.ndarray, threshold: float) -> list[Box]:
     return [Box(*corners, rows.size / pixels[:, :, 0].size)]
 
 
-def corner_points(pixels: np.ndarray, box: Box) -> np.ndarray:
-    return np.repeat([[box.left, box.top], [box.right, box.bottom]], 34, axis=0).astype(np.float32)
+def corner_points(faces: list[tuple[np.ndarray, Box]]) -> list[np.ndarray]:
+    corners = [[[box.left, box.top], [box.right, box.bottom]] for _, box in faces]
+    return [np.repeat(pair, 34, axis=0).astype(np.float32) for pair in corners]
 
 
 @pytest.mark.parametrize("side", [300, 1800])
@@ -115,7 +105,7 @@ def test_points_come_back_in_photo_pixels_whatever_the_photos_size(side):
     photo = np.zeros((side, side, 3), np.uint8)
     low, high = side // 3, 2 * side // 3 - 1
     photo[low : high + 1, low : high + 1] = 255
-    found = search(photo, Detector(find_disc, corner_points, sure=0.05, weak=0.01))
+    (found,) = search([Portrait(photo)], Detector(find_disc, corner_points, sure=0.05, weak=0.01))
     assert isinstance(found, Landmarks)
     assert found.found_by == "whole"
     assert found.points[[0, 67]] == pytest.approx(np.array([[low, low], [high, high]]), abs=side / 600)
@@ -128,29 +118,42 @@ def test_a_padded_try_gives_the_same_points_and_its_name():
     def only_padded(pixels: np.ndarray, threshold: float) -> list[Box]:
         return find_disc(pixels, threshold) if pixels.shape[0] > 300 else []
 
-    found = search(photo, Detector(only_padded, corner_points, sure=0.01, weak=0.01))
+    (found,) = search([Portrait(photo)], Detector(only_padded, corner_points, sure=0.01, weak=0.01))
     assert isinstance(found, Landmarks)
     assert found.found_by == "padded"
     assert found.points[[0, 67]] == pytest.approx(np.array([[100, 100], [199, 199]]), abs=1.0)
 
 
 def test_what_breaks_on_one_photo_is_that_photos_fate_but_the_devices_errors_pass():
-    def broken(pixels: np.ndarray, threshold: float) -> list[Box]:
-        raise KeyError("no such thing")
+    good, bad = np.zeros((50, 50, 3), np.uint8), np.zeros((50, 50, 3), np.uint8)
+    good[10:40, 10:40], bad[10:40, 10:40] = 255, 254
 
-    (fate,) = search_each(
-        [Portrait(np.zeros((50, 50, 3), np.uint8))], Detector(broken, corner_points, 0.0, 0.0)
-    )
-    assert isinstance(fate, PhotoError)
-    assert fate.reason is Reason.FAILED
+    def detect(pixels: np.ndarray, threshold: float) -> list[Box]:
+        if pixels.max() == 255:
+            return find_disc(pixels, threshold)
+        raise KeyError("no such\nthing")
+
+    def fit(faces: list[tuple[np.ndarray, Box]]) -> list[np.ndarray]:
+        if any(pixels.max() == 254 for pixels, _ in faces):
+            raise ZeroDivisionError("by zero")
+        return corner_points(faces)
+
+    for detector in (Detector(detect, corner_points, 0.0, 0.0), Detector(find_disc, fit, 0.0, 0.0)):
+        first, second, third = search([Portrait(good), Portrait(bad), Portrait(good)], detector)
+        assert isinstance(second, PhotoError)
+        assert second.reason is Reason.FAILED
+        assert "\n" not in second.detail
+        assert isinstance(first, Landmarks)
+        assert isinstance(third, Landmarks)
+        assert np.array_equal(first.points, third.points)
 
     import torch
 
-    def full(pixels: np.ndarray, threshold: float) -> list[Box]:
+    def full(faces: list[tuple[np.ndarray, Box]]) -> list[np.ndarray]:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.OutOfMemoryError):
-        search_each([Portrait(np.zeros((50, 50, 3), np.uint8))], Detector(full, corner_points, 0.0, 0.0))
+        search([Portrait(good)], Detector(find_disc, full, 0.0, 0.0))
 
 
 @dlib

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from study.datasets import fgnet, imdbwiki, utkface
-from study.landmarks import Scheme
+from study.detection import Scheme
 from study.photos import Photo, Reject
 from study.storage import Folder
 
