@@ -1,0 +1,116 @@
+"""A faces table at a glance: what is in it, and a contact sheet of its faces.
+
+python -m study.faces runs/fgnet --sheet runs/fgnet.png
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import tyro
+from PIL import Image, ImageDraw
+
+from study.command import main
+from study.storage import Folder, open_folder
+from trainables.faces import ALIGNMENT_KEY, decode_face
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `python -m study.faces`."""
+
+    table: Annotated[str, tyro.conf.Positional]
+    """OUT of study.align, local or a URI."""
+    sheet: Path | None = None
+    """PNG to draw faces into, in order of age. Of real people: not to be published."""
+    count: int = 96
+    """Faces on the sheet, spread evenly over the ages."""
+    px: int = 96
+    """Pixels a face on the sheet."""
+
+
+def show(options: Options) -> int:
+    """Print the summary of a table, and draw its contact sheet where asked."""
+    if options.count < 1 or options.px < 8:
+        raise ValueError(f"--count must be >= 1 and --px >= 8, got {options.count} and {options.px}")
+    folder = open_folder(options.table)
+    faces, about = read_table(folder)
+    print("\n".join(summary(faces, about, rejects=read_rejects(folder))))
+    if options.sheet is not None:
+        options.sheet.parent.mkdir(parents=True, exist_ok=True)
+        contact_sheet(faces, count=options.count, px=options.px).save(options.sheet)
+        print(f"contact sheet: {options.sheet}")
+    return 0
+
+
+def read_table(folder: Folder) -> tuple[pd.DataFrame, dict[str, object]]:
+    """All rows of a faces table, and how they were made. FileNotFoundError or ValueError where there are none."""
+    names = [name for name in folder.names("faces") if name.endswith(".parquet")]
+    if not names:
+        raise FileNotFoundError(f"no faces table at {folder}: expected {folder}/faces/*.parquet from study.align")
+    tables = [pq.read_table(io.BytesIO(folder.read(f"faces/{name}"))) for name in names]
+    faces = pd.concat([table.to_pandas() for table in tables], ignore_index=True)
+    if faces.empty:
+        raise ValueError(f"the faces table at {folder} has no rows; {folder}/rejects says why")
+    return faces, json.loads((tables[0].schema.metadata or {}).get(ALIGNMENT_KEY, b"{}"))
+
+
+def read_rejects(folder: Folder) -> Counter[str]:
+    """Rejected photos by reason; empty where the table has no rejects/."""
+    reasons: Counter[str] = Counter()
+    for name in folder.names("rejects"):
+        reasons.update(pq.read_table(io.BytesIO(folder.read(f"rejects/{name}")))["reason"].to_pylist())
+    return reasons
+
+
+def summary(faces: pd.DataFrame, about: dict[str, object], *, rejects: Counter[str]) -> list[str]:
+    """Lines that say how many faces, people, ages and tries, and how the table was made."""
+    ages = faces["age"].to_numpy()
+    decades = Counter((ages // 10 * 10).tolist())
+    photos = faces.groupby("person").size()
+    people = f"{len(photos)} people, {photos.min()} to {photos.max()} faces each" if len(photos) else "nobody is named"
+    with Image.open(io.BytesIO(faces["face"].iloc[0])) as first:
+        kind = f"{first.width} x {first.height} px {first.format}"
+    megabytes = faces["face"].str.len().sum() / 1e6
+    return [
+        f"{len(faces):,} faces of {', '.join(sorted(faces['dataset'].unique()))}: {kind}, {megabytes:,.1f} MB",
+        f"people: {people}",
+        f"ages: {ages.min()} to {ages.max()}, median {np.median(ages):g}; a constant guess of it is off by "
+        f"{np.abs(ages - np.median(ages)).mean():.2f} years on average",
+        "by decade: " + ", ".join(f"{decade}s {decades[decade]:,}" for decade in sorted(decades)),
+        "found by: " + ", ".join(f"{name} {count:,}" for name, count in faces["found_by"].value_counts().items()),
+        "rejected: " + (", ".join(f"{name} {count:,}" for name, count in rejects.most_common()) or "none"),
+        "made with: "
+        + ", ".join(
+            f"{name} {about[name]}" for name in ("landmarker", "weights", "template", "version") if name in about
+        ),
+    ]
+
+
+def contact_sheet(faces: pd.DataFrame, *, count: int, px: int) -> Image.Image:
+    """Faces in order of age, evenly spread over the table's ranks, each with its age."""
+    order = faces.sort_values(["age", "dataset", "photo"], kind="stable").reset_index(drop=True)
+    chosen = np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int))
+    columns = int(np.ceil(np.sqrt(len(chosen) * 1.5)))
+    rows = int(np.ceil(len(chosen) / columns))
+    sheet = Image.new("RGB", (columns * px, rows * (px + 14)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for place, index in enumerate(chosen):
+        face = order.iloc[index]
+        x, y = place % columns * px, place // columns * (px + 14)
+        sheet.paste(Image.fromarray(decode_face(face["face"], px=px)), (x, y + 14))
+        draw.text((x + 3, y + 1), f"{face['age']}", fill="black")
+    return sheet
+
+
+if __name__ == "__main__":
+    sys.exit(main(show, Options, prog="python -m study.faces", description=__doc__ or ""))
