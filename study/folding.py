@@ -89,6 +89,16 @@ def gather(files: Sequence[Path]) -> Predictions:
     return Predictions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What lies in Ray's object store once and is read by every training: faces by picture size, starting tensors by
+    (backbone, weights). tables are the same faces here in the driver."""
+
+    tables: Mapping[int, Faces]
+    faces: Mapping[int, Any]
+    weights: Mapping[tuple[str, str], Any]
+
+
 def run_jobs(
     jobs: list[Job], tables: Mapping[int, Faces], store: tracking.Tracking, parent: str, schedule: Schedule
 ) -> list[tuple[str, str]]:
@@ -105,13 +115,12 @@ def run_jobs(
         if status != "FINISHED":
             part, about = read_predictions(job.file)
             _log_fold(store, parent, run_id, job, part, about["history"], about["seconds"])
-    shared = {px: ray.put(faces) for px, faces in tables.items()}
-    weights = {
-        (backbone, name): _put_weights(backbone, name)
-        for backbone, name in sorted({(job.config.backbone, job.config.weights) for job in missing})
-    }
-    start = _start_plain if schedule.kind == "plain" else _start_tree
-    waiting = start(missing, tables, shared, weights, schedule)
+    starts = sorted({(job.config.backbone, job.config.weights) for job in missing})
+    shared = Shared(
+        tables, {px: ray.put(faces) for px, faces in tables.items()}, {start: _put_weights(*start) for start in starts}
+    )
+    begin = _start_plain if schedule.kind == "plain" else _start_tree
+    waiting = begin(missing, shared, schedule)
     failed: list[tuple[str, str]] = []
     errors = {job.file: _person_mae(read_predictions(job.file)[0]) for job in finished}
     calm = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants a line now and then, not one a second
@@ -151,20 +160,14 @@ def _task(function: Any, schedule: Schedule) -> Any:
     )
 
 
-def _start_plain(
-    jobs: Sequence[Job],
-    tables: Mapping[int, Faces],
-    shared: Mapping[int, Any],
-    weights: Mapping[tuple[str, str], Any],
-    schedule: Schedule,
-) -> dict[Any, Job]:
+def _start_plain(jobs: Sequence[Job], shared: Shared, schedule: Schedule) -> dict[Any, Job]:
     """One task a fold; all wait in Ray's queue, so that no resource is ever idle."""
     run = _task(run_fold, schedule)
     return {
         run.remote(
             job.config.to_json(),
-            shared[job.config.px],
-            weights[job.config.backbone, job.config.weights],
+            shared.faces[job.config.px],
+            shared.weights[job.config.backbone, job.config.weights],
             job.fold.train,
             job.fold.test,
             schedule.cpus,
@@ -174,13 +177,7 @@ def _start_plain(
     }
 
 
-def _start_tree(
-    jobs: Sequence[Job],
-    tables: Mapping[int, Faces],
-    shared: Mapping[int, Any],
-    weights: Mapping[tuple[str, str], Any],
-    schedule: Schedule,
-) -> dict[Any, Job]:
+def _start_tree(jobs: Sequence[Job], shared: Shared, schedule: Schedule) -> dict[Any, Job]:
     """A tree a config and seed, grown only towards the folds that are missing. Weights go from task to task in Ray's
     object store, and leave it when both halves are done."""
     fold, inner = _task(run_fold, schedule), _task(run_stage, schedule)
@@ -190,12 +187,13 @@ def _start_tree(
         groups.setdefault(job.config.fingerprint(), {})[job.fold.name] = job
     for group in groups.values():
         config = next(iter(group.values())).config
-        stages = fold_tree(tables[config.px], seed=config.seed, replay=REPLAY, wanted=group)
+        stages = fold_tree(shared.tables[config.px], seed=config.seed, replay=REPLAY, wanted=group)
         states: list[Any] = []
         for stage in stages:
-            before = weights[config.backbone, config.weights] if stage.parent is None else states[stage.parent]
+            start = shared.weights[config.backbone, config.weights]
+            before = start if stage.parent is None else states[stage.parent]
             record = config.replace(learning_rate=config.learning_rate * RATE_FALL**stage.depth).to_json()
-            given = (record, shared[config.px], before, stage.rows)
+            given = (record, shared.faces[config.px], before, stage.rows)
             if stage.test is None:
                 states.append(inner.remote(*given, schedule.cpus, schedule.device))
             else:
