@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,11 +63,12 @@ def crosstest(options: CrossTest) -> int:
         seed=np.full(len(rows), config.seed, np.int32),
         fingerprint=np.full(len(rows), key),
     )
-    about = {
+    trained_on = str(checkpoint.about.get("trained_on", options.checkpoint))
+    about: dict[str, Any] = {
         "protocol": "trained elsewhere, tested on all faces, nothing fine-tuned",
         "faces": [str(folder) for folder in folders],
         "trial": config.to_json(),
-        "pretraining": {"what": str(checkpoint.about.get("trained_on", options.checkpoint))},
+        "pretraining": {"what": trained_on},
         "built_in": is_built_in(folders),
     }
     file = options.out / key / "predictions.parquet"
@@ -79,7 +81,7 @@ def crosstest(options: CrossTest) -> int:
     figures = {"mae": summary.mae.value, "mae_pooled": summary.mae_pooled.value, "rmse": summary.rmse.value}
     tracking.finish(store, run_id, metrics=figures, tags={tracking.COMPLETE: "yes"})
     print(
-        f"{config.backbone}, {about['pretraining']['what']}, on {summary.photos} faces of {summary.people} people it "
+        f"{config.backbone}, {trained_on}, on {summary.photos} faces of {summary.people} people it "
         f"never saw:\nMAE {summary.mae_pooled.value:.2f} years pooled (95 % interval over people "
         f"{summary.mae_pooled.low:.2f} to {summary.mae_pooled.high:.2f}), mean over people {summary.mae.value:.2f}; "
         f"a constant guess scores {guess.mae_pooled.value:.2f}"

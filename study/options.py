@@ -27,19 +27,25 @@ class Training:
     trial: Path | None = None
     """A trial.json to start from instead: a sweep's winner, a checkpoint's, or one written by hand."""
     px: int | None = None
-    """Picture size in pixels."""
+    """Picture size in pixels. This and the following: without them the config's own value."""
     epochs: int | None = None
+    """Epochs of a training: fixed beforehand, never chosen by an error."""
     batch: int | None = None
     """Faces a step, over all workers."""
     learning_rate: float | None = None
+    """The rate at its peak, after the warm-up."""
     weight_decay: float | None = None
+    """AdamW's, for kernels and matrices."""
     ema: float | None = None
     """Decay a step of the averaged weights that are tested; 0 tests the last weights."""
     dropout: float | None = None
+    """Before the head."""
     decoder: Literal["expectation", "median", "argmax"] | None = None
+    """From a distribution over ages to one age."""
     precision: Literal["auto", "float32", "bfloat16"] | None = None
     """auto: bfloat16 autocast on a GPU, float32 on a processor."""
     seed: int | None = None
+    """Of the weights drawn, the order of faces, their augmentation, and the splits of people."""
 
     def trial_config(self, **changes: Any) -> TrialConfig:
         """The config these options stand for, with further changes where they are not None."""
