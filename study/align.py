@@ -117,7 +117,7 @@ def align(options: Options) -> int:
         print(BUILT_IN_LINE)
     photos, rejects = list_photos(dataset, root)
     claim(out, about, overwrite=options.overwrite)
-    start_ray(address=options.address)
+    start_ray(address=options.address, quiet_core=True)
     pipeline.configure()
     listing, unusable = hash_listing(photos, root)
     shards = plan_shards(listing, about, photos=options.shard)
