@@ -12,23 +12,36 @@ from typing import Any
 
 import optuna
 
-from search_spaces import backbones, mean_variance, paper, small, tour
+from search_spaces import backbones, efficientnet, losses, mean_variance, paper, small, tour, transformers
 from trainables.config import TrialConfig
+
+
+def base_px(base: TrialConfig) -> tuple[int, ...]:
+    """The one picture size of a space that does not ask for others."""
+    return (base.px,)
 
 
 @dataclass(frozen=True)
 class Space:
-    """A question: which configs, asked how; `first` are points tried before the sampler's own."""
+    """A question: which configs, asked how; `first` are points tried before the sampler's own.
+
+    backbones: those that may be asked for (none: the base's own). px: every picture size that may be asked for, so that
+    the faces lie ready in each.
+    """
 
     ask: Callable[[optuna.Trial, TrialConfig], TrialConfig]
     first: tuple[Mapping[str, Any], ...]
     backbones: tuple[str, ...]
+    px: Callable[[TrialConfig], tuple[int, ...]] = base_px
 
 
 SPACES: dict[str, Space] = {
     "small": Space(small.ask, small.FIRST, small.BACKBONES),
     "mean_variance": Space(mean_variance.ask, mean_variance.FIRST, ()),
+    "losses": Space(losses.ask, losses.FIRST, ()),
     "backbones": Space(backbones.ask, backbones.FIRST, backbones.BACKBONES),
+    "efficientnet": Space(efficientnet.ask, efficientnet.FIRST, efficientnet.BACKBONES, efficientnet.px),
+    "transformers": Space(transformers.ask, transformers.FIRST, transformers.BACKBONES),
     "tour": Space(tour.ask, tour.FIRST, tour.BACKBONES),
     "paper": Space(paper.ask, paper.FIRST, paper.BACKBONES),
 }

@@ -9,7 +9,7 @@ import safetensors.torch
 import timm
 import torch
 
-from trainables.backbones import BACKBONES, age_net, find_backbone, read_weights
+from trainables.backbones import BACKBONES, age_net, find_backbone, load_weights, read_weights
 from trainables.losses import MeanVariance
 
 
@@ -44,6 +44,42 @@ def test_normalisation_and_size_are_the_pretrained_weights_own(name):
     cfg = timm.get_pretrained_cfg(backbone.library_name)
     assert (backbone.mean, backbone.std, backbone.px) == (cfg.mean, cfg.std, cfg.input_size[1])
     assert backbone.head == cfg.classifier
+
+
+@pytest.mark.parametrize(("name", "px"), [("vit_tiny", 72), ("swin_tiny", 96), ("convnext_tiny", 72)])
+def test_weights_made_at_another_size_keep_their_body(name, px):
+    """A checkpoint of 64 px starts a network of another size: with what it learned, positions resampled."""
+    torch.manual_seed(0)
+    source = age_net(name, px=64).state_dict()
+    net = age_net(name, px=px)
+    load_weights(net, source, head=f"network.{BACKBONES[name].head}", source="64 px")
+    loaded = net.state_dict()
+    tables = {key for key in loaded if key.endswith("relative_position_bias_table")}
+    assert all(torch.equal(loaded[key], source[key]) for key in loaded.keys() - tables)
+    assert bool(tables) == (name == "swin_tiny")
+    with torch.inference_mode():
+        assert net.eval()(torch.zeros(1, 3, px, px, dtype=torch.uint8)).shape == (1, 101)
+
+
+def test_swins_tables_keep_what_they_say_about_near_and_far():
+    """A table that falls with distance still does for a larger window, and says the same about no distance at all."""
+    source, net = age_net("swin_tiny", px=64).state_dict(), age_net("swin_tiny", px=112)
+    key = "network.layers.2.blocks.0.attn.relative_position_bias_table"
+    head = source[key].shape[1]
+    far = torch.arange(-3.0, 4.0)
+    source[key] = -(far[:, None].square() + far[None].square()).reshape(-1, 1).expand(-1, head).contiguous()
+    load_weights(net, source, head="network.head.fc", source="64 px")
+    table = net.state_dict()[key][:, 0].reshape(13, 13)
+    assert table[6, 6].item() == pytest.approx(0, abs=0.5)
+    assert (table[6, 6:].diff() < 0).all()
+    assert (table[6:, 6].diff() < 0).all()
+    assert torch.allclose(table, table.T, atol=1e-4)
+    assert torch.allclose(table, table.flip(0), atol=1e-4)
+
+
+def test_a_size_that_a_network_cannot_take_is_refused():
+    with pytest.raises(ValueError, match="multiple of 4, got px=66"):
+        age_net("swin_tiny", px=66)
 
 
 def test_a_near_name_is_suggested():

