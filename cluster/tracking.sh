@@ -1,7 +1,7 @@
 #!/bin/sh
 # Start the MLflow server on this machine's loopback, where it does not run yet. Run on the head by `ray up`.
 #
-#     sh cluster/tracking.sh DATABASE ARTIFACTS      such as: postgresql:///mlflow s3://bucket/mlflow
+#     sh cluster/tracking.sh DATABASE ARTIFACTS      such as: sqlite:////home/me/mlflow.db /home/me/artifacts
 #
 # Its password is made here, once, and never leaves this machine: clients on it read ~/.mlflow/credentials.
 set -eu
