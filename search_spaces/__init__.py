@@ -5,7 +5,6 @@ A categorical's choices can never change within a stored study: write them as a 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ import optuna
 
 from search_spaces import backbones, efficientnet, losses, mean_variance, paper, small, tour, transformers
 from trainables.config import TrialConfig
+from trainables.names import unknown
 
 
 def base_px(base: TrialConfig) -> tuple[int, ...]:
@@ -51,7 +51,5 @@ SPACES: dict[str, Space] = {
 def find_space(name: str) -> Space:
     """The entry of SPACES. Raises ValueError that suggests a near name."""
     if name not in SPACES:
-        near = difflib.get_close_matches(name, SPACES, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown space {name!r}.{hint} Known: {', '.join(SPACES)}")
+        raise unknown("space", name, SPACES)
     return SPACES[name]

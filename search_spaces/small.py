@@ -21,8 +21,13 @@ FIRST: tuple[Mapping[str, Any], ...] = tuple(
 
 def ask(trial: optuna.Trial, base: TrialConfig) -> TrialConfig:
     """The base config with another backbone, loss and learning rate."""
+    return ask_among(BACKBONES, trial, base)
+
+
+def ask_among(backbones: tuple[str, ...], trial: optuna.Trial, base: TrialConfig) -> TrialConfig:
+    """One of the backbones, both lambdas, and the learning rate over a decade either side of usual."""
     return base.replace(
-        backbone=trial.suggest_categorical("backbone", BACKBONES),
+        backbone=trial.suggest_categorical("backbone", backbones),
         learning_rate=trial.suggest_float("learning_rate", 2e-4, 4e-3, log=True),
         loss=ask_loss(trial),
     )

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from study import funnel, pipeline
 from study.alignment import TEMPLATE, TEMPLATE_NAME, Alignment
 from study.cluster import start_ray
-from study.command import main, unknown
+from study.command import main
 from study.datasets import DATASETS, Dataset
 from study.detection import TRIES, Runtime
 from study.fan import DTYPES, check_device
@@ -34,6 +34,7 @@ from study.landmarks import LANDMARKERS, weights_digest
 from study.photos import Photo, Reason, Reject
 from study.shards import Shard, claim, finish, plan_shards, take_stock, write_shard
 from study.storage import Folder, open_folder
+from trainables.names import unknown
 
 VERSION = "1"
 """Version of what aligning computes: raised with every change after which a face or a point differs."""

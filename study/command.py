@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import tyro
@@ -67,11 +66,3 @@ def message(error: BaseException) -> str | None:
     elif not isinstance(error, OSError | ImportError):
         return None
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
-    """The error for a name that is in no table: it says what there is, and guesses what was meant."""
-    names = list(known)
-    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
-    guess = f" Did you mean {close[0]!r}?" if close else ""
-    return ValueError(f"unknown {kind} {name!r}.{guess} There is: {', '.join(names)}")

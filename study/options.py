@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from study.command import unknown
 from trainables.checkpoints import read_trial
 from trainables.config import CONFIGS, TrialConfig
+from trainables.names import unknown
 
 BUILT_IN_PEOPLE, BUILT_IN_STRANGERS = Path("runs/people"), Path("runs/strangers")
 """Where `python -m study.align` without a dataset writes the built-in people."""

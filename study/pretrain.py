@@ -23,7 +23,7 @@ from ray.util.queue import Empty, Queue
 
 from study import tracking
 from study.cluster import start_ray
-from study.command import main, unknown
+from study.command import main
 from study.folds import dev_split
 from study.options import BUILT_IN_STRANGERS, PRETRAINED, Training, faces_or_built_in
 from trainables.backbones import BACKBONES
@@ -31,6 +31,7 @@ from trainables.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from trainables.config import TrialConfig, fingerprint
 from trainables.faces import Faces, load_faces
 from trainables.fitting import Diverged, Epoch
+from trainables.names import unknown
 from trainables.pretraining import pretrain_worker, read_snapshot
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.resources
 import importlib.util
 import math
@@ -19,6 +18,8 @@ import torchvision
 from jaxtyping import Float, UInt8
 from timm.layers import resize_rel_pos_bias_table_simple
 from torch import Tensor, nn
+
+from trainables.names import unknown
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
@@ -101,9 +102,7 @@ BACKBONES: dict[str, Backbone] = {
 def find_backbone(name: str) -> Backbone:
     """The entry of BACKBONES. Raises ValueError that suggests a near name."""
     if name not in BACKBONES:
-        near = difflib.get_close_matches(name, BACKBONES, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown backbone {name!r}.{hint} Known: {', '.join(BACKBONES)}")
+        raise unknown("backbone", name, BACKBONES)
     return BACKBONES[name]
 
 
