@@ -52,6 +52,9 @@ for role in $name-head $name-worker; do
 done
 aws iam put-role-policy --role-name $name-head --policy-name launch --policy-document "$launch_policy"
 
+# Once an account: the role that spot machines need. The head may not make it, so it must be there.
+aws iam create-service-linked-role --aws-service-name spot.amazonaws.com >/dev/null 2>&1 || true
+
 # The image: Ubuntu 22.04 with NVIDIA's driver, by AWS. Ray's own default is Ubuntu 18.04, too old for PyTorch's wheels.
 image=$(aws ssm get-parameter --query Parameter.Value --output text --name \
     /aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id || echo ami-unknown)

@@ -5,6 +5,7 @@
 #     sh cluster/save.sh back     from the bucket, where the head's own database is still empty
 set -eu
 . "$HOME/.age-study.sh"
+export PATH="$PATH:/usr/local/bin" # where `aws` lies, which cron does not look into
 bucket=$(cat "$HOME/.age-study-bucket")
 cd "$HOME/age-study"
 
