@@ -76,13 +76,13 @@ def pretrain(options: Pretrain) -> int:
         if config.px not in faces:
             print(f"Reading faces at {config.px} px ...", flush=True)
             faces[config.px] = load_faces(folders, px=config.px)
-        pretrain_one(config, faces[config.px], folders, options)
+        pretrain_one(config, faces[config.px], options)
     listed = " ".join(names[:3])
     print(f"Next: python -m study.sweep --pretrained {options.out}   (it finds {listed} there)")
     return 0
 
 
-def pretrain_one(config: TrialConfig, faces: Faces, folders: list[Path], options: Pretrain) -> Path:
+def pretrain_one(config: TrialConfig, faces: Faces, options: Pretrain) -> Path:
     """One backbone's checkpoint folder, trained where it is missing or made from something else."""
     folder = options.out / config.backbone
     split = dev_split(faces, share=options.dev_share, seed=config.seed)
@@ -99,9 +99,10 @@ def pretrain_one(config: TrialConfig, faces: Faces, folders: list[Path], options
         )
     start_ray(address=options.address)
     store = tracking.connect()
+    sets = ", ".join(sorted({photo.split("/")[0] for photo in faces.photo}))
     about = {
         "fingerprint": key,
-        "trained_on": f"{len(split.train)} faces of {', '.join(map(str, folders))}, from {config.weights} weights",
+        "trained_on": f"{len(split.train)} faces of {sets}, from {config.weights} weights",
         "faces_digest": faces.digest,
     }
     run_id = tracking.find_or_start(
