@@ -29,7 +29,8 @@ class Folder:
         return None if _SCHEME.match(self.name) else Path(self.name)
 
     def __str__(self) -> str:
-        return self.name
+        """The name for people and logs: a key and secret in a URI (s3://key:secret@bucket) are left out."""
+        return re.sub(r"://[^/@]*@", "://", self.name)
 
     def is_folder(self, path: str = "") -> bool:
         """Whether the folder, or one inside it, is there."""
