@@ -28,8 +28,10 @@ from study import tracking
 from study.cluster import gpu_share, start_ray
 from study.command import main
 from study.folds import Fold, person_folds
+from study.mirror import Mirror, study_of, sync_mirror
 from study.options import BUILT_IN_PEOPLE, PRETRAINED, Training, faces_or_built_in, is_built_in
 from study.searching import JournalSearch, Tried, best, read_journal
+from study.sweep_plots import draw
 from study.sweeping import Recorder, best_table, describe
 from trainables.checkpoints import load_checkpoint
 from trainables.config import TrialConfig, fingerprint
@@ -43,7 +45,9 @@ class Sweep:
 
     training: Annotated[Training, tyro.conf.arg(name="")] = field(default_factory=Training)
     space: str = "small"
-    """What is asked: small (three networks, both lambdas, learning rate), mean_variance, backbones, or paper."""
+    """What is asked: small (three networks, both lambdas, learning rate), mean_variance (both lambdas), losses (six
+    from the literature), backbones (all of the study), efficientnet (B0 to B7 and their resolution), transformers (ViT,
+    Swin and their contemporaries), paper (its eleven networks), or tour."""
     trials: int = 12
     """Trials of each block."""
     minutes: float | None = None
@@ -125,12 +129,16 @@ def sweep(options: Sweep) -> int:
         f"{len(faces.people)} people, {base.px} px, {options.folds} inner folds, {base.epochs} epochs",
         flush=True,
     )
-    shared = _shared(faces, base, pretrained)
+    shared = _shared(faces, folders, space.px(base), pretrained)
+    mirrors = {block.name: Mirror(folder, block.name, space, base) for block in blocks}
+    runs = tracking.children(store, parent)
+    for mirror in mirrors.values():
+        _sync(mirror, runs, key)
     deadline = None if options.minutes is None else time.monotonic() + options.minutes * 60
     chosen: list[tuple[Block, Tried]] = []
     for index, block in enumerate(blocks):
         ends = None if deadline is None else time.monotonic() + (deadline - time.monotonic()) / (len(blocks) - index)
-        journal = _run_block(block, options, space, base, pretrained, shared, folder, store, parent, key, ends)
+        journal = _run_block(block, options, mirrors[block.name], pretrained, shared, store, parent, key, ends)
         winner = best(journal)
         print(f"\n{block.name}: the best trials\n{best_table(journal)}\n", flush=True)
         if winner is None:
@@ -139,6 +147,11 @@ def sweep(options: Sweep) -> int:
                 "(raise --trials or --minutes, or --prune 0)"
             )
         chosen.append((block, winner))
+    runs = tracking.children(store, parent)
+    for mirror in mirrors.values():  # anew where trials ended side by side: now in the journal's order
+        _sync(mirror, runs, key)
+        plots = draw(study_of(mirror, read_journal(folder / mirror.block)), folder, name=mirror.block)
+        tracking.log_files(store, parent, plots)
     record = _record(name, options, folders, faces, chosen, folder, key)
     tracking.log_json(store, parent, "best.json", record)
     figures = {f"mae {block.name}": tried.mae for block, tried in chosen if tried.mae is not None}
@@ -148,6 +161,7 @@ def sweep(options: Sweep) -> int:
             f"{block.name} chose trial {winner.number:03d}: {describe(winner.config)}, MAE {winner.mae:.2f} on others"
         )
     print(f"Next: python -m study.lopo --best        Look: {tracking.how_to_look()}")
+    print(f"Plots: {folder}/*.png        Live: optuna-dashboard sqlite:///{folder / 'optuna.db'}")
     return 0
 
 
@@ -186,34 +200,46 @@ def lag(options: Sweep) -> int:
     return 2 * (options.parallel or 2)
 
 
-def _shared(faces: Faces, base: TrialConfig, pretrained: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
-    """What every trial reads from the object store, without a copy of its own."""
+def _shared(
+    faces: Faces, folders: list[Path], sizes: tuple[int, ...], pretrained: Mapping[str, tuple[str, str]]
+) -> dict[str, Any]:
+    """What every trial reads from the object store, without a copy of its own: the faces in every size, and weights."""
     weights = {
         place: ray.put({name: value.numpy() for name, value in load_checkpoint(Path(place)).state.items()})
         for place, _ in pretrained.values()
     }
-    return {"faces": {base.px: ray.put(faces)}, "weights": weights}
+    there = faces.pixels.shape[1]
+    return {
+        "faces": {px: ray.put(faces if px == there else load_faces(folders, px=px)) for px in sizes},
+        "weights": weights,
+    }
+
+
+def _sync(mirror: Mirror, runs: Mapping[str, tuple[str, str]], key: str) -> None:
+    """The mirror made good from the journal. runs: the parent's children (tracking.children)."""
+    journal = read_journal(mirror.folder / mirror.block)
+    known = {number: runs.get(f"{key}-{mirror.block}-{number}", ("", ""))[0] for number in journal}
+    sync_mirror(mirror, journal, runs=known)
 
 
 def _run_block(
     block: Block,
     options: Sweep,
-    space: Space,
-    base: TrialConfig,
+    mirror: Mirror,
     pretrained: Mapping[str, tuple[str, str]],
     shared: Mapping[str, Any],
-    folder: Path,
     store: tracking.Tracking,
     parent: str,
     key: str,
     ends: float | None,
 ) -> dict[int, Tried]:
+    folder, base = mirror.folder, mirror.base
     place = folder / block.name
     journal = read_journal(place)
     if journal:
         print(f"{block.name}: {len(journal)} of {options.trials} trials are already there", flush=True)
     search = JournalSearch(
-        space,
+        mirror.space,
         base,
         journal,
         trials=options.trials,
@@ -227,7 +253,9 @@ def _run_block(
         return journal
     gpus = gpu_share(options.gpus_per_trial)
     parallel = options.parallel or _fits(options.cpus_per_trial, gpus)
-    recorder = Recorder(search, place, store, parent=parent, key=key, block=block.name, parallel=parallel)
+    recorder = Recorder(
+        search, place, store, parent=parent, key=key, block=block.name, parallel=parallel, mirror=mirror
+    )
     run = partial(
         tune_trial,
         folds=[(fold.train, fold.test) for fold in block.folds],

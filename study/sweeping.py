@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
 
 from study import tracking
+from study.mirror import Mirror, mirror_trial
 from study.searching import FINISHED, JournalSearch, Tried, best, write_tried
 from trainables.config import TrialConfig
-from trainables.losses import MeanVariance
+from trainables.losses import MeanVariance, loss_name
 
 
 class Recorder(Callback):
-    """Tune's callback in the driver: every finished trial to the journal and its own MLflow run."""
+    """Tune's callback in the driver: every finished trial to the journal, its own MLflow run, and the mirror."""
 
     def __init__(
         self,
@@ -28,9 +30,11 @@ class Recorder(Callback):
         key: str,
         block: str,
         parallel: int,
+        mirror: Mirror,
     ) -> None:
         self.search, self.folder, self.store = search, folder, store
         self.parent, self.key, self.block, self.parallel = parent, key, block, parallel
+        self.mirror = mirror
         self.runs: dict[int, str] = {}
         self.folds: dict[int, dict[str, float]] = {}
         self.last: dict[int, dict[str, Any]] = {}
@@ -105,6 +109,7 @@ class Recorder(Callback):
             tags=told,
             status=status,
         )
+        mirror_trial(self.mirror, tried, run_id=self.runs[number])
         print(self._line(tried), flush=True)
 
     def _line(self, tried: Tried) -> str:
@@ -129,20 +134,24 @@ def flat(config: TrialConfig) -> dict[str, Any]:
 
 def describe(config: TrialConfig) -> str:
     """What differs between trials, in a few words."""
-    loss = config.flat()["loss"]
+    return f"{config.backbone} {config.px} px {describe_loss(config)} lr {config.learning_rate:.2g}"
+
+
+def describe_loss(config: TrialConfig) -> str:
+    """The loss and its weights: "λ1 0.2 λ2 0.05", or "dldl_v2 (sigma 2, expectation_weight 1)"."""
     if isinstance(config.loss, MeanVariance):
-        loss = f"λ1 {config.loss.mean_weight:.3g} λ2 {config.loss.variance_weight:.3g}"
-    return f"{config.backbone} {loss} lr {config.learning_rate:.2g}"
+        return f"λ1 {config.loss.mean_weight:.3g} λ2 {config.loss.variance_weight:.3g}"
+    weights = [f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in asdict(config.loss).items()]
+    return loss_name(config.loss) + (f" ({', '.join(weights)})" if weights else "")
 
 
 def best_table(journal: Mapping[int, Tried], *, most: int = 10) -> str:
     """The best complete trials, the best first, as text."""
     complete = sorted((t for t in journal.values() if t.state == "complete"), key=lambda t: (t.mae, t.number))
-    rows = [["trial", "MAE", "backbone", "λ1", "λ2", "lr", "seconds"]]
+    rows = [["trial", "MAE", "backbone", "px", "loss", "lr", "seconds"]]
     for tried in complete[:most]:
         config = tried.config
-        lambdas = [getattr(config.loss, name, None) for name in ("mean_weight", "variance_weight")]
-        shown = ["-" if value is None else f"{value:.3g}" for value in lambdas]
+        shown = [str(config.px), describe_loss(config)]
         rate, seconds = f"{config.learning_rate:.2g}", f"{tried.seconds:.0f}"
         rows.append([f"{tried.number:03d}", f"{tried.mae:.2f}", config.backbone, *shown, rate, seconds])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

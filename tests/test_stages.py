@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -112,6 +113,24 @@ def test_a_sweep_starts_from_the_pretrained_and_is_tracked(place):
     assert all("lambda1" in run.data.params for run in runs)
     parents = {run.data.tags["mlflow.parentRunId"] for run in runs}
     assert parents == {run.info.run_id for run in tracked(place, "sweep")}
+
+
+def test_a_sweep_is_mirrored_for_optuna_and_drawn(place):
+    folder = place / "runs/sweeps/mean_variance"
+    for block in ("block1of2", "block2of2"):
+        rows = optuna.load_study(
+            study_name=f"mean_variance/{block}", storage=f"sqlite:///{folder / 'optuna.db'}"
+        ).trials
+        trials = journal(place, block)
+        assert [(row.number, row.params) for row in rows] == [(trial["number"], trial["params"]) for trial in trials]
+        assert [row.value for row in rows] == [trial["mae"] for trial in trials]
+        runs = {run.info.run_id: run.data.tags["study.trial"] for run in tracked(place, "trial")}
+        assert [runs[row.user_attrs["mlflow_run"]] for row in rows] == ["0", "1", "2"]
+        assert (folder / f"{block}-history.png").is_file()
+    (parent,) = tracked(place, "sweep")
+    client = MlflowClient(f"sqlite:///{place / 'mlruns' / 'mlflow.db'}")
+    artifacts = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert {"block1of2-history.png", "block2of2-history.png"} <= artifacts
 
 
 def test_selection_is_sealed(place, tmp_path, make_table):
