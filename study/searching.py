@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -118,6 +119,12 @@ class JournalSearch(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         """Nothing: the sweep's callback writes the journal, which is read from here."""
 
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the journal holds it all, and a rerun reads that."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing; see save."""
+
     def _tell_up_to(self, number: int) -> bool:
         """Tell Optuna, in order, every trial up to `number`; False where one of them is still running."""
         while self.told <= number:
@@ -137,6 +144,7 @@ class JournalSearch(Searcher):
         return True
 
     def _ask(self, number: int) -> None:
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # multivariate, group
         self.study.sampler = optuna.samplers.TPESampler(
             seed=self.seed * 100_003 + number, multivariate=True, group=True, n_startup_trials=8, constant_liar=True,
             warn_independent_sampling=False,
