@@ -62,9 +62,7 @@ class Calibration:
         return f"The central 80 % intervals hold {100 * seen.value:.0f} %{span} of the true ages, {verdict}."
 
 
-def calibrate(
-    predictions: Predictions, *, draws: int = DRAWS, seed: int = 0, level: float = LEVEL
-) -> Calibration:
+def calibrate(predictions: Predictions, *, draws: int = DRAWS, seed: int = 0, level: float = LEVEL) -> Calibration:
     """NLL, CRPS, coverage and PIT of a config's age distributions, with intervals over people."""
     distribution, age = predictions.distribution, predictions.age
     low, high = pit_range(distribution, age)
@@ -97,9 +95,7 @@ def negative_log_likelihood(
     return -np.log(np.maximum(probability, LEAST_PROBABILITY))
 
 
-def crps(
-    distribution: Float[np.ndarray, "rows ages"], age: Int16[np.ndarray, " rows"]
-) -> Float64[np.ndarray, " rows"]:
+def crps(distribution: Float[np.ndarray, "rows ages"], age: Int16[np.ndarray, " rows"]) -> Float64[np.ndarray, " rows"]:
     """Continuous ranked probability score in years: the integral of (F(x) - [age <= x])^2 over x.
 
     F is a staircase with steps at whole years, so the integral is a sum over them, exactly.
@@ -136,9 +132,7 @@ def share_within(
     return np.clip(np.minimum(high, end) - np.maximum(low, start), 0, None) / (high - low)
 
 
-def central_interval(
-    distribution: Float[np.ndarray, "rows ages"], *, level: float
-) -> tuple[np.ndarray, np.ndarray]:
+def central_interval(distribution: Float[np.ndarray, "rows ages"], *, level: float) -> tuple[np.ndarray, np.ndarray]:
     """The first and last whole year of the central interval: the quantiles (1 - level) / 2 and (1 + level) /
     2."""
     cumulative = _cumulative(distribution, distribution.shape[1])

@@ -93,9 +93,7 @@ class Predictions:
         photo, seed = self.photo, self.seed
         twice = (photo[1:] == photo[:-1]) & (seed[1:] == seed[:-1])
         if twice.any():
-            raise ValueError(
-                f"predictions: photo {photo[1:][twice][0]} is there twice in seed {seed[1:][twice][0]}"
-            )
+            raise ValueError(f"predictions: photo {photo[1:][twice][0]} is there twice in seed {seed[1:][twice][0]}")
         photos, count = np.unique(photo, return_counts=True)
         if (count != len(self.seeds)).any():
             missing = photos[count != len(self.seeds)]

@@ -73,9 +73,7 @@ def plan_shards(listing: pa.Table, about: dict[str, Any], *, photos: int) -> lis
     return shards
 
 
-def take_stock(
-    out: Folder, shards: list[Shard], about: dict[str, Any], rejects: Iterable[Reject]
-) -> list[Shard]:
+def take_stock(out: Folder, shards: list[Shard], about: dict[str, Any], rejects: Iterable[Reject]) -> list[Shard]:
     """The shards still to do. Leftovers of killed runs and of photos that have changed since are deleted.
 
     The rejects that no shard knows of, those set aside before any photo was opened, are written too.
@@ -111,9 +109,7 @@ def write_shard(out: Folder, shard: Shard, aligned: pa.Table, about: dict[str, A
     unknown is the lesser harm.
     """
     if aligned["photo"].to_pylist() != shard.photos["photo"].to_pylist():
-        raise RuntimeError(
-            f"shard {shard.name} got other photos than planned"
-        )  # a bug, so with its traceback
+        raise RuntimeError(f"shard {shard.name} got other photos than planned")  # a bug, so with its traceback
     failed = pa.compute.is_valid(aligned["reason"])
     rejects = aligned.filter(failed).select(REJECTS_SCHEMA.names).cast(REJECTS_SCHEMA)
     faces = aligned.filter(pa.compute.invert(failed)).select(SCHEMA.names).cast(SCHEMA)

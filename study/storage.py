@@ -46,11 +46,7 @@ class Folder:
         """Names of the files directly in a folder inside it, sorted; [] where that folder is not there."""
         if self.local is not None:
             inner = self.local / path
-            return (
-                sorted(entry.name for entry in inner.iterdir() if not entry.is_dir())
-                if inner.is_dir()
-                else []
-            )
+            return sorted(entry.name for entry in inner.iterdir() if not entry.is_dir()) if inner.is_dir() else []
         store, base = _resolve(self.name)
         listing = store.get_file_info(fs.FileSelector(_join(base, path), allow_not_found=True))
         return sorted(entry.base_name for entry in listing if entry.type == fs.FileType.File)

@@ -45,9 +45,9 @@ class Sweep:
 
     training: Annotated[Training, tyro.conf.arg(name="")] = field(default_factory=Training)
     space: str = "small"
-    """What is asked: small (three networks, both lambdas, learning rate), mean_variance (both lambdas), losses (six
-    from the literature), backbones (all of the study), efficientnet (B0 to B7 and their resolution), transformers (ViT,
-    Swin and their contemporaries), paper (its eleven networks), or tour."""
+    """What is asked: small (three networks, both lambdas, learning rate), mean_variance, losses (six of them),
+    backbones, efficientnet (B0 to B7 with size and drop path), transformers (ViT, Swin, ConvNeXt, EfficientNetV2),
+    paper (its eleven networks), or tour (what make study runs)."""
     trials: int = 12
     """Trials of each block."""
     minutes: float | None = None

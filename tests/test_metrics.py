@@ -19,12 +19,8 @@ def ages() -> tuple[np.ndarray, np.ndarray]:
 
 def test_mae_and_rmse_agree_with_scikit_learn(ages):
     predicted, age = ages
-    assert mae(predicted, age) == pytest.approx(
-        sklearn_metrics.mean_absolute_error(age, predicted.astype(float))
-    )
-    assert rmse(predicted, age) == pytest.approx(
-        sklearn_metrics.root_mean_squared_error(age, predicted.astype(float))
-    )
+    assert mae(predicted, age) == pytest.approx(sklearn_metrics.mean_absolute_error(age, predicted.astype(float)))
+    assert rmse(predicted, age) == pytest.approx(sklearn_metrics.root_mean_squared_error(age, predicted.astype(float)))
 
 
 def test_cumulative_score_counts_errors_up_to_and_with_the_threshold(ages):

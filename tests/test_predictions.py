@@ -60,9 +60,7 @@ def test_averaged_seeds_hold_the_expectation_of_the_averaged_distribution():
     table = predictions(seeds=3)
     committee = table.average_seeds()
     assert len(committee) == 6
-    by_hand = [
-        table.distribution[(table.photo == photo)].astype(float).mean(axis=0) for photo in committee.photo
-    ]
+    by_hand = [table.distribution[(table.photo == photo)].astype(float).mean(axis=0) for photo in committee.photo]
     assert committee.distribution == pytest.approx(np.array(by_hand), abs=1e-6)
     assert committee.predicted == pytest.approx(np.array(by_hand) @ np.arange(101), abs=1e-3)
     assert committee.age.tolist() == table.age[:6].tolist()

@@ -28,8 +28,7 @@ def photos(root: Folder) -> Iterator[Photo | Reject]:
         raise FileNotFoundError(f"UTKFace: {root} holds no photos; expected files named {expected}")
     if not any(_NAME.fullmatch(name) for name in names):
         raise ValueError(
-            f"UTKFace: none of the {len(names)} photos in {root} is named {expected}; the first is "
-            f"{names[0]!r}."
+            f"UTKFace: none of the {len(names)} photos in {root} is named {expected}; the first is {names[0]!r}."
         )
     for name in names:
         match = _NAME.fullmatch(name)
