@@ -19,7 +19,7 @@ from study.options import BUILT_IN_PEOPLE
 # Small pictures and few epochs: a tour of two cores in minutes, not a result.
 WHOLE: dict[str, tuple[str, ...]] = {
     "align": (),
-    "pretrain": ("--backbone", "efficientnet_lite0", "resnet18", "--px", "48", "--epochs", "20", "--batch", "32"),
+    "pretrain": ("--backbone", "efficientnet_lite0", "resnet18", "--px", "48", "--epochs", "30", "--batch", "32"),
     "sweep": ("--space", "tour", "--px", "48", "--epochs", "3", "--trials", "8", "--blocks", "2"),
     "lopo": ("--best", "--sweep", "tour"),
     "report": (),
