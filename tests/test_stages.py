@@ -34,7 +34,7 @@ def environment() -> dict[str, str]:
 
 def run(cwd: Path, stage: str, *args: object) -> str:
     done = subprocess.run(
-        command(stage, *args), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=280
+        command(stage, *args), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -43,7 +43,7 @@ def run(cwd: Path, stage: str, *args: object) -> str:
 def fails(cwd: Path, stage: str, *args: object) -> str:
     """The one line of a command that must fail without a traceback."""
     done = subprocess.run(
-        command(stage, *args), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=280
+        command(stage, *args), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=600
     )
     assert done.returncode not in (0, None), done.stdout
     assert "Traceback" not in done.stderr, done.stderr
