@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
-    """It says what there is, and guesses what was meant."""
+    """It says what there is, and guesses what was meant: of equally near names the first in the table."""
     names = list(known)
-    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
-    guess = f" Did you mean {close[0]!r}?" if close else ""
+    likeness = [difflib.SequenceMatcher(None, name.lower(), other).ratio() for other in names]
+    near = max(likeness, default=0.0)
+    guess = f" Did you mean {names[likeness.index(near)]!r}?" if near >= 0.5 else ""
     return ValueError(f"unknown {kind} {name!r}.{guess} There is: {', '.join(names)}")
