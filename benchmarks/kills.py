@@ -126,7 +126,9 @@ def outcome(cwd: Path, stage: str) -> tuple[object, Counter]:
     kind = {"lopo": "fold", "sweep": "trial"}[stage]
     ours = [run for run in runs if run.data.tags.get("study.stage") == kind]
     assert all(run.info.status == "FINISHED" for run in ours), Counter(run.info.status for run in ours)
-    return result, Counter(run.data.tags["study.key"].rsplit("-", 1)[-1] for run in ours)
+    # a fold's key names its parent run, which differs between the two places; a trial's names its block and number
+    parts = {"lopo": 1, "sweep": 2}[stage]
+    return result, Counter("-".join(run.data.tags["study.key"].split("-")[-parts:]) for run in ours)
 
 
 def main(options: Options) -> int:
