@@ -253,9 +253,7 @@ def _run_block(
         return journal
     gpus = gpu_share(options.gpus_per_trial)
     parallel = options.parallel or _fits(options.cpus_per_trial, gpus)
-    recorder = Recorder(
-        search, place, store, parent=parent, key=key, block=block.name, parallel=parallel, mirror=mirror
-    )
+    recorder = Recorder(search, place, store, parent=parent, key=key, block=block.name, mirror=mirror)
     run = partial(
         tune_trial,
         folds=[(fold.train, fold.test) for fold in block.folds],

@@ -29,11 +29,10 @@ class Recorder(Callback):
         parent: str,
         key: str,
         block: str,
-        parallel: int,
         mirror: Mirror,
     ) -> None:
         self.search, self.folder, self.store = search, folder, store
-        self.parent, self.key, self.block, self.parallel = parent, key, block, parallel
+        self.parent, self.key, self.block = parent, key, block
         self.mirror = mirror
         self.runs: dict[int, str] = {}
         self.folds: dict[int, dict[str, float]] = {}
