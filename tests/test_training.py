@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from trainables.augmentation import augment, draw_chances
+from trainables.backbones import age_net
 from trainables.batches import Batches
 from trainables.checkpoints import Checkpoint, load_checkpoint, read_trial, save_checkpoint
 from trainables.config import NO_AUGMENTATION, Augmentation, TrialConfig
 from trainables.faces import Faces, load_faces
-from trainables.fitting import Diverged, Snapshot, decode, fit, predict, rate_factor
+from trainables.fitting import Diverged, Saving, Snapshot, _optimizer, decode, fit, predict, rate_factor, train
 from trainables.metrics import mae
 
 CONFIG = TrialConfig(backbone="resnet18", px=32, epochs=4, batch=16, learning_rate=1e-3, augmentation=NO_AUGMENTATION)
@@ -49,6 +50,33 @@ def test_two_epochs_and_then_two_are_four(faces, tmp_path, ema):
         assert torch.equal(value, resumed.net.state_dict()[name]), name
 
 
+def test_a_snapshot_within_an_epoch_resumes_exactly_with_dropout_and_averaging(faces, tmp_path):
+    config = CONFIG.replace(ema=0.9, dropout=0.3, drop_path=0.2, epochs=2, augmentation=Augmentation())
+    batches = Batches(faces, np.arange(70), 16, 0, config.augmentation, torch.device("cpu"))
+    saving = Saving(due=lambda step: step == 6, save=lambda s: torch.save(s().as_dict(), tmp_path / "6.pt"))
+    whole = train(config, batches, saving=saving)
+    snapshot = Snapshot.from_dict(torch.load(tmp_path / "6.pt", weights_only=True))
+    resumed = train(config, batches, resume=snapshot)
+    assert (batches.steps, snapshot.step, len(snapshot.losses)) == (4, 6, 2)
+    assert resumed.history[0].train_loss == whole.history[1].train_loss
+    for name, value in whole.net.state_dict().items():
+        assert torch.equal(value, resumed.net.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    ("name", "spared"),
+    [("vit_tiny", {"pos_embed", "cls_token"}), ("swin_tiny", {"relative_position_bias_table"}), ("resnet18", set())],
+)
+def test_weight_decay_spares_biases_norms_and_position_tables(name, spared):
+    net = age_net(name, px=32)
+    groups = _optimizer(CONFIG.replace(backbone=name, weight_decay=0.1), net).param_groups
+    decays = {id(parameter) for group in groups if group["weight_decay"] for parameter in group["params"]}
+    flat = {key for key, parameter in net.named_parameters() if parameter.ndim > 1 and id(parameter) not in decays}
+    assert {key.split(".")[-1] for key in flat} == spared
+    assert all(parameter.ndim > 1 for parameter in net.parameters() if id(parameter) in decays)
+    assert sum(len(group["params"]) for group in groups) == len(list(net.parameters()))
+
+
 def test_the_same_seed_gives_the_same_network_and_another_another(faces):
     def digest(config):
         return sum(float(v.double().sum()) for v in fit(config, faces, np.arange(48)).net.state_dict().values())
@@ -64,6 +92,8 @@ def test_an_epoch_sees_every_face_once_whatever_the_number_of_workers(faces):
         return [age.tolist() for _, age in batches.epoch(3)]
 
     alone = ages(0, 1)
+    sizes = Batches(faces, np.arange(50), 16, 0, NO_AUGMENTATION, torch.device("cpu"))
+    assert [sizes.size(sizes.steps * 3 + step) for step in range(sizes.steps)] == [len(step) for step in alone]
     assert sorted(age for step in alone for age in step) == sorted(faces.age[:50].tolist())
     assert alone == [a + b for a, b in zip(ages(0, 2), ages(1, 2), strict=True)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -43,17 +44,39 @@ class Batches:
         """Batches an epoch. They are of near equal size: a last batch of one face would break batch norm."""
         return max(1, round(len(self.rows) / self.batch))
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Float[Tensor, "batch 3 px px"], Int[Tensor, " batch"]]]:
-        """Pixels (0 to 255) and ages (years) of every face once, in this epoch's order, on the device."""
+    def size(self, step: int) -> int:
+        """Faces in the global batch of a step, counted from the training's start."""
+        most, rest = divmod(len(self.rows), self.steps)
+        return most + (step % self.steps < rest)
+
+    def stream(self, start: int) -> Iterator[tuple[Float[Tensor, "batch 3 px px"], Int[Tensor, " batch"]]]:
+        """The batches of step `start` and all after it, without end."""
+        for epoch in itertools.count(start // self.steps):
+            yield from self.epoch(epoch, first=max(0, start - epoch * self.steps))
+
+    def epoch(
+        self, epoch: int, *, first: int = 0
+    ) -> Iterator[tuple[Float[Tensor, "batch 3 px px"], Int[Tensor, " batch"]]]:
+        """Pixels (0 to 255) and ages (years) of every face once, in this epoch's order, on the device.
+
+        first: the batch to begin with.
+        """
         order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
         for step, chosen in enumerate(np.array_split(order, self.steps)):
-            luck = int(np.random.default_rng([self.seed, epoch, step]).integers(2**62))
-            chances = draw_chances(len(chosen), torch.Generator().manual_seed(luck))
+            if step < first:
+                continue
+            chances = batch_chances(self.seed, epoch, step, len(chosen))
             share = np.array_split(np.arange(len(chosen)), self.world)[self.rank]
             # NCHW in channels_last order is NHWC in memory: the permute costs nothing
             pixels = to_device(self.faces.pixels[chosen[share]], self.device).permute(0, 3, 1, 2).float()
             age = to_device(self.faces.age[chosen[share]].astype(np.int64), self.device)
             yield augment(pixels, chances[share], self.augmentation), age
+
+
+def batch_chances(seed: int, epoch: int, step: int, faces: int) -> Float[Tensor, "faces chances"]:
+    """The luck of a global batch's faces, whoever augments them: step is counted from the epoch's start."""
+    luck = int(np.random.default_rng([seed, epoch, step]).integers(2**62))
+    return draw_chances(faces, torch.Generator().manual_seed(luck))
 
 
 def to_device(values: np.ndarray, device: torch.device) -> Tensor:

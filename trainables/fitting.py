@@ -1,16 +1,17 @@
-"""The one training loop. Pretraining, sweep trials and LOPO folds all call fit(); nothing else trains."""
+"""The one training loop, train(). Pretraining streams faces into it; trials and folds call it by fit(), from memory."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor, nn
 
 from trainables.backbones import AgeNet, age_net, find_backbone, load_weights
@@ -27,32 +28,74 @@ class Diverged(ValueError):
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch measured: mean loss over its batches, MAE (years) on the validation faces (NaN without any)."""
+    """What an epoch measured: mean loss over its batches, MAE (years) on the validation faces (NaN without any).
+
+    After a resume within the epoch, seconds, faces_per_second and waited are those of its rest.
+    """
 
     epoch: int  # 1 after the first
     train_loss: float
     validation_mae: float
     learning_rate: float
     seconds: float
-    faces_per_second: float
+    faces_per_second: float  # over all workers
+    waited: float  # share of the seconds in which the loop waited for faces
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that fit() needs to go on after an epoch as if nothing had happened. Tensors and numbers only."""
+    """All that train() needs to go on after a step as if nothing had happened. Tensors and numbers only.
 
-    epoch: int
+    No generator's state is kept: what a step draws (dropout, drop path) depends on the seed and the step alone.
+    """
+
+    step: int  # steps done, counted from the training's start
+    losses: Float[Tensor, " steps"]  # of the epoch that is under way
     net: Mapping[str, Tensor]
     average: Mapping[str, Tensor] | None
     optimizer: Mapping[str, object]
 
     def as_dict(self) -> dict[str, object]:
         """For torch.save; from_dict(torch.load(..., weights_only=True)) gives it back."""
-        return {"epoch": self.epoch, "net": self.net, "average": self.average, "optimizer": self.optimizer}
+        return dict(vars(self))
 
     @classmethod
     def from_dict(cls, record: Mapping) -> Snapshot:
         return cls(**record)
+
+
+@dataclass(frozen=True)
+class Saving:
+    """Snapshots between the ends of epochs: after a step for which due(steps done) holds, save(snapshot) is called.
+
+    With several workers due must say the same to each, and each calls save.
+    """
+
+    due: Callable[[int], bool]
+    save: Callable[[Callable[[], Snapshot]], None]
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where train() gets its faces: the same global batches in the same order for a seed, each worker its share."""
+
+    @property
+    def steps(self) -> int:
+        """Steps an epoch, the same in every epoch."""
+
+    @property
+    def rank(self) -> int:
+        """Which worker this is, of `world`."""
+
+    @property
+    def world(self) -> int:
+        """Workers that train together."""
+
+    def size(self, step: int) -> int:
+        """Faces in the global batch of a step, counted from the training's start."""
+
+    def stream(self, start: int) -> Iterator[tuple[Float[Tensor, "batch 3 px px"], Int[Tensor, " batch"]]]:
+        """This worker's pixels (0 to 255) and ages (years) of step `start` and those after it, on the device."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +116,34 @@ def fit(
     initial: Mapping[str, Tensor] | None = None,
     report: Callable[[Epoch, Callable[[], Snapshot]], None] | None = None,
     resume: Snapshot | None = None,
-    rank: int = 0,
-    world: int = 1,
+) -> Fitted:
+    """train() on faces[rows] in memory; after every epoch the MAE on faces[validation] is measured."""
+    device = torch.device(device)
+    batches = Batches(faces, rows, min(config.batch, len(rows)), config.seed, config.augmentation, device)
+    measure = None
+    if validation is not None and len(validation):
+        measure = partial(_error, config, faces, validation)
+    return train(config, batches, measure=measure, device=device, initial=initial, report=report, resume=resume)
+
+
+def train(
+    config: TrialConfig,
+    source: Source,
+    *,
+    measure: Callable[[AgeNet], float] | None = None,
+    device: torch.device | str = "cpu",
+    initial: Mapping[str, Tensor] | None = None,
+    report: Callable[[Epoch, Callable[[], Snapshot]], None] | None = None,
+    saving: Saving | None = None,
+    resume: Snapshot | None = None,
     wrap: Callable[[nn.Module], nn.Module] = lambda net: net,
 ) -> Fitted:
-    """Train on faces[rows]; after every epoch measure faces[validation] and call report(epoch, snapshot).
+    """Train on what the source gives; after every epoch measure(net) (years) and call report(epoch, snapshot).
 
     The number of epochs is the config's: no epoch is ever chosen by looking at a validation or test error.
     initial: tensors to start from (read_weights), where the caller has them in memory; config.weights otherwise.
-    rank, world, wrap: this process's part in data-parallel training (wrap is DDP); config.batch is the global batch.
+    wrap: DDP, where several workers train together. The gradient is then that of the global batch's mean loss, however
+    unequal the workers' shares; batch norm, if it is not synchronised, sees each worker's own share.
     Raises Diverged where the loss is no longer finite.
     """
     device = torch.device(device)
@@ -91,29 +153,25 @@ def fit(
         torch.backends.cudnn.deterministic = True
     net = build_net(config, initial).to(device)
     model = wrap(net)
-    batches = Batches(
-        faces,
-        rows,
-        min(config.batch, len(rows)),
-        config.seed,
-        config.augmentation,
-        device,
-        rank=rank,
-        world=world,
-    )
     optimizer = _optimizer(config, net)
     average = _copy(net.state_dict()) if config.ema else None
-    start = 0
+    start, losses = 0, []
     if resume is not None:
-        start = resume.epoch
+        start, losses = resume.step, list(resume.losses.to(device))
         net.load_state_dict(dict(resume.net))
         optimizer.load_state_dict(dict(resume.optimizer))
         average = {name: value.to(device) for name, value in resume.average.items()} if resume.average else None
-    total, history = config.epochs * batches.steps, []
-    for epoch in range(start, config.epochs):
-        began, losses, seen = time.perf_counter(), [], 0
+    total, history = config.epochs * source.steps, []
+    stream = source.stream(start)
+    for epoch in range(start // source.steps, config.epochs):
+        began, waited, seen = time.perf_counter(), 0.0, 0
+        end = (epoch + 1) * source.steps
         model.train()
-        for step, (pixels, age) in enumerate(batches.epoch(epoch), start=epoch * batches.steps):
+        for step in range(max(start, end - source.steps), end):
+            asked = time.perf_counter()
+            pixels, age = next(stream)
+            waited += time.perf_counter() - asked
+            torch.manual_seed(_luck(config.seed, step, source.rank))
             rate = config.learning_rate * rate_factor(config, step, total)
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["rate"]
@@ -121,6 +179,8 @@ def fit(
                 logits = model(pixels)
             # UTKFace has people of up to 116: to the classes they are as old as the oldest class
             loss = config.loss(logits.float(), age.clamp(max=config.ages - 1))
+            if source.world > 1:  # DDP takes the plain mean over workers
+                loss = loss * (len(age) * source.world / source.size(step))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if config.clip:
@@ -129,23 +189,23 @@ def fit(
             if average is not None:
                 _move_average(average, net.state_dict(), min(config.ema, (1 + step) / (10 + step)))
             losses.append(loss.detach())  # read once an epoch: reading waits for the GPU
-            seen += len(age)
-        train_loss = float(torch.stack(losses).mean())
+            seen += source.size(step)
+            if saving is not None and step + 1 < end and saving.due(step + 1):
+                losses = list(_over_workers(torch.stack(losses), source.world))
+                saving.save(partial(_snapshot, step + 1, losses, net, average, optimizer))
+        train_loss = float(_over_workers(torch.stack(losses), source.world).mean())
+        losses = []
         if not math.isfinite(train_loss):
             raise Diverged(
                 f"the loss became {train_loss} in epoch {epoch + 1} of {config.backbone} at learning rate "
                 f"{config.learning_rate:g}: a lower rate, more warm-up or --clip may help"
             )
         seconds = time.perf_counter() - began
-        error = float("nan")
-        if validation is not None and len(validation):
-            tested = _with_state(config, net, average)
-            predicted = decode(predict(config, tested, faces, validation), config)
-            error = float(mae(predicted, faces.age[validation]))
-        record = Epoch(epoch + 1, train_loss, error, rate, seconds, seen / seconds)
+        error = measure(_with_state(config, net, average)) if measure is not None else float("nan")
+        record = Epoch(epoch + 1, train_loss, error, rate, seconds, seen / seconds, waited / seconds)
         history.append(record)
         if report is not None:
-            report(record, partial(_snapshot, epoch + 1, net, average, optimizer))
+            report(record, partial(_snapshot, end, losses, net, average, optimizer))
     return Fitted(_with_state(config, net, average), tuple(history))
 
 
@@ -160,22 +220,32 @@ def build_net(config: TrialConfig, initial: Mapping[str, Tensor] | None = None) 
     return net
 
 
-@torch.inference_mode()
 def predict(
     config: TrialConfig, net: AgeNet, faces: Faces, rows: Int[np.ndarray, " rows"], *, batch: int = 256
 ) -> Float32[np.ndarray, "rows ages"]:
     """The distribution over ages of each face in faces[rows]; with views="face+mirror" the mean of both."""
-    net.eval()
     device = net.mean.device
     found = []
     for chosen in np.array_split(rows, max(1, math.ceil(len(rows) / batch))):
-        pixels = to_device(faces.pixels[chosen], device).permute(0, 3, 1, 2)
-        with autocast(config, device):
-            probability = net(pixels).float().softmax(dim=1)
-            if config.views == "face+mirror":
-                probability = (probability + net(pixels.flip(3)).float().softmax(dim=1)) / 2
-        found.append(probability.cpu())
+        found.append(predict_batch(config, net, to_device(faces.pixels[chosen], device).permute(0, 3, 1, 2)).cpu())
     return torch.cat(found).numpy()
+
+
+@torch.inference_mode()
+def predict_batch(
+    config: TrialConfig, net: AgeNet, pixels: UInt8[Tensor, "batch 3 px px"]
+) -> Float32[Tensor, "batch ages"]:
+    """predict() for faces that are on the network's device."""
+    net.eval()
+    with autocast(config, pixels.device):
+        probability = net(pixels).float().softmax(dim=1)
+        if config.views == "face+mirror":
+            probability = (probability + net(pixels.flip(3)).float().softmax(dim=1)) / 2
+    return probability
+
+
+def _error(config: TrialConfig, faces: Faces, rows: Int[np.ndarray, " rows"], net: AgeNet) -> float:
+    return float(mae(decode(predict(config, net, faces, rows), config), faces.age[rows]))
 
 
 def decode(distribution: Float32[np.ndarray, "rows ages"], config: TrialConfig) -> Float[np.ndarray, " rows"]:
@@ -202,14 +272,14 @@ def rate_factor(config: TrialConfig, step: int, total: int) -> float:
 
 
 def _optimizer(config: TrialConfig, net: AgeNet) -> torch.optim.Optimizer:
-    """Weight decay for matrices and kernels only; the head may learn faster than the pretrained rest."""
+    """Weight decay for matrices and kernels only, not for what says where a patch lies (ViT's and Swin's position
+    tables, class tokens: timm names them); the head may learn faster than the pretrained rest."""
     head = f"network.{find_backbone(config.backbone).head}"
+    spared = {f"network.{name}" for name in getattr(net.network, "no_weight_decay", set)()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
-        key = (
-            config.head_rate if name.startswith(head) else 1.0,
-            config.weight_decay if parameter.ndim > 1 else 0.0,
-        )
+        decays = parameter.ndim > 1 and name not in spared
+        key = (config.head_rate if name.startswith(head) else 1.0, config.weight_decay if decays else 0.0)
         groups.setdefault(key, []).append(parameter)
     options = [{"params": group, "rate": key[0], "weight_decay": key[1]} for key, group in groups.items()]
     if config.optimizer == "adamw":
@@ -239,11 +309,26 @@ def _with_state(config: TrialConfig, net: AgeNet, average: Mapping[str, Tensor] 
     return tested
 
 
+def _luck(seed: int, step: int, rank: int) -> int:
+    """A seed for what a step draws on a worker. The 1 sets it apart from what Batches draws."""
+    return int(np.random.default_rng([seed, step, rank, 1]).integers(2**62))
+
+
+def _over_workers(losses: Float[Tensor, " steps"], world: int) -> Float[Tensor, " steps"]:
+    """The mean over workers; every worker must ask for it at the same step."""
+    if world > 1:
+        torch.distributed.all_reduce(losses)
+        losses = losses / world
+    return losses
+
+
 def _snapshot(
-    epoch: int, net: nn.Module, average: Mapping[str, Tensor] | None, optimizer: torch.optim.Optimizer
-) -> Snapshot:
+    step: int, losses: list[Tensor], net: nn.Module, average: Mapping[str, Tensor] | None,
+    optimizer: torch.optim.Optimizer,
+) -> Snapshot:  # fmt: skip
     return Snapshot(
-        epoch,
+        step,
+        torch.stack(losses).cpu() if losses else torch.zeros(0),
         _copy(net.state_dict()),
         _copy(average) if average is not None else None,
         optimizer.state_dict(),

@@ -13,9 +13,13 @@ import ray.train
 import ray.train.torch
 import torch
 
+from trainables.backbones import AgeNet
+from trainables.batches import Batches
 from trainables.config import TrialConfig
 from trainables.faces import Faces
-from trainables.fitting import Epoch, Snapshot, fit
+from trainables.fitting import Epoch, Snapshot, decode, predict
+from trainables.fitting import train as train_net
+from trainables.metrics import mae
 
 SNAPSHOT = "snapshot.pt"
 
@@ -52,10 +56,18 @@ def pretrain_worker(
                 checkpoint = ray.train.Checkpoint.from_directory(folder)
             ray.train.report(metrics, checkpoint=checkpoint)
 
-    fit(
-        config, table, train_rows,
-        validation=dev_rows if rank == 0 else None,
-        device=device, report=report, resume=_last_snapshot(), rank=rank, world=world,
+    batches = Batches(
+        table, train_rows, min(config.batch, len(train_rows)), config.seed, config.augmentation, device,
+        rank=rank, world=world,
+    )  # fmt: skip
+
+    def error(net: AgeNet) -> float:
+        return float(mae(decode(predict(config, net, table, dev_rows), config), table.age[dev_rows]))
+
+    train_net(
+        config, batches,
+        measure=error if rank == 0 else None,
+        device=device, report=report, resume=_last_snapshot(),
         wrap=ray.train.torch.prepare_model if world > 1 else lambda net: net,
     )  # fmt: skip
 
