@@ -40,6 +40,10 @@ class Training:
     """Decay a step of the averaged weights that are tested; 0 tests the last weights."""
     dropout: float | None = None
     """Before the head."""
+    frozen: int | None = None
+    """Stages of the pretrained network that stay as they are; their output is computed once for all trainings."""
+    frozen_views: int | None = None
+    """Augmented views of each face that take turns where stages are frozen."""
     decoder: Literal["expectation", "median", "argmax"] | None = None
     """From a distribution over ages to one age."""
     precision: Literal["auto", "float32", "bfloat16"] | None = None

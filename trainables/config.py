@@ -48,6 +48,8 @@ class TrialConfig:
     learning_rate is AdamW's (or SGD's) at its peak, after `warmup` (a share of all steps), then falling by a cosine
     to zero or staying constant. ema is the decay a step of the averaged weights that are tested (0: the last weights).
     precision "auto" is bfloat16 autocast on a GPU and float32 on a processor, where bfloat16 is slower.
+    frozen: the stem and the first so many stages stay as they were pretrained, batch norm's statistics too, and each face's
+    features there are computed once for all trainings, in frozen_views augmented views that take turns (0: train all).
     views: what a test averages over, the face alone or the face and its mirror image.
     """
 
@@ -67,6 +69,8 @@ class TrialConfig:
     ema: float = 0.0
     drop_path: float = 0.0
     dropout: float = 0.0
+    frozen: int = 0
+    frozen_views: int = 12
     augmentation: Augmentation = field(default_factory=Augmentation)
     precision: Precision = "auto"
     decoder: Decoder = "expectation"
@@ -79,6 +83,8 @@ class TrialConfig:
         for name in ("px", "epochs", "batch", "learning_rate", "ages", "head_rate"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
+        if self.frozen < 0 or self.frozen_views < 1:
+            raise ValueError(f"frozen must be >= 0 and frozen_views >= 1, got {self.frozen} and {self.frozen_views}")
         if not 0 <= self.ema < 1 or not 0 <= self.warmup < 1:
             raise ValueError(f"ema and warmup lie in [0, 1), got ema={self.ema}, warmup={self.warmup}")
 

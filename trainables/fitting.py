@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,8 +19,10 @@ from trainables.backbones import AgeNet, age_net, find_backbone, load_weights
 from trainables.batches import Batches, to_device
 from trainables.config import TrialConfig
 from trainables.faces import Faces
+from trainables.features import FACE, MIRROR, FeatureBatches, Features, compute_features
 from trainables.losses import decode_age
 from trainables.metrics import mae
+from trainables.stages import LaterNet, later_stages
 
 
 class Diverged(ValueError):
@@ -108,7 +111,7 @@ class Fitted:
 
 def fit(
     config: TrialConfig,
-    faces: Faces,
+    faces: Faces | Features,
     rows: Int[np.ndarray, " train"],
     *,
     validation: Int[np.ndarray, " validation"] | None = None,
@@ -117,13 +120,45 @@ def fit(
     report: Callable[[Epoch, Callable[[], Snapshot]], None] | None = None,
     resume: Snapshot | None = None,
 ) -> Fitted:
-    """train() on faces[rows] in memory; after every epoch the MAE on faces[validation] is measured."""
+    """train() on faces[rows] in memory; after every epoch the MAE on faces[validation] is measured.
+
+    With config.frozen, faces are best given as their features (freeze), which many trainings share.
+    """
     device = torch.device(device)
-    batches = Batches(faces, rows, min(config.batch, len(rows)), config.seed, config.augmentation, device)
+    source = freeze(config, faces, initial, device)
+    batch = min(config.batch, len(rows))
+    batches: Source
+    if isinstance(source, Features):
+        batches = FeatureBatches(source, rows, batch, config.seed, device)
+    else:
+        batches = Batches(source, rows, batch, config.seed, config.augmentation, device)
     measure = None
     if validation is not None and len(validation):
-        measure = partial(_error, config, faces, validation)
+        measure = partial(_error, config, source, validation)
     return train(config, batches, measure=measure, device=device, initial=initial, report=report, resume=resume)
+
+
+def freeze(
+    config: TrialConfig,
+    faces: Faces | Features,
+    initial: Mapping[str, Tensor] | None = None,
+    device: torch.device | str = "cpu",
+) -> Faces | Features:
+    """What the config trains on: the faces, or where it freezes stages, those stages' features of them.
+
+    Raises ValueError where the frozen stages were never trained, or features are of other stages.
+    """
+    found = faces.frozen if isinstance(faces, Features) else 0
+    if found not in (0, config.frozen):
+        raise ValueError(f"features of {found} frozen stages were given to a config with frozen={config.frozen}")
+    if found == config.frozen or isinstance(faces, Features):
+        return faces
+    if config.weights == "random":
+        raise ValueError(
+            f"frozen stages stay as they were pretrained, so frozen={config.frozen} needs weights, got random"
+        )
+    net = build_net(config, initial).to(device)
+    return compute_features(net, config.frozen, faces, config.augmentation, config.frozen_views)
 
 
 def train(
@@ -142,6 +177,8 @@ def train(
 
     The number of epochs is the config's: no epoch is ever chosen by looking at a validation or test error.
     initial: tensors to start from (read_weights), where the caller has them in memory; config.weights otherwise.
+    With config.frozen the source gives features (trainables.features), and only the stages after them are trained; the
+    network returned is whole.
     wrap: DDP, where several workers train together. The gradient is then that of the global batch's mean loss, however
     unequal the workers' shares; batch norm, if it is not synchronised, sees each worker's own share.
     Raises Diverged where the loss is no longer finite.
@@ -151,7 +188,8 @@ def train(
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.deterministic = True
-    net = build_net(config, initial).to(device)
+    whole = build_net(config, initial).to(device)
+    net = later_stages(whole, config.frozen) if config.frozen else whole
     model = wrap(net)
     optimizer = _optimizer(config, net)
     average = _copy(net.state_dict()) if config.ema else None
@@ -201,12 +239,16 @@ def train(
                 f"{config.learning_rate:g}: a lower rate, more warm-up or --clip may help"
             )
         seconds = time.perf_counter() - began
-        error = measure(_with_state(config, net, average)) if measure is not None else float("nan")
+        error = measure(_with_state(net, average)) if measure is not None else float("nan")
         record = Epoch(epoch + 1, train_loss, error, rate, seconds, seen / seconds, waited / seconds)
         history.append(record)
         if report is not None:
             report(record, partial(_snapshot, end, losses, net, average, optimizer))
-    return Fitted(_with_state(config, net, average), tuple(history))
+    tested = _with_state(net, average)
+    if config.frozen:
+        whole.load_state_dict(tested.state_dict(), strict=False)  # the frozen stages are there already
+        tested = whole
+    return Fitted(tested, tuple(history))
 
 
 def build_net(config: TrialConfig, initial: Mapping[str, Tensor] | None = None) -> AgeNet:
@@ -221,30 +263,44 @@ def build_net(config: TrialConfig, initial: Mapping[str, Tensor] | None = None) 
 
 
 def predict(
-    config: TrialConfig, net: AgeNet, faces: Faces, rows: Int[np.ndarray, " rows"], *, batch: int = 256
+    config: TrialConfig, net: AgeNet, faces: Faces | Features, rows: Int[np.ndarray, " rows"], *, batch: int = 256
 ) -> Float32[np.ndarray, "rows ages"]:
-    """The distribution over ages of each face in faces[rows]; with views="face+mirror" the mean of both."""
+    """The distribution over ages of each face in faces[rows]; with views="face+mirror" the mean of both.
+
+    Features stand for their faces: only the stages after the frozen ones run.
+    """
     device = net.mean.device
+    if isinstance(faces, Features) and not isinstance(net, LaterNet):
+        net = later_stages(net, faces.frozen)
     found = []
     for chosen in np.array_split(rows, max(1, math.ceil(len(rows) / batch))):
-        found.append(predict_batch(config, net, to_device(faces.pixels[chosen], device).permute(0, 3, 1, 2)).cpu())
+        if isinstance(faces, Features):
+            views = [faces.take(chosen, view, device) for view in (FACE, MIRROR)]
+            found.append(_mean_over_views(config, net, views).cpu())
+        else:
+            found.append(predict_batch(config, net, to_device(faces.pixels[chosen], device).permute(0, 3, 1, 2)).cpu())
     return torch.cat(found).numpy()
 
 
-@torch.inference_mode()
 def predict_batch(
     config: TrialConfig, net: AgeNet, pixels: UInt8[Tensor, "batch 3 px px"]
 ) -> Float32[Tensor, "batch ages"]:
     """predict() for faces that are on the network's device."""
+    return _mean_over_views(config, net, [pixels, pixels.flip(3)])
+
+
+@torch.inference_mode()
+def _mean_over_views(config: TrialConfig, net: AgeNet, views: list[Tensor]) -> Float32[Tensor, "batch ages"]:
+    """The distribution of a face, and where the config says so the mean of it and of the mirror image's."""
     net.eval()
-    with autocast(config, pixels.device):
-        probability = net(pixels).float().softmax(dim=1)
+    with autocast(config, views[0].device):
+        probability = net(views[0]).float().softmax(dim=1)
         if config.views == "face+mirror":
-            probability = (probability + net(pixels.flip(3)).float().softmax(dim=1)) / 2
+            probability = (probability + net(views[1]).float().softmax(dim=1)) / 2
     return probability
 
 
-def _error(config: TrialConfig, faces: Faces, rows: Int[np.ndarray, " rows"], net: AgeNet) -> float:
+def _error(config: TrialConfig, faces: Faces | Features, rows: Int[np.ndarray, " rows"], net: AgeNet) -> float:
     return float(mae(decode(predict(config, net, faces, rows), config), faces.age[rows]))
 
 
@@ -300,11 +356,11 @@ def _move_average(average: dict[str, Tensor], state: Mapping[str, Tensor], decay
         average[name].copy_(state[name])
 
 
-def _with_state(config: TrialConfig, net: AgeNet, average: Mapping[str, Tensor] | None) -> AgeNet:
+def _with_state(net: AgeNet, average: Mapping[str, Tensor] | None) -> AgeNet:
     """The network that is tested: the averaged weights where the config keeps them, else the net itself."""
     if average is None:
         return net
-    tested = build_net(config.replace(weights="random")).to(net.mean.device)
+    tested = copy.deepcopy(net)
     tested.load_state_dict(dict(average))
     return tested
 

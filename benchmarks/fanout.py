@@ -1,0 +1,108 @@
+"""What fanning folds out costs: empty folds through study.lopo's own path, with their files and MLflow runs.
+
+    python benchmarks/fanout.py --configs 20 --seeds 3
+
+82 people x configs x seeds: Ray tasks that train nothing, their Parquet files, and one MLflow run each under a parent a
+config, in an SQLite store. Prints tasks a second, and counts at the end that every run is there, finished, once.
+"""
+
+from __future__ import annotations
+
+import cProfile
+import pstats
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from study import folding, tracking
+from study.cluster import start_ray
+from study.folding import Schedule, make_jobs, run_jobs
+from study.plans import Plan
+from trainables.config import TrialConfig
+from trainables.faces import Faces
+from trainables.fold import FoldResult
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much is fanned out."""
+
+    people: int = 82
+    photos: int = 12
+    configs: int = 20
+    seeds: int = 3
+    epochs: int = 6
+    profile: bool = False
+    """Print where the driver's time goes."""
+
+
+def empty_fold(
+    record: Mapping[str, Any], faces: Faces, initial: object, train: np.ndarray, test: np.ndarray, *_: object
+) -> FoldResult:
+    """A fold's answer without its training: the same distribution for every face."""
+    distribution = np.full((len(test), record["ages"]), 1 / record["ages"], np.float32)
+    history = [
+        {"epoch": e + 1, "train_loss": 1.0, "validation_mae": float("nan"), "learning_rate": 1e-3, "seconds": 1.0,
+         "faces_per_second": 1.0} for e in range(record["epochs"])
+    ]  # fmt: skip
+    return FoldResult(distribution, np.full(len(test), 50, np.float32), history, 0.0)
+
+
+def drawn_faces(people: int, photos: int) -> Faces:
+    """Nobody's faces, of people with ages."""
+    person = np.repeat([f"drawn/{number:03d}" for number in range(people)], photos)
+    photo = np.array([f"drawn/{number:05d}.png" for number in range(len(person))])
+    age = np.random.default_rng(0).integers(0, 70, len(person)).astype(np.int16)
+    return Faces(np.zeros((len(person), 8, 8, 3), np.uint8), age, person, photo, photo, "drawn")
+
+
+def main(options: Options) -> None:
+    """Run the folds, and count what MLflow holds."""
+    folding.run_fold = empty_fold  # the path is study.lopo's, the training is not
+    faces = drawn_faces(options.people, options.photos)
+    with tempfile.TemporaryDirectory() as place:
+        store = tracking.connect(home=Path(place) / "mlruns")
+        start_ray(num_cpus=2)
+        schedule = Schedule("plain", options.seeds, 1, 0.0)
+        parents, profile = [], cProfile.Profile()
+        seconds, total = 0.0, 0
+        for number in range(options.configs):
+            config = TrialConfig(backbone="resnet18", px=8, epochs=options.epochs, learning_rate=1e-3 * (number + 1))
+            plan = Plan(f"config {number}", {None: config}, "fan-out", True, (), None)
+            jobs, key = make_jobs(plan, faces, {"random": {"fingerprint": "random"}}, schedule, Path(place) / "lopo")
+            parent = tracking.find_or_start(store, key=f"lopo-{key}", name=plan.name, stage="lopo")
+            began = time.perf_counter()
+            if options.profile:
+                profile.enable()
+            failed = run_jobs(jobs, {config.px: faces}, store, parent, schedule)
+            if options.profile:
+                profile.disable()
+            seconds += time.perf_counter() - began
+            total += len(jobs)
+            parents.append((parent, jobs))
+            if failed:
+                raise RuntimeError(f"{len(failed)} folds failed, first {failed[0]}")
+        wrong = 0
+        for parent, jobs in parents:
+            runs = tracking.children(store, parent)
+            states = Counter(status for _, status in runs.values())
+            wrong += len(jobs) - states["FINISHED"] + abs(len(runs) - len(jobs))
+            wrong += sum(not job.file.is_file() for job in jobs)
+        found = store.client.search_runs([store.experiment], "tags.`study.stage` = 'fold'", max_results=50_000)
+        print(f"{total} folds in {seconds:.1f} s: {total / seconds:.1f} a second")
+        print(f"MLflow holds {len(found)} fold runs; missing, doubled or unfinished: {wrong}")
+        one = found[0].data
+        print(f"a run holds {len(one.params)} params, {len(one.metrics)} metrics, {len(one.tags)} tags")
+        if options.profile:
+            pstats.Stats(profile).sort_stats("cumulative").print_stats(45)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
