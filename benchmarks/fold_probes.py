@@ -28,7 +28,9 @@ from trainables.checkpoints import read_trial
 from trainables.config import TrialConfig
 from trainables.faces import Faces, load_faces
 from trainables.fitting import decode
-from trainables.fold import run_fold
+from trainables.fold import run_fold, run_freeze
+
+COLUMNS = ("pixels", "age", "person", "photo", "content")
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,7 @@ def joined(faces: Faces, others: Faces, share: float) -> tuple[Faces, np.ndarray
     """Both tables as one, and the rows of the others that train in every fold."""
     count = len(faces) + len(others)
     whole = Faces(
-        *(
-            np.concatenate([getattr(faces, name), getattr(others, name)])
-            for name in ("pixels", "age", "person", "photo", "content")
-        ),
+        *(np.concatenate([getattr(faces, name), getattr(others, name)]) for name in COLUMNS),
         digest=faces.digest + others.digest,
     )
     chosen = np.random.default_rng(0).permutation(np.arange(len(faces), count))
@@ -83,10 +82,13 @@ def score(config: TrialConfig, faces: Faces, *, folds: int, beside: np.ndarray |
     initial = None if start is None else {name: value.numpy() for name, value in start.items()}
     named = np.flatnonzero(faces.person != "") if beside is None else np.setdiff1d(np.arange(len(faces)), beside)
     found = np.zeros((len(faces), config.ages), np.float32)
-    people = dataclasses.replace(faces, **{k: getattr(faces, k)[named] for k in ("pixels", "age", "person", "photo", "content")})
+    people = dataclasses.replace(faces, **{name: getattr(faces, name)[named] for name in COLUMNS})
+    record = config.to_json()
+    source = run_freeze(record, faces, initial, 1, "cpu")
     for fold in person_folds(people, folds=folds, seed=0):
         train = named[fold.train] if beside is None else np.concatenate([named[fold.train], beside])
-        found[named[fold.test]] = run_fold(config.to_json(), faces, initial, train, named[fold.test], 1, "cpu").distribution
+        test = named[fold.test]
+        found[test] = run_fold(record, source, initial, train, test, 1, "cpu").distribution
     return Predictions(
         photo=faces.photo[named],
         person=faces.person[named],

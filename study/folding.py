@@ -26,7 +26,7 @@ from trainables import code_version
 from trainables.backbones import read_weights
 from trainables.config import TrialConfig, fingerprint
 from trainables.faces import Faces
-from trainables.fold import FoldResult, run_fold, run_stage
+from trainables.fold import FoldResult, run_fold, run_freeze, run_stage
 from trainables.metrics import mae, rmse
 
 REPLAY, RATE_FALL = 0.25, 0.8
@@ -91,12 +91,16 @@ def gather(files: Sequence[Path]) -> Predictions:
 
 @dataclass(frozen=True)
 class Shared:
-    """What lies in Ray's object store once and is read by every training: faces by picture size, starting tensors by
-    (backbone, weights). tables are the same faces here in the driver."""
+    """What lies in Ray's object store once and is read by every training: starting tensors by (backbone, weights), and
+    the faces by what _seen says. tables are the same faces here in the driver, by picture size."""
 
     tables: Mapping[int, Faces]
-    faces: Mapping[int, Any]
+    faces: Mapping[tuple[Any, ...], Any]
     weights: Mapping[tuple[str, str], Any]
+
+    def given(self, config: TrialConfig) -> tuple[Any, Any]:
+        """References to the faces (or their features) and starting tensors of a config's trainings."""
+        return self.faces[_seen(config)], self.weights[config.backbone, config.weights]
 
 
 def run_jobs(
@@ -115,10 +119,7 @@ def run_jobs(
         if status != "FINISHED":
             part, about = read_predictions(job.file)
             _log_fold(store, parent, run_id, job, part, about["history"], about["seconds"])
-    starts = sorted({(job.config.backbone, job.config.weights) for job in missing})
-    shared = Shared(
-        tables, {px: ray.put(faces) for px, faces in tables.items()}, {start: _put_weights(*start) for start in starts}
-    )
+    shared = _share([job.config for job in missing], tables, schedule)
     begin = _start_plain if schedule.kind == "plain" else _start_tree
     waiting = begin(missing, shared, schedule)
     failed: list[tuple[str, str]] = []
@@ -146,6 +147,31 @@ def run_jobs(
     return failed
 
 
+def _share(configs: Sequence[TrialConfig], tables: Mapping[int, Faces], schedule: Schedule) -> Shared:
+    """Put everything once. Features of frozen stages come from tasks of their own, for which the folds wait."""
+    starts = sorted({(config.backbone, config.weights) for config in configs})
+    weights = {start: _put_weights(*start) for start in starts}
+    pixels = {px: ray.put(tables[px]) for px in sorted({config.px for config in configs})}
+    freeze = _task(run_freeze, schedule)
+    faces: dict[tuple[Any, ...], Any] = {}
+    for config in configs:
+        if not config.frozen:
+            faces[_seen(config)] = pixels[config.px]
+        elif _seen(config) not in faces:
+            initial = weights[config.backbone, config.weights]
+            given = (config.to_json(), pixels[config.px], initial)
+            faces[_seen(config)] = freeze.remote(*given, schedule.cpus, schedule.device)
+    return Shared(tables, faces, weights)
+
+
+def _seen(config: TrialConfig) -> tuple[Any, ...]:
+    """What decides the faces, or features of them, that a training is given: not its seed nor its loss."""
+    if not config.frozen:
+        return (config.px,)
+    start = (config.backbone, config.weights)
+    return (config.px, *start, config.frozen, config.frozen_views, config.augmentation)
+
+
 def _put_weights(backbone: str, name: str) -> Any:
     """A reference to the starting tensors, read once; None for random ones, which each training draws by its seed."""
     if name == "random":
@@ -166,8 +192,7 @@ def _start_plain(jobs: Sequence[Job], shared: Shared, schedule: Schedule) -> dic
     return {
         run.remote(
             job.config.to_json(),
-            shared.faces[job.config.px],
-            shared.weights[job.config.backbone, job.config.weights],
+            *shared.given(job.config),
             job.fold.train,
             job.fold.test,
             schedule.cpus,
@@ -190,10 +215,10 @@ def _start_tree(jobs: Sequence[Job], shared: Shared, schedule: Schedule) -> dict
         stages = fold_tree(shared.tables[config.px], seed=config.seed, replay=REPLAY, wanted=group)
         states: list[Any] = []
         for stage in stages:
-            start = shared.weights[config.backbone, config.weights]
+            faces, start = shared.given(config)
             before = start if stage.parent is None else states[stage.parent]
             record = config.replace(learning_rate=config.learning_rate * RATE_FALL**stage.depth).to_json()
-            given = (record, shared.faces[config.px], before, stage.rows)
+            given = (record, faces, before, stage.rows)
             if stage.test is None:
                 states.append(inner.remote(*given, schedule.cpus, schedule.device))
             else:

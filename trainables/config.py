@@ -48,8 +48,8 @@ class TrialConfig:
     learning_rate is AdamW's (or SGD's) at its peak, after `warmup` (a share of all steps), then falling by a cosine
     to zero or staying constant. ema is the decay a step of the averaged weights that are tested (0: the last weights).
     precision "auto" is bfloat16 autocast on a GPU and float32 on a processor, where bfloat16 is slower.
-    frozen: the stem and the first so many stages stay as they were pretrained, batch norm's statistics too, and each face's
-    features there are computed once for all trainings, in frozen_views augmented views that take turns (0: train all).
+    frozen: the stem and the first so many stages stay as they were pretrained, batch norm's statistics too, and each
+    face's features there are computed once for all trainings, in frozen_views augmented views that take turns.
     views: what a test averages over, the face alone or the face and its mirror image.
     """
 

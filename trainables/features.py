@@ -54,7 +54,7 @@ class Features:
 
     def take(
         self, rows: Int[np.ndarray, " batch"], views: Int[np.ndarray, " batch"] | int, device: torch.device
-    ) -> Float[Tensor, "batch *shape"]:
+    ) -> Float[Tensor, " batch *shape"]:
         """The features of faces `rows` in `views`, as the later stages take them."""
         values = to_device(self.values[rows, views], device).float()
         return values.permute(0, 3, 1, 2) if self.channels_last else values
@@ -121,7 +121,7 @@ class FeatureBatches:
         most, rest = divmod(len(self.rows), self.steps)
         return most + (step % self.steps < rest)
 
-    def stream(self, start: int) -> Iterator[tuple[Float[Tensor, "batch *shape"], Int[Tensor, " batch"]]]:
+    def stream(self, start: int) -> Iterator[tuple[Float[Tensor, " batch *shape"], Int[Tensor, " batch"]]]:
         """Features and ages (years) of step `start` and all after it, without end, on the device."""
         orders = self._orders()
         for epoch in itertools.count(start // self.steps):

@@ -13,7 +13,8 @@ from jaxtyping import Float32, Int
 
 from trainables.config import TrialConfig
 from trainables.faces import Faces
-from trainables.fitting import Fitted, decode, fit, predict
+from trainables.features import Features
+from trainables.fitting import Fitted, decode, fit, freeze, predict
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class FoldResult:
 
 def run_fold(
     record: Mapping[str, Any],
-    faces: Faces,
+    faces: Faces | Features,
     initial: Mapping[str, np.ndarray] | None,
     train: Int[np.ndarray, " train"],
     test: Int[np.ndarray, " test"],
@@ -48,9 +49,21 @@ def run_fold(
     return FoldResult(distribution, predicted, history, time.perf_counter() - began)
 
 
-def run_stage(
+def run_freeze(
     record: Mapping[str, Any],
     faces: Faces,
+    initial: Mapping[str, np.ndarray] | None,
+    threads: int,
+    device: str,
+) -> Faces | Features:
+    """What the config's frozen stages make of all faces: every fold is given it in the faces' place."""
+    torch.set_num_threads(threads)
+    return freeze(TrialConfig.from_json(record), faces, _tensors(initial), device)
+
+
+def run_stage(
+    record: Mapping[str, Any],
+    faces: Faces | Features,
     initial: Mapping[str, np.ndarray] | None,
     train: Int[np.ndarray, " train"],
     threads: int,
@@ -63,13 +76,16 @@ def run_stage(
 
 def _train(
     config: TrialConfig,
-    faces: Faces,
+    faces: Faces | Features,
     initial: Mapping[str, np.ndarray] | None,
     train: Int[np.ndarray, " train"],
     threads: int,
     device: str,
 ) -> Fitted:
     torch.set_num_threads(threads)
-    # read-only in the object store, and torch may not write there: a copy of the weights, none of the faces
-    tensors = None if initial is None else {name: torch.from_numpy(np.array(a)) for name, a in initial.items()}
-    return fit(config, faces, train, device=device, initial=tensors)
+    return fit(config, faces, train, device=device, initial=_tensors(initial))
+
+
+def _tensors(initial: Mapping[str, np.ndarray] | None) -> dict[str, torch.Tensor] | None:
+    """Read-only in the object store, and torch may not write there: a copy of the weights, none of the faces."""
+    return None if initial is None else {name: torch.from_numpy(np.array(a)) for name, a in initial.items()}

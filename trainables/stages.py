@@ -19,7 +19,7 @@ from trainables.backbones import AgeNet
 class LaterNet(AgeNet):
     """An AgeNet without its first stages: from their features to logits. Parameters keep their names."""
 
-    def forward(self, pixels: Float[Tensor, "batch *features"]) -> Float[Tensor, "batch ages"]:
+    def forward(self, pixels: Float[Tensor, " batch *features"]) -> Float[Tensor, "batch ages"]:
         return self.network(pixels)
 
 
