@@ -155,8 +155,8 @@ def list_photos(dataset: Dataset, root: Folder) -> tuple[pa.Table, list[Reject]]
 
 
 def hash_listing(listing: pa.Table, root: Folder) -> tuple[pa.Table, list[Reject]]:
-    """The photos that can be read and are no duplicates, with their sha256; and those that are not, as
-    rejects.
+    """The photos that can be read and are no duplicates, with their sha256 and size; and those that are not,
+    as rejects.
 
     Over the whole dataset: of byte-identical photos with one age the first by name is kept; where their ages
     conflict nobody knows the right one, and all are rejected.
@@ -188,7 +188,7 @@ def hash_listing(listing: pa.Table, root: Folder) -> tuple[pa.Table, list[Reject
             rejects.append(
                 Reject(names[row], Reason.DUPLICATE, f"same bytes and age as {names[rows[0]]}, which is kept")
             )
-    return hashed.take(sorted(kept)).select([*pipeline.LISTING.names, "sha256"]), rejects
+    return hashed.take(sorted(kept)).select([*pipeline.LISTING.names, "sha256", "bytes"]), rejects
 
 
 def run_shards(

@@ -1,13 +1,15 @@
-"""The Ray Data pipeline of aligning: photos are read, hashed, decoded, landmarked and cut in actors."""
+"""The Ray Data pipeline of aligning: photos are hashed in tasks, then read, decoded, landmarked and cut in actors."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -36,8 +38,12 @@ FATE = pa.schema([("reason", pa.string()), ("detail", pa.string())])
 """Why a photo failed; both null where it did not."""
 
 READ_BATCH = 256
-ALIGN_BATCH = 16
-"""Photos that travel together: few enough that 16 of 20 MB fit in memory, enough to hide the transport."""
+ALIGN_BATCH, ALIGN_BYTES = 64, 64_000_000
+"""A task's photos, at most, and their files' bytes: enough to hide what a task costs, few enough for the memory."""
+DECODED = 16
+"""Photos that are decoded at once, and go through the landmark model together: 16 of 50 megapixels take 2.4 GB."""
+READERS = 8
+"""Threads that read ahead for one landmark model."""
 
 
 @dataclass(frozen=True)
@@ -89,56 +95,36 @@ def _real(folder: Path) -> str:
 
 
 def add_hashes(batch: pa.Table, *, root: Folder) -> pa.Table:
-    """A listing with `sha256`, null with `reason` and `detail` where a photo cannot be read."""
+    """A listing with `sha256` and `bytes` (the file's size); null, with `reason` and `detail`, where a photo cannot be
+    read."""
     digests: list[str | None] = []
+    sizes: list[int | None] = []
     fates: list[tuple[str | None, str | None]] = []
     for path in batch["photo"].to_pylist():
         try:
-            digests.append(hashlib.sha256(read_photo(root, path)).hexdigest())
+            photo = read_photo(root, path)
+            digests.append(hashlib.sha256(photo).hexdigest())
+            sizes.append(len(photo))
             fates.append((None, None))
         except PhotoError as error:
             digests.append(None)
+            sizes.append(None)
             fates.append((error.reason.value, error.detail))
-    return _with_fates(batch.append_column("sha256", pa.array(digests, pa.string())), fates)
-
-
-class Read:
-    """Actor that adds the photos' bytes, and their points files' where asked, to a hashed listing."""
-
-    def __init__(self, root: Folder, *, points: bool) -> None:
-        self.root = root
-        self.points = points
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        photos: list[bytes | None] = []
-        points: list[bytes | None] = []
-        fates: list[tuple[str | None, str | None]] = []
-        for row in batch.select(["photo", "points", "sha256"]).to_pylist():
-            photo = file = None
-            fate: tuple[str | None, str | None] = (None, None)
-            try:
-                photo = read_photo(self.root, row["photo"])
-                if hashlib.sha256(photo).hexdigest() != row["sha256"]:
-                    raise PhotoError(Reason.UNREADABLE, "its bytes changed while it was being aligned")
-                file = read_photo(self.root, row["points"]) if self.points and row["points"] else None
-            except PhotoError as error:
-                fate = (error.reason.value, error.detail)
-            photos.append(photo)
-            points.append(file)
-            fates.append(fate)
-        batch = batch.append_column("bytes", pa.array(photos, pa.binary()))
-        return _with_fates(batch.append_column("points_bytes", pa.array(points, pa.binary())), fates)
+    batch = batch.append_column("sha256", pa.array(digests, pa.string()))
+    return _with_fates(batch.append_column("bytes", pa.array(sizes, pa.int64())), fates)
 
 
 class Align:
-    """Actor with a landmark model that turns photos' bytes into rows of the faces table, or their reasons.
+    """Actor with a landmark model that turns a hashed listing into rows of the faces table, or their reasons.
 
     It works in one thread for each CPU it was given; a second pool of threads beside the other actors' would
-    slow them all.
+    slow them all. The threads that read only wait, for a disk or a bucket: photos never travel through Ray's object
+    store, so its memory does not grow with their number.
     """
 
     def __init__(
         self,
+        root: Folder,
         *,
         dataset: str,
         landmarker: str,
@@ -147,26 +133,48 @@ class Align:
         alignment: Alignment,
     ) -> None:
         cv2.setNumThreads(runtime.threads)
+        self.root = root
         self.dataset = dataset
         self.landmarker = LANDMARKERS[landmarker].load(runtime)
+        self.points = landmarker == "pts"
         self.scheme = scheme
         self.alignment = alignment
+        self.readers = ThreadPoolExecutor(READERS)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         rows = batch.to_pylist()
+        files = self.readers.map(self._read, rows)  # the first photos are looked at while the others are still read
+        made: list[dict] = []
+        for start in range(0, len(rows), DECODED):
+            part = rows[start : start + DECODED]
+            made += self._align(part, list(islice(files, len(part))))
+        return pa.Table.from_pylist(made, schema=ALIGNED)
+
+    def _read(self, row: dict) -> tuple[bytes, bytes | None] | PhotoError:
+        """A photo's bytes, and its points file's where they are asked for; or why they cannot be had."""
+        try:
+            photo = read_photo(self.root, row["photo"])
+            if hashlib.sha256(photo).hexdigest() != row["sha256"]:
+                raise PhotoError(Reason.UNREADABLE, "its bytes changed while it was being aligned")
+            return photo, read_photo(self.root, row["points"]) if self.points and row["points"] else None
+        except PhotoError as error:
+            return error
+
+    def _align(self, rows: list[dict], files: Sequence[tuple[bytes, bytes | None] | PhotoError]) -> list[dict]:
         answers: dict[int, PhotoError | tuple[bytes, Landmarks]] = {}
         portraits: dict[int, Portrait] = {}
-        for index, row in enumerate(rows):
+        for index, file in enumerate(files):
             try:
-                if row["reason"] is not None:
-                    raise PhotoError(Reason(row["reason"]), row["detail"])
-                portraits[index] = Portrait(decode_photo(row["bytes"]), row["points_bytes"], self.scheme)
+                if isinstance(file, PhotoError):
+                    raise file
+                photo, points = file
+                portraits[index] = Portrait(decode_photo(photo), points, self.scheme)
             except PhotoError as error:
                 answers[index] = error
         found = self.landmarker.find(list(portraits.values()))
         for (index, portrait), landmarks in zip(portraits.items(), found, strict=True):
             answers[index] = landmarks if isinstance(landmarks, PhotoError) else self._cut(portrait, landmarks)
-        return pa.Table.from_pylist([self._row(row, answers[index]) for index, row in enumerate(rows)], schema=ALIGNED)
+        return [self._row(row, answers[index]) for index, row in enumerate(rows)]
 
     def _cut(self, portrait: Portrait, landmarks: Landmarks) -> PhotoError | tuple[bytes, Landmarks]:
         try:
@@ -196,7 +204,7 @@ ALIGNED = pa.schema([pa.field("shard", pa.int32()), *(field.with_nullable(True) 
 
 
 def hash_photos(listing: pa.Table, root: Folder) -> Iterator[pa.Table]:
-    """The listing in batches, in order, with columns sha256, reason and detail."""
+    """The listing in batches, in order, with columns sha256, bytes, reason and detail."""
     if listing.num_rows == 0:
         return
     blocks = [listing.slice(start, READ_BATCH) for start in range(0, listing.num_rows, READ_BATCH)]
@@ -218,25 +226,9 @@ def align_photos(
     workers: Workers,
 ) -> Iterator[pa.Table]:
     """ALIGNED rows in batches, in the listing's order. The listing is a hashed one with a column `shard`."""
-    # A batch lies within a shard, so that a resumed run computes the same faces together as an undisturbed one.
-    ends = [*np.flatnonzero(np.diff(listing["shard"].to_numpy())) + 1, listing.num_rows]
-    starts = [0, *ends[:-1]]
-    blocks = [
-        listing.slice(at, min(ALIGN_BATCH, end - at))
-        for start, end in zip(starts, ends, strict=True)
-        for at in range(start, end, ALIGN_BATCH)
-    ]
-    photos = ray.data.from_arrow(blocks).map_batches(
-        Read,
-        fn_constructor_args=(root,),
-        fn_constructor_kwargs={"points": landmarker == "pts"},
-        batch_size=None,
-        batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=max(1, workers.count // 8)),
-        num_cpus=0,  # it waits for the disk; a CPU of its own would leave a landmark model without one
-    )
-    rows = photos.map_batches(
+    rows = ray.data.from_arrow(cut_batches(listing)).map_batches(
         Align,
+        fn_constructor_args=(root,),
         fn_constructor_kwargs={
             "dataset": dataset,
             "landmarker": landmarker,
@@ -251,6 +243,22 @@ def align_photos(
         num_gpus=workers.gpus or None,
     )
     yield from rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
+
+
+def cut_batches(listing: pa.Table) -> list[pa.Table]:
+    """A hashed listing with a column `shard` in parts of at most ALIGN_BATCH photos and, beyond one, ALIGN_BYTES.
+
+    A part lies within a shard, so that a resumed run computes the same faces together as an undisturbed one.
+    """
+    parts, start, weight = [], 0, 0
+    shards, sizes = listing["shard"].to_pylist(), listing["bytes"].to_pylist()
+    for row, (shard, size) in enumerate(zip(shards, sizes, strict=True)):
+        full = row - start == ALIGN_BATCH or weight + size > ALIGN_BYTES
+        if row > start and (full or shard != shards[start]):
+            parts.append(listing.slice(start, row - start))
+            start, weight = row, 0
+        weight += size
+    return [*parts, listing.slice(start)] if listing.num_rows else []
 
 
 def _with_fates(batch: pa.Table, fates: list[tuple[str | None, str | None]]) -> pa.Table:
