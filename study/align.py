@@ -15,10 +15,13 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 import tyro
 from tqdm import tqdm
@@ -139,19 +142,23 @@ def check_runtime(options: Options) -> None:
 
 def list_photos(dataset: Dataset, root: Folder) -> tuple[pa.Table, list[Reject]]:
     """The dataset's photos as a LISTING sorted by name, and those that its parser sets aside."""
+    parts, rejects = [pipeline.LISTING.empty_table()], []
     try:
-        entries = list(dataset.photos(root))
+        # Part by part: half a million Python objects at once would stay in the driver's memory for the whole run
+        found = iter(dataset.photos(root))
+        while entries := list(islice(found, 4096)):
+            photos = [entry for entry in entries if isinstance(entry, Photo)]
+            rejects += [entry for entry in entries if isinstance(entry, Reject)]
+            columns = [
+                [p.path for p in photos],
+                [p.person for p in photos],
+                [p.age for p in photos],
+                [p.points for p in photos],
+            ]
+            parts.append(pa.table(columns, schema=pipeline.LISTING))
     except (ValueError, FileNotFoundError) as error:
         raise type(error)(f"{error}{_looks_like(root, dataset)}") from None
-    photos = sorted((entry for entry in entries if isinstance(entry, Photo)), key=lambda photo: photo.path)
-    rejects = sorted((entry for entry in entries if isinstance(entry, Reject)), key=lambda reject: reject.path)
-    columns = [
-        [p.path for p in photos],
-        [p.person for p in photos],
-        [p.age for p in photos],
-        [p.points for p in photos],
-    ]
-    return pa.table(columns, schema=pipeline.LISTING), rejects
+    return pa.concat_tables(parts).sort_by("photo"), sorted(rejects, key=lambda reject: reject.path)
 
 
 def hash_listing(listing: pa.Table, root: Folder) -> tuple[pa.Table, list[Reject]]:
@@ -161,34 +168,35 @@ def hash_listing(listing: pa.Table, root: Folder) -> tuple[pa.Table, list[Reject
     Over the whole dataset: of byte-identical photos with one age the first by name is kept; where their ages
     conflict nobody knows the right one, and all are rejected.
     """
-    batches = []
+    batches = [pipeline.HASHED.empty_table()]
     with _bar(listing.num_rows, "reading") as bar:
         for batch in pipeline.hash_photos(listing, root):
-            batches.append(batch)
+            batches.append(batch.select(pipeline.HASHED.names).cast(pipeline.HASHED))
             bar.update(batch.num_rows)
-    hashed = pa.concat_tables(batches).sort_by("photo") if batches else listing
-    groups: dict[str, list[int]] = {}
+    hashed = pa.concat_tables(batches).sort_by("photo")
+    counts = pc.value_counts(hashed["sha256"].drop_null())
+    repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    # Only these become Python objects: of half a million photos nearly all are neither
+    suspects = pc.or_(pc.is_null(hashed["sha256"]), pc.is_in(hashed["sha256"], value_set=repeated))
+    keep = pc.invert(suspects).to_numpy(zero_copy_only=False).copy()
     rejects: list[Reject] = []
-    names, ages = hashed["photo"].to_pylist(), hashed["age"].to_pylist()
-    digests, reasons, details = (hashed[name].to_pylist() for name in ("sha256", "reason", "detail"))
-    for row, digest in enumerate(digests):
-        if digest is None:
-            rejects.append(Reject(names[row], Reason(reasons[row]), details[row]))
+    groups: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+    for number, row in zip(np.flatnonzero(~keep).tolist(), hashed.filter(suspects).to_pylist(), strict=True):
+        if row["sha256"] is None:
+            rejects.append(Reject(row["photo"], Reason(row["reason"]), row["detail"]))
         else:
-            groups.setdefault(digest, []).append(row)
-    kept = []
-    for rows in groups.values():
-        if len({ages[row] for row in rows}) > 1:
-            for row in rows:
-                others = ", ".join(f"{names[other]} ({ages[other]})" for other in rows if other != row)
-                rejects.append(Reject(names[row], Reason.CONFLICTING_AGES, f"same bytes as {others}"))
+            groups.setdefault(row["sha256"], []).append((number, row))
+    for group in groups.values():
+        first, *rest = (row["photo"] for _, row in group)
+        if len({row["age"] for _, row in group}) > 1:
+            for number, row in group:
+                others = ", ".join(f"{other['photo']} ({other['age']})" for at, other in group if at != number)
+                rejects.append(Reject(row["photo"], Reason.CONFLICTING_AGES, f"same bytes as {others}"))
             continue
-        kept.append(rows[0])
-        for row in rows[1:]:
-            rejects.append(
-                Reject(names[row], Reason.DUPLICATE, f"same bytes and age as {names[rows[0]]}, which is kept")
-            )
-    return hashed.take(sorted(kept)).select([*pipeline.LISTING.names, "sha256", "bytes"]), rejects
+        keep[group[0][0]] = True
+        for name in rest:
+            rejects.append(Reject(name, Reason.DUPLICATE, f"same bytes and age as {first}, which is kept"))
+    return hashed.filter(pa.array(keep)).select([*pipeline.LISTING.names, "sha256", "bytes"]), rejects
 
 
 def run_shards(

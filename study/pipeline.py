@@ -37,6 +37,9 @@ LISTING = pa.schema(
 FATE = pa.schema([("reason", pa.string()), ("detail", pa.string())])
 """Why a photo failed; both null where it did not."""
 
+HASHED = pa.schema([*LISTING, ("sha256", pa.string()), ("bytes", pa.int64()), *FATE])
+"""A listing whose photos were opened: the file's hash and size, null where it could not be read."""
+
 READ_BATCH = 256
 ALIGN_BATCH, ALIGN_BYTES = 64, 64_000_000
 """A task's photos, at most, and their files' bytes: enough to hide what a task costs, few enough for the memory."""
