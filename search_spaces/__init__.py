@@ -11,7 +11,7 @@ from typing import Any
 
 import optuna
 
-from search_spaces import backbones, efficientnet, losses, mean_variance, paper, small, tour, transformers
+from search_spaces import backbones, efficientnet, losses, mean_variance, paper, small, stages, tour, transformers
 from trainables.config import TrialConfig
 from trainables.names import unknown
 
@@ -42,6 +42,7 @@ SPACES: dict[str, Space] = {
     "backbones": Space(backbones.ask, backbones.FIRST, backbones.BACKBONES),
     "efficientnet": Space(efficientnet.ask, efficientnet.FIRST, efficientnet.BACKBONES, efficientnet.px),
     "transformers": Space(transformers.ask, transformers.FIRST, transformers.BACKBONES),
+    "stages": Space(stages.ask, stages.FIRST, stages.BACKBONES),
     "tour": Space(tour.ask, tour.FIRST, tour.BACKBONES),
     "paper": Space(paper.ask, paper.FIRST, paper.BACKBONES),
 }

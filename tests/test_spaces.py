@@ -39,7 +39,7 @@ def test_every_draw_is_a_valid_config(name):
         assert config.px % backbone.px_step == 0
         assert backbone.drop_path or config.drop_path == 0
         changed = {key: value for key, value in config.to_json().items() if value != BASE.to_json()[key]}
-        assert changed.keys() <= {"backbone", "loss", "px", "learning_rate", "drop_path", "warmup"}
+        assert changed.keys() <= {"backbone", "loss", "px", "learning_rate", "drop_path", "warmup", "frozen"}
 
 
 @pytest.mark.parametrize("name", SPACES)
