@@ -15,7 +15,7 @@ from search_spaces.mean_variance import FIRST as LOSSES_FIRST
 from search_spaces.small import ask_among
 from trainables.config import TrialConfig
 
-MOST: Mapping[str, int] = {"efficientnet_lite0": 4, "efficientnet_b0": 4, "resnet18": 3, "alexnet": 2}
+MOST: Mapping[str, int] = {"efficientnet_lite0": 4, "efficientnet_b0": 4, "efficientnetv2_b0": 4, "resnet18": 3}
 """Networks, and how many stages of each may stay: what is left must still be able to learn."""
 
 BACKBONES = tuple(MOST)
