@@ -3,17 +3,15 @@
     python -m benchmarks.align_kills --root ../shared/data/fgnet --kills 20
 
 The command runs until it is killed, and is started again, until it ends by itself; then its table is compared and
-begun anew, until there were enough kills. Killed are, by turns: the driver, an actor (which Ray restarts within the
-run), the raylet (the node), and the GCS (Ray's head). Only processes that descend from the command are touched.
+begun anew, until there were enough kills. Killed are, by turns: the driver, a worker (which Ray restarts within
+the run), the raylet (the node), and the GCS (Ray's head). Only processes that descend from the command are touched.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -24,9 +22,9 @@ from pathlib import Path
 
 import tyro
 
+from benchmarks.victims import KINDS, strike
+
 REPOSITORY = Path(__file__).parents[1]
-KINDS = {"driver": "", "actor": "ray::", "node": "raylet/raylet", "head": "gcs_server"}
-"""What is killed, and what its command line holds."""
 
 
 @dataclass(frozen=True)
@@ -60,23 +58,6 @@ def content(out: Path) -> dict[str, str]:
     }
 
 
-def descendants(pid: int) -> dict[int, str]:
-    """Processes that descend from a process, with their command lines."""
-    parents, lines = {}, {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                parents[int(entry.name)] = int(fields[1])
-                lines[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except (OSError, IndexError):  # it ended meanwhile
-                continue
-    found = {pid}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return {child: lines[child] for child in found - {pid}}
-
-
 def start(options: Options, out: Path) -> subprocess.Popen[bytes]:
     """The align command under way."""
     return subprocess.Popen(
@@ -89,24 +70,6 @@ def start(options: Options, out: Path) -> subprocess.Popen[bytes]:
         stdout=subprocess.DEVNULL,
         stderr=(out.parent / "stderr.log").open("ab"),
     )  # fmt: skip
-
-
-def strike(process: subprocess.Popen[bytes], kind: str) -> bool:
-    """Kill the driver, or one process of that kind below it; False where there is none yet."""
-    if kind == "driver":
-        process.send_signal(signal.SIGKILL)
-        return True
-    below = sorted(pid for pid, line in descendants(process.pid).items() if KINDS[kind] in line)
-    if kind == "actor":  # not the idle workers, whose death nobody would notice
-        lines = descendants(process.pid)
-        below = [pid for pid in below if "Map" in lines.get(pid, "")] or below
-    for pid in below[-1:]:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return False
-        return True
-    return False
 
 
 def run(options: Options) -> Counter[str]:
@@ -136,7 +99,7 @@ def run(options: Options) -> Counter[str]:
                 done = len(list(out.glob("faces/*.parquet")))
                 left[done] += 1
                 print(f"kill {kills.total()}: {kind}, {done} shards done", flush=True)
-                if kind != "actor":
+                if kind != "worker":
                     _end(process)
         if process.returncode == 0:
             if content(out) != whole:

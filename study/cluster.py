@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import ray
+import yaml
+from ray._private import worker
+from ray._private.state import state
 
 
 def start_ray(
@@ -57,6 +65,22 @@ def _start_here(
         log_to_driver=log_to_driver,
         logging_level=logging.WARNING,
     )
+    threading.Thread(target=_watch, args=(worker._global_node,), daemon=True, name="ray-watch").start()
+
+
+def _watch(node: Any) -> None:
+    """End this command with one line when Ray dies below it: a driver may wait for ever for a node that is gone.
+
+    node: Ray's own record of the processes that it started here.
+    """
+    vital = [(name, process) for name, process in node.live_processes() if name in ("raylet", "gcs_server")]
+    while not (gone := [name for name, process in vital if process.poll() is not None]):
+        time.sleep(1)
+    time.sleep(2)  # at a proper shutdown Ray says that it is over before it ends its processes
+    if ray.is_initialized() and worker._global_node is node:
+        sys.stdout.flush()
+        os.write(2, f"error: Ray's {gone[0]} died; the same command goes on where it stopped\n".encode())
+        os._exit(1)  # Ray's other processes end with this one
 
 
 @contextmanager
@@ -74,8 +98,49 @@ def _without(line: bytes) -> Iterator[None]:
             os.write(2, b"".join(text for text in held if line not in text))
 
 
+def room() -> dict[str, float]:
+    """CPU and GPU that Ray has or, where its workers come and go, may come to have by its cluster's config.
+
+    A cluster whose workers scale from zero has no GPU until something asks for one. What may come is what the
+    autoscaler reported or, on the head of a cluster that `ray up` made, what its config declares.
+    """
+    there = ray.cluster_resources()
+    most = state.get_max_resources_from_cluster_config() or declared(Path.home() / "ray_bootstrap_config.yaml")
+    return {name: max(float(there.get(name, 0)), float(most.get(name, 0))) for name in ("CPU", "GPU")}
+
+
+def declared(file: Path) -> dict[str, float]:
+    """CPU and GPU of all workers that a cluster config allows; nothing where there is no such file."""
+    if not file.is_file():
+        return {}
+    config = yaml.safe_load(file.read_text()) or {}
+    most: dict[str, float] = {}
+    for kind in (config.get("available_node_types") or {}).values():
+        workers = min(int(kind.get("max_workers", 0)), int(config.get("max_workers", 0)))
+        for name, each in (kind.get("resources") or {}).items():
+            most[name] = most.get(name, 0.0) + workers * float(each)
+    return most
+
+
 def gpu_share(asked: float | None) -> float:
     """The share of a GPU that a training takes: as asked, else a quarter where Ray has GPUs, else none."""
     if asked is not None:
         return asked
-    return 0.25 if ray.cluster_resources().get("GPU", 0) else 0.0
+    return 0.25 if room()["GPU"] else 0.0
+
+
+def fits(cpus: int, gpus: float) -> int:
+    """How many trainings of so many CPUs and (shares of) GPUs the cluster holds side by side, when it is full grown.
+
+    Raises ValueError where it holds none.
+    """
+    there = room()
+    by_cpu = int(there["CPU"] // cpus)
+    by_gpu = int(there["GPU"] / gpus + 1e-6) if gpus else by_cpu
+    if min(by_cpu, by_gpu) < 1:
+        raise ValueError(
+            f"no room for one trial of {cpus} CPUs and {gpus:g} GPUs: Ray has {there['CPU']:g} CPUs and "
+            f"{there['GPU']:g} GPUs; where machines are still to come, say how many trials are to run side by side: "
+            "--parallel N"
+        )
+    return min(by_cpu, by_gpu)

@@ -25,6 +25,7 @@ from study.folding import Schedule, gather, make_jobs, run_jobs
 from study.options import BUILT_IN_PEOPLE, Training, faces_or_built_in, is_built_in
 from study.plans import Plan, describe_pretraining, plan_by_hand, plan_of_sweep
 from study.predictions import Predictions, write_predictions
+from study.selection import check_apart
 from study.statistics import alarms, constant_guess, summarise
 from study.sweeping import flat
 from trainables import code_version
@@ -82,6 +83,8 @@ def lopo(options: Lopo) -> int:
             f"the faces at {', '.join(map(str, folders))} are not those the sweep chose on: run study.sweep on these, "
             "or give the config by hand with --trial FILE"
         )
+    if plan.apart_from:
+        check_apart(plan.apart_from, folders)
     pretraining = {config.weights: describe_pretraining(config.weights) for config in configs}
     start_ray(address=options.address)
     schedule = Schedule(options.schedule, options.seeds, options.cpus_per_fold, gpu_share(options.gpus_per_fold))
@@ -128,6 +131,7 @@ def _finish(
         "rmse_pooled": summary.rmse_pooled.value,
         "mae_constant_guess": guess.mae.value,
         **{f"cs_{th:02d}": float(share) for th, share in enumerate(summary.cs.value)},
+        **{f"choice_{name}": value for name, value in about["choice"].get("optimism", {}).items()},
     }
     told = folder / "about.json"
     told.write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
@@ -178,6 +182,7 @@ def _about(
         "trials": [config.to_json() for config in configs],
         "selection": plan.selection,
         "sealed": plan.sealed,
+        "choice": dict(plan.choice),
         "pretraining": {"what": "; ".join(whats)},
         "seeds": [first.seed + step for step in range(options.seeds)],
         "schedule": options.schedule,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import sqlalchemy.exc
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import Space
-from study.searching import Tried
+from study.searching import COSTS, Objective, Tried, directions
 from trainables.config import TrialConfig
 
 STATES = {
@@ -43,6 +43,7 @@ class Mirror:
     block: str
     space: Space
     base: TrialConfig
+    objective: Objective = "mae"
 
     @property
     def file(self) -> Path:
@@ -56,7 +57,7 @@ class Mirror:
 
 
 def as_trial(mirror: Mirror, tried: Tried, *, run_id: str = "") -> FrozenTrial:
-    """A finished trial in Optuna's terms: MAE (years) as value, and as intermediate values by fold.
+    """A finished trial in Optuna's terms: MAE (years) as value, with the objective's cost where it has one; by fold.
 
     Its attributes say the journal's number and state, backbone, seconds, MLflow run and, where it failed, why.
     """
@@ -68,10 +69,17 @@ def as_trial(mirror: Mirror, tried: Tried, *, run_id: str = "") -> FrozenTrial:
         "seconds": round(tried.seconds, 1),
         "mlflow_run": run_id,
         "why": tried.why,
+        "parameters": tried.parameters or "",
+        "macs": tried.macs or "",
+        "latency_ms": round(tried.latency_ms, 2) or "",
     }
+    values = None if state == TrialState.FAIL or tried.mae is None else [tried.mae]
+    if values and mirror.objective in COSTS:
+        # a trial of two objectives has no pruned value in Optuna
+        values = [*values, getattr(tried, COSTS[mirror.objective])] if state == TrialState.COMPLETE else None
     trial = optuna.trial.create_trial(
         state=state,
-        value=None if state == TrialState.FAIL else tried.mae,
+        values=values,
         params=dict(tried.params),
         distributions=distributions(mirror.space, mirror.base, tried.params),
         user_attrs={name: value for name, value in told.items() if value != ""},
@@ -97,7 +105,7 @@ def distributions(
 def mirror_trial(mirror: Mirror, tried: Tried, *, run_id: str) -> None:
     """Show one more finished trial. A storage that cannot be written is said, and costs the sweep nothing."""
     with _said(mirror), _storage(mirror.file) as storage:
-        study = optuna.create_study(study_name=mirror.study, storage=storage, load_if_exists=True)
+        study = _study(mirror, storage)
         study.add_trial(as_trial(mirror, tried, run_id=run_id))
 
 
@@ -122,7 +130,8 @@ def sync_mirror(mirror: Mirror, journal: Mapping[int, Tried], *, runs: Mapping[i
 
 
 def study_of(mirror: Mirror, journal: Mapping[int, Tried]) -> optuna.Study:
-    """The block's trials as a study in memory, for Optuna's plots."""
+    """The block's trials and their MAE alone as a study in memory, for Optuna's plots."""
+    mirror = replace(mirror, objective="mae")
     study = optuna.create_study(study_name=mirror.study)
     study.add_trials([as_trial(mirror, tried) for _, tried in sorted(journal.items())])
     return study
@@ -131,14 +140,20 @@ def study_of(mirror: Mirror, journal: Mapping[int, Tried]) -> optuna.Study:
 def _write_missing(mirror: Mirror, wanted: Sequence[FrozenTrial]) -> int:
     mirror.file.parent.mkdir(parents=True, exist_ok=True)
     with _storage(mirror.file) as storage:
-        study = optuna.create_study(study_name=mirror.study, storage=storage, load_if_exists=True)
+        study = _study(mirror, storage)
         there = [_content(trial) for trial in study.get_trials(deepcopy=False)]
         if there != [_content(trial) for trial in wanted[: len(there)]]:
             optuna.delete_study(study_name=mirror.study, storage=storage)
-            study = optuna.create_study(study_name=mirror.study, storage=storage)
+            study = _study(mirror, storage)
             there = []
         study.add_trials(wanted[len(there) :])
     return len(wanted) - len(there)
+
+
+def _study(mirror: Mirror, storage: optuna.storages.RDBStorage) -> optuna.Study:
+    return optuna.create_study(
+        study_name=mirror.study, storage=storage, directions=directions(mirror.objective), load_if_exists=True
+    )
 
 
 def _content(trial: FrozenTrial) -> tuple[object, ...]:

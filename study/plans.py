@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,22 @@ from trainables.config import TrialConfig
 
 UNSEALED = (
     "OPTIMISTIC: the config was chosen by its error on these same people, who had a say in the model they are "
-    "tested on (python -m study.sweep --blocks 4 seals the choice)"
+    "tested on (python -m study.sweep without --select none seals the choice)"
 )
+SEALED = {
+    "blocks": "sealed: each person is tested with the config chosen on other blocks' people alone",
+    "dev": "sealed: the config was chosen on a dev part of the pretraining data, without any label of these people",
+}
+"""How each way to choose (study.sweep --select) is told where the tested people had no say."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`trials`: config by left-out person, with None for everyone not named."""
+    """`trials`: config by left-out person, with None for everyone not named.
+
+    choice: what the sweep says of how far its choice can be trusted (study.choice), and whose each block's is.
+    apart_from: faces tables that none of the tested photos may lie in.
+    """
 
     name: str
     trials: Mapping[str | None, TrialConfig]
@@ -28,6 +37,8 @@ class Plan:
     sealed: bool
     faces: tuple[Path, ...]
     faces_digest: str | None
+    choice: Mapping[str, Any] = field(default_factory=dict)
+    apart_from: tuple[Path, ...] = ()
 
     def config(self, person: str) -> TrialConfig:
         """The config that this person's fold trains."""
@@ -64,15 +75,11 @@ def plan_of_sweep(store: tracking.Tracking, *, name: str | None, training: Train
     trials: dict[str | None, TrialConfig] = {}
     for block in best["blocks"]:
         config = TrialConfig.from_json(block["trial"]).replace(**given)
-        trials.update(dict.fromkeys(block["people"], config))
+        trials.update(dict.fromkeys(block["people"] or [None], config))
     picks = "; ".join(
         f"{b['name']}: trial {b['number']} ({TrialConfig.from_json(b['trial']).backbone})" for b in best["blocks"]
     )
-    how = (
-        f"sweep {best['sweep']!r}, sealed: each person is tested with the config chosen on other blocks' people alone"
-        if best["sealed"]
-        else UNSEALED
-    )
+    how = f"sweep {best['sweep']!r}, {SEALED[best['select']]}" if best["sealed"] else UNSEALED
     changed = f", then by hand {given}" if given else ""
     faces = tuple(Path(folder) for folder in best["faces"])
     return Plan(
@@ -82,6 +89,8 @@ def plan_of_sweep(store: tracking.Tracking, *, name: str | None, training: Train
         best["sealed"],
         faces,
         best["faces_digest"],
+        {**best["choice"], "select": best["select"], "people": {b["name"]: b["people"] for b in best["blocks"]}},
+        tuple(Path(folder) for folder in best["apart_from"]),
     )
 
 

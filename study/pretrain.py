@@ -104,6 +104,7 @@ def pretrain_one(config: TrialConfig, faces: Faces, options: Pretrain) -> Path:
         "fingerprint": key,
         "trained_on": f"{len(split.train)} faces of {sets}, from {config.weights} weights",
         "faces_digest": faces.digest,
+        "dev_share": options.dev_share,
     }
     run_id = tracking.find_or_start(
         store,

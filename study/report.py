@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from study import figures, tables, tracking
 from study.bootstrap import DRAWS
+from study.choice_tables import choices
 from study.command import main
 from study.figures import Caption, MaeRow
 from study.predictions import read_predictions
@@ -155,6 +156,7 @@ def markdown(section: Section, pictures: Mapping[str, str]) -> str:
         shown["mae"],
         "### Which config is better?",
         tables.comparisons(section),
+        *(["### How the config was chosen", choices(section)] if choices(section) else []),
         "### Table 3: root mean squared error in years",
         tables.rmse_table(section),
         "### Figure 4: cumulative score in percent, mean over people",

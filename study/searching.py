@@ -14,20 +14,36 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from ray.tune.search import Searcher
 
 from search_spaces import Space
 from trainables.config import TrialConfig
+from trainables.costs import count_cost
 
 FINISHED = ("complete", "pruned", "diverged", "failed")
+
+Objective = Literal["mae", "mae+macs", "mae+parameters", "mae+latency"]
+"""What the sampler is told: the MAE alone, or with it a cost, neither of which may then be bettered for nothing."""
+
+COSTS = {"mae+macs": "macs", "mae+parameters": "parameters", "mae+latency": "latency_ms"}
+"""The field of Tried that holds an objective's cost."""
+
+
+def directions(objective: Objective) -> list[Literal["minimize", "maximize"]]:
+    """MAE and, where the objective minds one, a cost: the less the better."""
+    return ["minimize"] * (2 if objective in COSTS else 1)
 
 
 @dataclass(frozen=True)
 class Tried:
-    """One finished trial. mae in years over the people seen; people: each one's MAE; steps: MAE after each fold."""
+    """One finished trial. mae in years over the photos seen; people: each person's MAE; seconds in its process.
+
+    parameters and macs (a face's multiply-adds) are counted; latency_ms: a face's, alone, on the trial's device.
+    repeat s > 0: a finalist again, with the config's seed + s (study.finalists).
+    """
 
     number: int
     state: str
@@ -39,6 +55,10 @@ class Tried:
     folds: Mapping[str, float] = field(default_factory=dict)  # fold: MAE of all folds so far
     seconds: float = 0.0
     why: str = ""
+    parameters: int = 0
+    macs: int = 0
+    latency_ms: float = 0.0
+    repeat: int = 0
 
     @property
     def config(self) -> TrialConfig:
@@ -48,7 +68,7 @@ class Tried:
 def write_tried(folder: Path, tried: Tried) -> None:
     """Into the journal: a temporary name, then renamed."""
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{tried.number:05d}.json"
+    file = folder / (f"{tried.number:05d}" + (f"-seed{tried.repeat}" if tried.repeat else "") + ".json")
     temporary = file.with_suffix(".tmp")
     temporary.write_text(json.dumps(asdict(tried), sort_keys=True))
     temporary.replace(file)
@@ -56,14 +76,15 @@ def write_tried(folder: Path, tried: Tried) -> None:
 
 def read_journal(folder: Path) -> dict[int, Tried]:
     """Finished trials by number. Raises ValueError where a file was changed by hand."""
-    found = {}
-    for file in sorted(folder.glob("*.json")):
-        try:
-            tried = Tried(**json.loads(file.read_text()))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{file} is no record of a trial ({error}); delete it to run that trial again") from error
-        found[tried.number] = tried
-    return found
+    return {tried.number: tried for tried in map(read_tried, sorted(folder.glob("*.json")))}
+
+
+def read_tried(file: Path) -> Tried:
+    """One trial of a journal. Raises ValueError where the file was changed by hand."""
+    try:
+        return Tried(**json.loads(file.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file} is no record of a trial ({error}); delete it to run that trial again") from error
 
 
 def best(journal: Mapping[int, Tried]) -> Tried | None:
@@ -77,19 +98,19 @@ class JournalSearch(Searcher):
 
     def __init__(
         self, space: Space, base: TrialConfig, journal: dict[int, Tried], *, trials: int, lag: int, seed: int,
-        pretrained: Mapping[str, str], ends: float | None = None,
+        pretrained: Mapping[str, str], ends: float | None = None, objective: Objective = "mae",
     ) -> None:  # fmt: skip
         """pretrained: the weights of a backbone, in place of base.weights. lag: see the module. ends: no trial is
         started after this time.monotonic()."""
         super().__init__(metric="validation_mae", mode="min")  # in every row; Tune asks for one
         self.space, self.base, self.trials, self.lag, self.pretrained = space, base, trials, lag, pretrained
-        self.journal, self.ends = journal, ends
+        self.journal, self.ends, self.objective = journal, ends, objective
         self.numbers: dict[str, int] = {}
         self.asked: dict[int, tuple[optuna.Trial, TrialConfig]] = {}
         self.told = 0
         # The sampler is seeded anew for every trial (_ask): what it draws depends on the trials told, not on the past
         # of this process.
-        self.study = optuna.create_study(direction="minimize", pruner=optuna.pruners.NopPruner())
+        self.study = optuna.create_study(directions=directions(objective), pruner=optuna.pruners.NopPruner())
         for point in space.first:
             self.study.enqueue_trial(dict(point))
         self.seed = seed
@@ -105,13 +126,27 @@ class JournalSearch(Searcher):
             if number in self.journal:  # finished before this command was killed
                 continue
             self.numbers[trial_id] = number
-            rival = best({n: tried for n, tried in self.journal.items() if n < self.told})
+            trial, config = self.asked[number]
+            rival = self._rival(config)
             return {
-                "trial": self.asked[number][1].to_json(),
+                "trial": config.to_json(),
                 "number": number,
+                "params": dict(trial.params),
                 "rival": dict(rival.people) if rival else None,
             }
         return Searcher.FINISHED
+
+    def _rival(self, config: TrialConfig) -> Tried | None:
+        """The best of the trials told, whom a trial must not be worse than: with a cost, of those that cost no more."""
+        told = {n: tried for n, tried in self.journal.items() if n < self.told}
+        if self.objective == "mae":
+            return best(told)
+        if self.objective == "mae+latency":  # a clock: known for this very network alone, if it ran before
+            same = (config.backbone, config.px)
+            return best({n: t for n, t in told.items() if (t.config.backbone, t.config.px) == same})
+        field = COSTS[self.objective]
+        most = getattr(count_cost(config.backbone, config.px, config.ages), field)
+        return best({n: tried for n, tried in told.items() if getattr(tried, field) <= most})
 
     def on_trial_result(self, trial_id: str, result: dict) -> None:
         """Nothing: what ends a trial early is the trial's own paired test."""
@@ -134,6 +169,9 @@ class JournalSearch(Searcher):
             trial, _ = self.asked[self.told]
             if tried.mae is None:
                 self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            elif self.objective in COSTS:
+                # Optuna prunes with one objective only: a pruned trial's MAE over fewer people stands for it
+                self.study.tell(trial, [tried.mae, getattr(tried, COSTS[self.objective])])
             elif tried.state == "pruned":
                 # its MAE is over fewer people; a pruned trial's last report is its value to TPE
                 trial.report(tried.mae, step=len(tried.folds))
@@ -145,12 +183,16 @@ class JournalSearch(Searcher):
 
     def _ask(self, number: int) -> None:
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # multivariate, group
-        self.study.sampler = optuna.samplers.TPESampler(
-            seed=self.seed * 100_003 + number, multivariate=True, group=True, n_startup_trials=8, constant_liar=True,
-            warn_independent_sampling=False,
-        )  # fmt: skip
+        self.study.sampler = self.sampler(self.seed * 100_003 + number)
         trial = self.study.ask()
         config = self.space.ask(trial, self.base)
         if config.backbone in self.pretrained:
             config = config.replace(weights=self.pretrained[config.backbone])
         self.asked[number] = (trial, config)
+
+    def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
+        """Who draws one trial."""
+        return optuna.samplers.TPESampler(
+            seed=seed, multivariate=True, group=True, n_startup_trials=8, constant_liar=True,
+            warn_independent_sampling=False,
+        )  # fmt: skip

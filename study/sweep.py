@@ -1,18 +1,17 @@
 """Sweep backbones and loss weights with Ray Tune and Optuna; the winner is what `study.lopo --best` runs.
 
-A trial's score is the MAE on people it never trained on: out-of-fold, over folds of people. Selection is sealed: the
-people are cut into blocks, each block has a sweep of its own on the other blocks' people, and a person is later tested
-with the config that its own block's sweep chose, so that nobody's photos had a say in the model they are tested on.
+A trial's score is the MAE on people it never trained on. Selection is sealed: by default the people are cut into
+blocks, each block has a sweep of its own on the other blocks' people, and a person is later tested with the config that
+its own block's sweep chose, so that nobody's photos had a say in the model they are tested on (see docs/sweep.md).
 Interrupted, it goes on where it was: type the same command again.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,12 +24,32 @@ from ray import tune
 
 from search_spaces import Space, find_space
 from study import tracking
-from study.cluster import gpu_share, start_ray
+from study.choice import describe_choice
+from study.cluster import fits, gpu_share, start_ray
 from study.command import main
-from study.folds import Fold, person_folds
+from study.finalists import BlockSearch, Choice, choose, finalists, missing_finals, read_finals
+from study.fronts import cost_field, draw_front, front_table
 from study.mirror import Mirror, study_of, sync_mirror
-from study.options import BUILT_IN_PEOPLE, PRETRAINED, Training, faces_or_built_in, is_built_in
-from study.searching import JournalSearch, Tried, best, read_journal
+from study.options import (
+    BUILT_IN_PEOPLE,
+    BUILT_IN_STRANGERS,
+    PRETRAINED,
+    Training,
+    faces_or_built_in,
+    is_built_in,
+)
+from study.searching import COSTS, JournalSearch, Objective, read_journal
+from study.selection import (
+    Block,
+    Select,
+    check_apart,
+    check_never_seen,
+    claim,
+    dev_block,
+    everybody,
+    person_blocks,
+    write_json,
+)
 from study.sweep_plots import draw
 from study.sweeping import Recorder, best_table, describe
 from trainables.checkpoints import load_checkpoint
@@ -51,18 +70,33 @@ class Sweep:
     trials: int = 12
     """Trials of each block."""
     minutes: float | None = None
-    """Start no further trial after this long (all blocks together)."""
+    """Start no further trial after this long (all blocks together); finalists' seeds are run all the same."""
+    select: Select = "blocks"
+    """On whom the config is chosen. blocks: for each block of people on the other blocks' people. dev: for everyone on
+    a dev part of the pretraining data, touching no label of --faces. none: on everyone, whose LOPO figure is then
+    marked as optimistic."""
     blocks: int = 4
-    """Blocks of people for sealed selection; 2 for a quick look; 0: one sweep over all people, whose LOPO figure is
-    then marked as optimistic, since its config was chosen with the tested people in sight."""
+    """With --select blocks: how many; 2 for a quick look."""
     folds: int = 3
-    """Inner folds over people that score a trial."""
+    """Inner folds over people that score a trial (with --select dev it has the dev part alone)."""
     faces: tuple[Path, ...] = ()
     """Faces tables with people (OUT of study.align). Default: the built-in people."""
+    pretrain_faces: tuple[Path, ...] = ()
+    """With --select dev: the faces tables that study.pretrain was given. Default: the built-in strangers."""
+    dev_share: float = 0.1
+    """With --select dev: the dev part's share, as study.pretrain had it (or less)."""
     pretrained: Path = PRETRAINED
     """Folder of study.pretrain: a backbone found there starts from its checkpoint."""
     weights: str = "random"
     """Where a backbone has no checkpoint there: random or imagenet."""
+    objective: Objective = "mae"
+    """What the sampler minds beside the MAE: multiply-adds, parameters, or a face's measured time. The front of what is
+    best at its cost is drawn and printed; --best takes the lowest MAE all the same."""
+    finalists: int = 3
+    """The best so many trials of a block are run once more with each of --final-seeds further seeds, and the lowest
+    mean over the seeds is chosen."""
+    final_seeds: int = 1
+    """Further seeds of each finalist; 0: the trials' one seed decides."""
     parallel: int | None = None
     """Trials side by side; default: as many as the resources hold."""
     cpus_per_trial: int = 1
@@ -80,102 +114,92 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class Block:
-    """Some people, and whom their config is chosen on: everyone else (or, unsealed, everyone)."""
+class Running:
+    """What all blocks of a sweep under way share.
 
-    name: str
-    people: tuple[str, ...]
-    folds: tuple[Fold, ...]
+    parallel: trials side by side. lag: how far a trial's knowledge is behind (study.searching): one more than those
+    side by side, so that one slow trial does not keep the others waiting.
+    """
+
+    options: Sweep
+    folder: Path
+    space: Space
+    base: TrialConfig
+    pretrained: Mapping[str, tuple[str, str]]
+    shared: Mapping[str, Any]
+    store: tracking.Tracking
+    parent: str
+    key: str
+    parallel: int
+    lag: int
+
+    def mirror(self, block: Block) -> Mirror:
+        """The block's study in Optuna's storage."""
+        return Mirror(self.folder, block.name, self.space, self.base, self.options.objective)
 
 
 def sweep(options: Sweep) -> int:
     """Run every block's trials that are still missing; returns the exit status."""
     space = find_space(options.space)
-    folders = faces_or_built_in(options.faces, BUILT_IN_PEOPLE)
+    if options.select == "blocks" and options.blocks < 2:
+        raise ValueError(f"--blocks {options.blocks} seals nothing: expected 2 or more, or --select dev or none")
     base = options.training.trial_config(weights=options.weights)
+    tested = faces_or_built_in(options.faces, BUILT_IN_PEOPLE)
+    folders = tested
+    if options.select == "dev":
+        folders = faces_or_built_in(options.pretrain_faces, BUILT_IN_STRANGERS)
+        check_apart(folders, tested)
     faces = load_faces(folders, px=base.px)
-    blocks = make_blocks(faces, blocks=options.blocks, folds=options.folds, seed=base.seed)
     pretrained = find_pretrained(options.pretrained, space, base)
+    blocks = make_blocks(options, faces, pretrained, seed=base.seed)
     name = options.name or options.space
     settings = {
         "space": options.space,
         "base": base.to_json(),
         "faces": faces.digest,
-        "blocks": options.blocks,
-        "folds": options.folds,
+        "select": options.select,
+        "split": options.dev_share if options.select == "dev" else [len(blocks), options.folds],
         "prune": options.prune,
-        "lag": lag(options),
+        "objective": options.objective,
         "pretrained": {backbone: digest for backbone, (_, digest) in pretrained.items()},
     }
     folder = options.out / name
-    _claim(folder, settings, force=options.force)
     start_ray(address=options.address)
+    parallel = options.parallel or fits(options.cpus_per_trial, gpu_share(options.gpus_per_trial))
+    lag = claim(folder, settings, lag=parallel + 1, force=options.force)
     store = tracking.connect()
     key = f"sweep-{name}-{fingerprint(settings)}"
-    parent = tracking.find_or_start(
-        store,
-        key=key,
-        name=f"sweep {name}",
-        stage="sweep",
-        params={
-            "space": options.space,
-            "blocks": options.blocks,
-            "folds": options.folds,
-            "faces": ", ".join(map(str, folders)),
-        },
-    )
+    told = {"space": options.space, "select": options.select, "blocks": len(blocks), "folds": options.folds}
+    told |= {"faces": ", ".join(map(str, folders)), "objective": options.objective}
+    parent = tracking.find_or_start(store, key=key, name=f"sweep {name}", stage="sweep", params=told)
     print(
-        f"Sweep {name!r}: {len(blocks)} block(s) x {options.trials} trials, {len(faces)} faces of "
-        f"{len(faces.people)} people, {base.px} px, {options.folds} inner folds, {base.epochs} epochs",
+        f"Sweep {name!r}: {len(blocks)} block(s) x {options.trials} trials, {len(faces)} faces"
+        + (f" of {len(faces.people)} people" if faces.people else "")
+        + f", {base.px} px, {len(blocks[0].folds)} inner fold(s), {base.epochs} epochs",
         flush=True,
     )
     shared = _shared(faces, folders, space.px(base), pretrained)
-    mirrors = {block.name: Mirror(folder, block.name, space, base) for block in blocks}
-    runs = tracking.children(store, parent)
-    for mirror in mirrors.values():
-        _sync(mirror, runs, key)
+    running = Running(options, folder, space, base, pretrained, shared, store, parent, key, parallel, lag)
+    _sync(running, blocks)
     deadline = None if options.minutes is None else time.monotonic() + options.minutes * 60
-    chosen: list[tuple[Block, Tried]] = []
+    chosen: list[tuple[Block, Choice]] = []
     for index, block in enumerate(blocks):
         ends = None if deadline is None else time.monotonic() + (deadline - time.monotonic()) / (len(blocks) - index)
-        journal = _run_block(block, options, mirrors[block.name], pretrained, shared, store, parent, key, ends)
-        winner = best(journal)
-        print(f"\n{block.name}: the best trials\n{best_table(journal)}\n", flush=True)
-        if winner is None:
-            raise ValueError(
-                f"no trial of {block.name} was completed; their reasons stand in {folder / block.name}/*.json "
-                "(raise --trials or --minutes, or --prune 0)"
-            )
-        chosen.append((block, winner))
-    runs = tracking.children(store, parent)
-    for mirror in mirrors.values():  # anew where trials ended side by side: now in the journal's order
-        _sync(mirror, runs, key)
-        plots = draw(study_of(mirror, read_journal(folder / mirror.block)), folder, name=mirror.block)
-        tracking.log_files(store, parent, plots)
-    record = _record(name, options, folders, faces, chosen, folder, key)
-    tracking.log_json(store, parent, "best.json", record)
-    figures = {f"mae {block.name}": tried.mae for block, tried in chosen if tried.mae is not None}
-    tracking.finish(store, parent, metrics=figures, tags={tracking.COMPLETE: "yes", "study.name": name})
-    for block, winner in chosen:
-        print(
-            f"{block.name} chose trial {winner.number:03d}: {describe(winner.config)}, MAE {winner.mae:.2f} on others"
-        )
-    print(f"Next: python -m study.lopo --best        Look: {tracking.how_to_look()}")
-    print(f"Plots: {folder}/*.png        Live: optuna-dashboard sqlite:///{folder / 'optuna.db'}")
+        chosen.append((block, _run_block(running, block, ends)))
+    _sync(running, blocks)  # anew where trials ended side by side: now in the journal's order
+    _finish(running, chosen, tested, folders, faces)
     return 0
 
 
-def make_blocks(faces: Faces, *, blocks: int, folds: int, seed: int) -> list[Block]:
-    """The outer blocks; blocks=0 is one block of everybody, chosen on everybody (not sealed)."""
-    if blocks == 0:
-        return [Block("all", tuple(faces.people), tuple(person_folds(faces, folds=folds, seed=seed)))]
-    outer = person_folds(faces, folds=blocks, seed=seed)
-    made = []
-    for index, fold in enumerate(outer):
-        inner = person_folds(faces, folds=folds, seed=seed, rows=fold.train)
-        people = tuple(sorted({str(person) for person in faces.person[fold.test]}))
-        made.append(Block(f"block{index + 1}of{blocks}", people, tuple(inner)))
-    return made
+def make_blocks(options: Sweep, faces: Faces, pretrained: Mapping[str, tuple[str, str]], *, seed: int) -> list[Block]:
+    """The studies that --select asks for. Raises ValueError where a checkpoint learned from the dev part."""
+    if options.select == "blocks":
+        return person_blocks(faces, blocks=options.blocks, folds=options.folds, seed=seed)
+    if options.select == "none":
+        return everybody(faces, folds=options.folds, seed=seed)
+    for place, _ in pretrained.values():
+        check_never_seen(Path(place), faces, share=options.dev_share, seed=seed)
+    return dev_block(faces, share=options.dev_share, seed=seed)
 
 
 def find_pretrained(folder: Path, space: Space, base: TrialConfig) -> dict[str, tuple[str, str]]:
@@ -195,13 +219,8 @@ def find_pretrained(folder: Path, space: Space, base: TrialConfig) -> dict[str, 
     return found
 
 
-def lag(options: Sweep) -> int:
-    """How many trials behind a trial's knowledge is (see study.searching): twice those side by side keeps all busy."""
-    return 2 * (options.parallel or 2)
-
-
 def _shared(
-    faces: Faces, folders: list[Path], sizes: tuple[int, ...], pretrained: Mapping[str, tuple[str, str]]
+    faces: Faces, folders: Sequence[Path], sizes: tuple[int, ...], pretrained: Mapping[str, tuple[str, str]]
 ) -> dict[str, Any]:
     """What every trial reads from the object store, without a copy of its own: the faces in every size, and weights."""
     weights = {
@@ -215,139 +234,139 @@ def _shared(
     }
 
 
-def _sync(mirror: Mirror, runs: Mapping[str, tuple[str, str]], key: str) -> None:
-    """The mirror made good from the journal. runs: the parent's children (tracking.children)."""
-    journal = read_journal(mirror.folder / mirror.block)
-    known = {number: runs.get(f"{key}-{mirror.block}-{number}", ("", ""))[0] for number in journal}
-    sync_mirror(mirror, journal, runs=known)
+def _sync(running: Running, blocks: Sequence[Block]) -> None:
+    """The mirrors made good from the journals."""
+    runs = tracking.children(running.store, running.parent)
+    for block in blocks:
+        journal = read_journal(running.folder / block.name)
+        known = {number: runs.get(f"{running.key}-{block.name}-{number}", ("", ""))[0] for number in journal}
+        sync_mirror(running.mirror(block), journal, runs=known)
 
 
-def _run_block(
-    block: Block,
-    options: Sweep,
-    mirror: Mirror,
-    pretrained: Mapping[str, tuple[str, str]],
-    shared: Mapping[str, Any],
-    store: tracking.Tracking,
-    parent: str,
-    key: str,
-    ends: float | None,
-) -> dict[int, Tried]:
-    folder, base = mirror.folder, mirror.base
-    place = folder / block.name
+def _run_block(running: Running, block: Block, ends: float | None) -> Choice:
+    """The block's trials and its finalists' seeds, as far as they are missing; its choice."""
+    options, place = running.options, running.folder / block.name
     journal = read_journal(place)
     if journal:
         print(f"{block.name}: {len(journal)} of {options.trials} trials are already there", flush=True)
-    search = JournalSearch(
-        mirror.space,
-        base,
-        journal,
-        trials=options.trials,
-        lag=lag(options),
-        seed=base.seed,
-        ends=ends,
-        pretrained={backbone: path for backbone, (path, _) in pretrained.items()},
-    )
     missing = options.trials - sum(number < options.trials for number in journal)
-    if missing <= 0:
-        return journal
+    most = options.finalists if options.final_seeds else 0
+    if missing > 0 or missing_finals(finalists(journal, most), read_finals(place), options.final_seeds):
+        search = JournalSearch(
+            running.space, running.base, journal, trials=options.trials, lag=running.lag, seed=running.base.seed,
+            ends=ends, pretrained={backbone: path for backbone, (path, _) in running.pretrained.items()},
+            objective=options.objective,
+        )  # fmt: skip
+        expected = missing + most * options.final_seeds
+        record = Recorder(
+            journal, place, running.store, parent=running.parent, key=running.key, block=block.name,
+            mirror=running.mirror(block), trials=options.trials, expected=expected,
+        )  # fmt: skip
+        both = BlockSearch(search, place, most=most, seeds=options.final_seeds)
+        _tune(running, block, both, record, expected)
+    choice = choose(journal, read_finals(place), most=options.finalists, seeds=options.final_seeds)
+    print(f"\n{block.name}: the best trials\n{best_table(journal, read_finals(place))}\n", flush=True)
+    if choice is None:
+        raise ValueError(
+            f"no trial of {block.name} was completed; their reasons stand in {place}/*.json "
+            "(raise --trials or --minutes, or --prune 0)"
+        )
+    return choice
+
+
+def _tune(running: Running, block: Block, search: BlockSearch, record: Recorder, trials: int) -> None:
+    """Ray Tune over what the searcher suggests, at most so many, each trial on the block's folds."""
+    options = running.options
     gpus = gpu_share(options.gpus_per_trial)
-    parallel = options.parallel or _fits(options.cpus_per_trial, gpus)
-    recorder = Recorder(search, place, store, parent=parent, key=key, block=block.name, mirror=mirror)
     run = partial(
         tune_trial,
         folds=[(fold.train, fold.test) for fold in block.folds],
         threads=options.cpus_per_trial,
         device="cuda" if gpus else "cpu",
         prune_p=options.prune,
-        **shared,
+        **running.shared,
     )
     # Tune's own state is thrown away: the journal is what a rerun goes on from
-    scratch = folder.resolve() / ".tune"
-    shutil.rmtree(scratch / block.name, ignore_errors=True)
+    scratch = running.folder.resolve() / ".tune"
+    shutil.rmtree(scratch, ignore_errors=True)
     tuner = tune.Tuner(
         tune.with_resources(run, {"cpu": options.cpus_per_trial, "gpu": gpus}),
         tune_config=tune.TuneConfig(
-            search_alg=search, num_samples=missing, max_concurrent_trials=parallel, reuse_actors=True
+            search_alg=search,
+            num_samples=trials,
+            max_concurrent_trials=running.parallel,
+            reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name=block.name,
             storage_path=str(scratch),
-            callbacks=[recorder],
+            callbacks=[record],
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=2),
         ),
     )
     tuner.fit()
     shutil.rmtree(scratch, ignore_errors=True)
-    return search.journal
 
 
-def _fits(cpus: int, gpus: float) -> int:
-    """How many trials the cluster holds side by side."""
-    there = ray.cluster_resources()
-    by_cpu = there.get("CPU", 1) // cpus
-    fits = int(min(by_cpu, there.get("GPU", 0) // gpus if gpus else by_cpu))
-    if fits < 1:
-        raise ValueError(
-            f"no room for one trial of {cpus} CPUs and {gpus} GPUs: Ray has {there.get('CPU', 0):g} CPUs and "
-            f"{there.get('GPU', 0):g} GPUs"
-        )
-    return fits
-
-
-def _claim(folder: Path, settings: Mapping[str, Any], *, force: bool) -> None:
-    """The folder belongs to one setting: trials of two are never mixed."""
-    file = folder / "sweep.json"
-    if file.is_file() and json.loads(file.read_text()) != settings:
-        if not force:
-            raise ValueError(
-                f"{folder} holds a sweep of other settings, faces or checkpoints: give another --name, or --force to "
-                "discard it"
-            )
-        discarded = len(list(folder.glob("*/*.json")))
-        print(f"Discarding {discarded} trials of another setting in {folder}")
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(settings, indent=2, sort_keys=True))
-    temporary.replace(file)
-
-
-def _record(
-    name: str,
-    options: Sweep,
-    folders: list[Path],
-    faces: Faces,
-    chosen: list[tuple[Block, Tried]],
-    folder: Path,
-    key: str,
-) -> dict[str, Any]:
-    """best.json: which config each block's people are to be tested with, and how it was chosen."""
+def _finish(
+    running: Running, chosen: Sequence[tuple[Block, Choice]], tested: list[Path], folders: list[Path], faces: Faces
+) -> None:
+    """Plots, best.json, MLflow's figures, and what is said at the end."""
+    options, store, parent, folder = running.options, running.store, running.parent, running.folder
+    journals = {block.name: read_journal(folder / block.name) for block, _ in chosen}
+    cost = cost_field(options.objective)
+    for block, _ in chosen:
+        journal = journals[block.name]
+        plots = draw(study_of(running.mirror(block), journal), folder, name=block.name)
+        title = f"{folder.name}/{block.name}: what accuracy costs"
+        picture = draw_front(journal, cost, folder / f"{block.name}-front.png", title=title)
+        tracking.log_files(store, parent, [*plots, *([picture] if picture else [])])
+        if options.objective in COSTS:
+            print(f"{block.name}: the best at each cost\n{front_table(journal, cost)}\n", flush=True)
+    told = describe_choice(list(journals), list(journals.values()), [choice.tried for _, choice in chosen], faces)
     record = {
-        "sweep": name,
-        "key": key,
-        "faces": [str(place) for place in folders],
-        "faces_digest": faces.digest,
+        "sweep": folder.name,
+        "key": running.key,
+        "faces": [str(place) for place in tested],
+        "faces_digest": None if options.select == "dev" else faces.digest,
         "built_in": is_built_in(folders),
-        "sealed": options.blocks > 0,
+        "select": options.select,
+        "sealed": options.select != "none",
+        "apart_from": [str(place) for place in folders] if options.select == "dev" else [],
         "space": options.space,
         "trials": options.trials,
+        "choice": told,
         "blocks": [
             {
                 "name": block.name,
                 "people": list(block.people),
-                "trial": dict(tried.trial),
-                "number": tried.number,
-                "mae": tried.mae,
+                "trial": dict(choice.tried.trial),
+                "number": choice.tried.number,
+                "mae": choice.mae,
+                "seeds": choice.seeds,
             }
-            for block, tried in chosen
+            for block, choice in chosen
         ],
     }
-    temporary = folder / "best.json.tmp"
-    temporary.write_text(json.dumps(record, indent=2, sort_keys=True))
-    temporary.replace(folder / "best.json")
-    return record
+    write_json(folder / "best.json", record)
+    tracking.log_json(store, parent, "best.json", record)
+    figures = {f"mae {block.name}": choice.mae for block, choice in chosen} | told["optimism"]
+    tracking.finish(store, parent, metrics=figures, tags={tracking.COMPLETE: "yes", "study.name": folder.name})
+    where = {"blocks": "on others", "dev": "on the dev part", "none": "on everyone"}[options.select]
+    for block, choice in chosen:
+        seeds = f", mean of {choice.seeds} seeds" if choice.seeds > 1 else ""
+        print(
+            f"{block.name} chose trial {choice.tried.number:03d}: {describe(choice.tried.config)}, "
+            f"MAE {choice.mae:.2f} {where}{seeds}"
+        )
+    gap = told["optimism"]
+    print(
+        f"Of that choice: the least error claims {gap['claimed']:.2f}, corrected for being the least of many "
+        f"{gap['corrected']:.2f} (optimism {gap['gap']:.2f}, 95 % {gap['gap_low']:.2f} to {gap['gap_high']:.2f})"
+    )
+    print(f"Next: python -m study.lopo --best        Look: {tracking.how_to_look()}")
+    print(f"Plots: {folder}/*.png        Live: optuna-dashboard sqlite:///{folder / 'optuna.db'}")
 
 
 if __name__ == "__main__":

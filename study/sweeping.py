@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,24 @@ from typing import Any
 from ray.tune import Callback
 
 from study import tracking
+from study.finalists import finals_folder
 from study.mirror import Mirror, mirror_trial
-from study.searching import FINISHED, JournalSearch, Tried, best, write_tried
+from study.searching import FINISHED, Tried, best, write_tried
 from trainables.config import TrialConfig
+from trainables.costs import count_cost
 from trainables.losses import MeanVariance, loss_name
 
 
 class Recorder(Callback):
-    """Tune's callback in the driver: every finished trial to the journal, its own MLflow run, and the mirror."""
+    """Tune's callback in the driver: every finished trial to the journal, its own MLflow run, and the mirror.
+
+    A finalist with another seed (point["repeat"]) is kept beside the journal and marked in MLflow; Optuna's storage,
+    which numbers trials, does not show it.
+    """
 
     def __init__(
         self,
-        search: JournalSearch,
+        journal: dict[int, Tried],
         folder: Path,
         store: tracking.Tracking,
         *,
@@ -30,33 +36,40 @@ class Recorder(Callback):
         key: str,
         block: str,
         mirror: Mirror,
+        trials: int,
+        expected: int,
     ) -> None:
-        self.search, self.folder, self.store = search, folder, store
-        self.parent, self.key, self.block = parent, key, block
-        self.mirror = mirror
-        self.runs: dict[int, str] = {}
-        self.folds: dict[int, dict[str, float]] = {}
-        self.last: dict[int, dict[str, Any]] = {}
-        self.began: dict[int, float] = {}
+        """trials: of the block in all. expected: at most so many will run here, finalists' seeds among them."""
+        self.journal, self.folder, self.store = journal, folder, store
+        self.parent, self.key, self.block, self.trials = parent, key, block, trials
+        self.mirror, self.expected = mirror, expected
+        self.runs: dict[tuple[int, int], str] = {}
+        self.folds: dict[tuple[int, int], dict[str, float]] = {}
+        self.last: dict[tuple[int, int], dict[str, Any]] = {}
+        self.began: dict[tuple[int, int], float] = {}
         self.start = time.monotonic()
         self.here = 0
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        number = trial.config["number"]
-        self.began[number], self.folds[number], self.last[number] = time.monotonic(), {}, {}
+        which = number, repeat = _which(trial)
+        self.began[which], self.folds[which], self.last[which] = time.monotonic(), {}, {}
         config = TrialConfig.from_json(trial.config["trial"])
-        self.runs[number] = tracking.find_or_start(
+        self.runs[which] = tracking.find_or_start(
             self.store,
-            key=f"{self.key}-{self.block}-{number}",
-            name=f"{self.block} trial {number:03d} {config.backbone}",
+            key=f"{self.key}-{self.block}-{number}" + (f"-seed{repeat}" if repeat else ""),
+            name=f"{self.block} trial {number:03d} {config.backbone}" + (f", seed {config.seed}" if repeat else ""),
             stage="trial",
             parent=self.parent,
             params=flat(config) | {"block": self.block},
-            tags={"study.block": self.block, "study.trial": str(number)},
+            tags={
+                "study.block": self.block,
+                "study.trial": str(number),
+                **({"study.final": str(repeat)} if repeat else {}),
+            },
         )
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-        number = trial.config["number"]
+        which = _which(trial)
         step = int(result["step"])
         curve = {
             name: result[name]
@@ -64,63 +77,81 @@ class Recorder(Callback):
             if name in result
         }
         if "mae" in result:
-            self.folds[number][str(result["fold"])] = result["mae"]
-            self.last[number] = result
+            self.folds[which][str(result["fold"])] = result["mae"]
             curve["mae"] = result["mae"]
-        tracking.log_steps(self.store, self.runs[number], [(step, curve)])
+        if "mae" in result or result["state"] in FINISHED:
+            self.last[which] = result
+        tracking.log_steps(self.store, self.runs[which], [(step, curve)])
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._end(trial, "failed", "the trial ended without a result")
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        error = trial.get_error()
-        text = str(getattr(error, "cause", error)).strip().splitlines()
-        self._end(trial, "failed", text[-1] if text else "the trial's process died")
+        self._end(trial, "failed", reason(trial.get_error()))
 
     def _end(self, trial: Any, state: str, why: str) -> None:
-        number = trial.config["number"]
-        last = self.last.get(number, {})
+        which = number, repeat = _which(trial)
+        last = self.last.get(which, {})
         if last.get("state") in FINISHED:
             state, why = last["state"], last.get("why", "")
+        config = TrialConfig.from_json(trial.config["trial"])
+        cost = count_cost(config.backbone, config.px, config.ages)
         tried = Tried(
             number,
             state,
             trial.config["trial"],
-            dict(self.search.asked[number][0].params),
+            trial.config["params"],
             last.get("mae") if state != "failed" else None,
             last.get("people", {}),
             {str(row): value for row, value in last.get("predicted", {}).items()},
-            self.folds.get(number, {}),
-            time.monotonic() - self.began[number],
+            self.folds.get(which, {}),
+            last.get("trial_seconds", time.monotonic() - self.began[which]),
             why,
+            cost.parameters,
+            cost.macs,
+            last.get("latency_ms", 0.0),
+            repeat,
         )
-        write_tried(self.folder, tried)
-        self.search.journal[number] = tried
+        write_tried(finals_folder(self.folder) if repeat else self.folder, tried)
+        if not repeat:
+            self.journal[number] = tried
         self.here += 1
+        run = self.runs[which]
         final = {"final_mae": tried.mae} if tried.mae is not None and state == "complete" else {}
         status = "FAILED" if state in ("failed", "diverged") else "FINISHED"
-        tracking.log_json(self.store, self.runs[number], "trial.json", {"trial": dict(tried.trial)})
+        tracking.log_json(self.store, run, "trial.json", {"trial": dict(tried.trial)})
         told = {"study.state": state, tracking.COMPLETE: "yes"} | ({"study.why": why} if why else {})
-        tracking.finish(
-            self.store,
-            self.runs[number],
-            metrics={**final, "seconds": tried.seconds},
-            tags=told,
-            status=status,
-        )
-        mirror_trial(self.mirror, tried, run_id=self.runs[number])
+        costs = {"seconds": tried.seconds, "parameters": tried.parameters, "macs": tried.macs}
+        costs |= {"latency_ms": tried.latency_ms} if tried.latency_ms else {}
+        tracking.finish(self.store, run, metrics={**final, **costs}, tags=told, status=status)
+        if not repeat:
+            mirror_trial(self.mirror, tried, run_id=run)
         print(self._line(tried), flush=True)
 
     def _line(self, tried: Tried) -> str:
-        done, all_trials = len(self.search.journal), self.search.trials
-        leader = best(self.search.journal)
+        leader = best(self.journal)
         lead = f"best {leader.mae:.2f} (trial {leader.number})" if leader else "none complete yet"
-        left = (time.monotonic() - self.start) / max(1, self.here) * (all_trials - done)
+        left = (time.monotonic() - self.start) / self.here * (self.expected - self.here)
         score = f"MAE {tried.mae:.2f}" if tried.mae is not None else tried.why
+        done = f"seed {tried.config.seed}" if tried.repeat else f"{len(self.journal)}/{self.trials}"
         return (
-            f"[{self.block}] {done}/{all_trials}  trial {tried.number:03d} {tried.state:<8} {score}  "
+            f"[{self.block}] {done}  trial {tried.number:03d} {tried.state:<8} {score}  "
             f"{describe(tried.config)}  {tried.seconds:.0f} s | {lead} | {left / 60:.0f} min left"
         )
+
+
+def _which(trial: Any) -> tuple[int, int]:
+    """A trial's number, and which further seed of a finalist it is (0: none)."""
+    return trial.config["number"], trial.config.get("repeat", 0)
+
+
+def reason(error: BaseException) -> str:
+    """One line on why a trial's process failed: Ray's own text for a killed one is a page."""
+    text = str(getattr(error, "cause", error)).strip()
+    if "OOM" in text or "memory pressure" in text or "OutOfMemory" in type(error).__name__:
+        return "it needs more memory than there is: Ray's memory monitor ended its process"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "the trial's process died"
 
 
 def flat(config: TrialConfig) -> dict[str, Any]:
@@ -144,15 +175,17 @@ def describe_loss(config: TrialConfig) -> str:
     return loss_name(config.loss) + (f" ({', '.join(weights)})" if weights else "")
 
 
-def best_table(journal: Mapping[int, Tried], *, most: int = 10) -> str:
-    """The best complete trials, the best first, as text."""
+def best_table(journal: Mapping[int, Tried], finals: Sequence[Tried] = (), *, most: int = 10) -> str:
+    """The best complete trials, the best first, as text; finalists with the MAE of each further seed."""
     complete = sorted((t for t in journal.values() if t.state == "complete"), key=lambda t: (t.mae, t.number))
     rows = [["trial", "MAE", "backbone", "px", "loss", "lr", "seconds"]]
     for tried in complete[:most]:
         config = tried.config
         shown = [str(config.px), describe_loss(config)]
         rate, seconds = f"{config.learning_rate:.2g}", f"{tried.seconds:.0f}"
-        rows.append([f"{tried.number:03d}", f"{tried.mae:.2f}", config.backbone, *shown, rate, seconds])
+        again = [f"{f.mae:.2f}" if f.mae is not None else f.state for f in finals if f.number == tried.number]
+        mae = " ".join([f"{tried.mae:.2f}", *again])
+        rows.append([f"{tried.number:03d}", mae, config.backbone, *shown, rate, seconds])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     count = {state: sum(t.state == state for t in journal.values()) for state in FINISHED}

@@ -20,15 +20,20 @@ from study.options import BUILT_IN_PEOPLE
 WHOLE: dict[str, tuple[str, ...]] = {
     "align": (),
     "pretrain": ("--backbone", "efficientnet_lite0", "resnet18", "--px", "48", "--epochs", "30", "--batch", "32"),
-    "sweep": ("--space", "tour", "--px", "48", "--epochs", "3", "--trials", "8", "--blocks", "2"),
+    "sweep": (
+        "--space", "tour", "--px", "48", "--epochs", "3", "--trials", "8", "--blocks", "2", "--finalists", "2",
+    ),
     "lopo": ("--best", "--sweep", "tour"),
     "report": (),
-}
+}  # fmt: skip
 SMALL: dict[str, tuple[str, ...]] = WHOLE | {
     "pretrain": ("--backbone", "efficientnet_lite0", "--px", "32", "--epochs", "3", "--batch", "32"),
-    "sweep": ("--space", "tour", "--px", "32", "--epochs", "1", "--trials", "2", "--blocks", "2", "--name", "small"),
+    "sweep": (
+        "--space", "tour", "--px", "32", "--epochs", "1", "--trials", "2", "--blocks", "2", "--finalists", "0",
+        "--name", "small",
+    ),
     "lopo": ("--best", "--sweep", "small"),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

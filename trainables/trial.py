@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from ray import tune
 from scipy.stats import wilcoxon
 
 from trainables.config import TrialConfig
+from trainables.costs import measure_latency
 from trainables.faces import Faces
 from trainables.fitting import Diverged, Epoch, decode, fit, predict
 
@@ -31,39 +33,75 @@ def tune_trial(
     device: str,
     prune_p: float,
 ) -> None:
-    """Score point["trial"] (TrialConfig as JSON) by the MAE of out-of-fold predictions over `folds` (train, test rows).
+    """Score point["trial"] (TrialConfig as JSON) as score_folds does, and tell Tune its rows.
 
     faces: references to a Faces by picture size. weights: references to starting tensors by config.weights.
-    After each epoch a row {step, fold, validation_mae, ...} goes to Tune; after each fold `mae` is that of all folds
-    so far, `people` each tested person's MAE, and `state` "running", "complete" or "pruned". A trial is pruned when the
-    people tested so far show it worse than point["rival"] (a finished trial's MAE by person), paired, by Wilcoxon's
-    signed-rank test at level prune_p.
+    point["rival"]: a finished trial's MAE by person, or None. Rows also hold latency_ms (a face's, alone) and
+    trial_seconds (since the trial began). A trial that needs more memory than there is ends with a row whose state is
+    "failed" and that says why.
     """
+    began = time.monotonic()
     config = TrialConfig.from_json(point["trial"])
     torch.set_num_threads(threads)
-    table: Faces = ray.get(faces[config.px])
-    initial = _tensors(ray.get(weights[config.weights])) if config.weights in weights else None
+    told: dict[str, Any] = {}
+    try:
+        table: Faces = ray.get(faces[config.px])
+        initial = _tensors(ray.get(weights[config.weights])) if config.weights in weights else None
+        told["latency_ms"] = measure_latency(config, device)
+        score_folds(
+            config, table, folds, initial=initial, device=device, rival=point.get("rival"), prune_p=prune_p,
+            report=lambda row: tune.report({**row, **told, "trial_seconds": time.monotonic() - began}),
+        )  # fmt: skip
+    except Exception as error:
+        why = lacking_memory(error)
+        if why is None:
+            raise
+        failed = {"step": 0, "fold": 0, "state": "failed", "why": f"{config.backbone} at {config.px} px: {why}"}
+        tune.report({**failed, "validation_mae": WORST_MAE, **told})
+    finally:
+        if device == "cuda":  # others share the GPU
+            torch.cuda.empty_cache()
+
+
+def score_folds(
+    config: TrialConfig,
+    faces: Faces,
+    folds: Sequence[tuple[np.ndarray, np.ndarray]],
+    *,
+    initial: Mapping[str, torch.Tensor] | None = None,
+    device: str = "cpu",
+    rival: Mapping[str, float] | None = None,
+    prune_p: float = 0.0,
+    report: Callable[[dict[str, Any]], None],
+) -> None:
+    """Score a config by the MAE of out-of-fold predictions over `folds` (train, test rows).
+
+    After each epoch a row {step, fold, validation_mae, ...} is reported; after each fold `mae` is that of all folds
+    so far, `people` each tested person's MAE, and `state` "running", "complete", "pruned" or "diverged". A trial is
+    pruned when the people tested so far show it worse than the rival (a finished trial's MAE by person), paired, by
+    Wilcoxon's signed-rank test at level prune_p.
+    """
     predicted_of: dict[int, float] = {}
     for number, (train, test) in enumerate(folds):
-        curve: list[dict[str, float]] = []
-        report = partial(_report_epoch, fold=number, epochs=config.epochs, curve=curve)
+        curve: list[dict[str, Any]] = []
+        on_epoch = partial(_report_epoch, fold=number, epochs=config.epochs, curve=curve, report=report)
         try:
-            net = fit(config, table, train, validation=test, device=device, initial=initial, report=report).net
+            net = fit(config, faces, train, validation=test, device=device, initial=initial, report=on_epoch).net
         except Diverged as error:
             worst = {"mae": WORST_MAE, "validation_mae": WORST_MAE}
-            tune.report({"step": 0, "fold": number, "state": "diverged", "why": str(error), **worst})
+            report({"step": 0, "fold": number, "state": "diverged", "why": str(error), **worst})
             return
-        predicted = decode(predict(config, net, table, test), config)
+        predicted = decode(predict(config, net, faces, test), config)
         predicted_of |= dict(zip(test.tolist(), predicted.tolist(), strict=True))
-        people = people_mae(table, predicted_of)
+        people = people_mae(faces, predicted_of)
         done = number + 1 == len(folds)
-        pruned = not done and hopeless(people, point.get("rival"), p=prune_p)
-        tune.report(
+        pruned = not done and hopeless(people, rival, p=prune_p)
+        report(
             {
                 **curve[-1],
                 "fold": number,
                 "state": "complete" if done else "pruned" if pruned else "running",
-                "mae": float(np.mean([abs(years - table.age[row]) for row, years in predicted_of.items()])),
+                "mae": float(np.mean([abs(years - faces.age[row]) for row, years in predicted_of.items()])),
                 "people": people,
                 "predicted": predicted_of if done or pruned else {},
             }
@@ -72,19 +110,44 @@ def tune_trial(
             return
 
 
-def _report_epoch(epoch: Epoch, _: object, *, fold: int, epochs: int, curve: list[dict[str, float]]) -> None:
-    """A row for Tune; the last epoch's is kept back, to be reported with the fold's outcome."""
+def _report_epoch(
+    epoch: Epoch,
+    _: object,
+    *,
+    fold: int,
+    epochs: int,
+    curve: list[dict[str, Any]],
+    report: Callable[[dict[str, Any]], None],
+) -> None:
+    """A row an epoch; the last epoch's is kept back, to be reported with the fold's outcome."""
     row = {name: value for name, value in asdict(epoch).items() if name != "epoch"}
     curve.append({**row, "step": fold * epochs + epoch.epoch})
     if epoch.epoch < epochs:
-        tune.report({**curve[-1], "fold": fold, "state": "running"})
+        report({**curve[-1], "fold": fold, "state": "running"})
+
+
+def lacking_memory(error: BaseException) -> str | None:
+    """One line where the error says that there is too little memory, else None.
+
+    A GPU's is torch.OutOfMemoryError; a processor's is a MemoryError of Python or NumPy, or torch's RuntimeError.
+    """
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    signs = ("can't allocate memory", "not enough memory", "bad_alloc", "STATUS_ALLOC_FAILED")
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    if known or (isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)):
+        return f"it needs more memory than there is ({text[:200]})"
+    return None
 
 
 def people_mae(faces: Faces, predicted: Mapping[int, float]) -> dict[str, float]:
-    """Each person's mean absolute error (years) over its faces in `predicted` (row: years)."""
+    """Each person's mean absolute error (years) over its faces in `predicted` (row: years).
+
+    A face that names no person stands for itself, under its photo's name.
+    """
     by_person: dict[str, list[float]] = {}
     for row, years in predicted.items():
-        by_person.setdefault(str(faces.person[row]), []).append(abs(years - float(faces.age[row])))
+        who = str(faces.person[row] or faces.photo[row])
+        by_person.setdefault(who, []).append(abs(years - float(faces.age[row])))
     return {person: float(np.mean(values)) for person, values in sorted(by_person.items())}
 
 
