@@ -1,6 +1,6 @@
 """How much of a sweep's wall time is spent in its trials? Tune, Optuna, MLflow, the journal, Ray's start are the rest.
 
-    python -m benchmarks.sweep_overhead --faces runs/people --trials 6 --epochs 12
+    python -m benchmarks.sweep_overhead --faces runs/people --trials 8 --epochs 7
 
 Runs study.sweep as a user types it, with trials of about a minute on all cores, and divides the seconds that the trials
 took, in their own processes, by the command's wall time times the trials side by side. Start-up is counted, and so is
@@ -29,8 +29,8 @@ class Options:
 
     faces: Path = Path("runs/people")
     px: int = 48
-    epochs: int = 12
-    trials: int = 6
+    epochs: int = 7
+    trials: int = 8
     backbone: str = "efficientnet_lite0"
     parallel: int = 2
     bar: float = 0.95

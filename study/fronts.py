@@ -68,8 +68,9 @@ def draw_front(journal: Mapping[int, Tried], field: str, file: Path, *, title: s
     best = front(journal, field)
     at = [costs[t.number] / unit for t in best]
     axes.step(
-        at, [t.mae for t in best], where="post", marker="o", color="#0072B2", label="nothing is cheaper and better"
-    )
+        at, [t.mae or 0.0 for t in best], where="post", marker="o", color="#0072B2",
+        label="nothing is cheaper and better",
+    )  # fmt: skip
     for tried, cost in zip(best, at, strict=True):
         label = f"{tried.config.backbone} {tried.config.px} px"
         axes.annotate(label, (cost, tried.mae or 0), xytext=(5, 6), textcoords="offset points", fontsize=8)

@@ -87,7 +87,8 @@ class Recorder(Callback):
         self._end(trial, "failed", "the trial ended without a result")
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._end(trial, "failed", reason(trial.get_error()))
+        file = Path(trial.error_file)  # Tune copies it to where get_error() looks only later
+        self._end(trial, "failed", reason(file.read_text() if file.is_file() else ""))
 
     def _end(self, trial: Any, state: str, why: str) -> None:
         which = number, repeat = _which(trial)
@@ -145,10 +146,9 @@ def _which(trial: Any) -> tuple[int, int]:
     return trial.config["number"], trial.config.get("repeat", 0)
 
 
-def reason(error: BaseException) -> str:
-    """One line on why a trial's process failed: Ray's own text for a killed one is a page."""
-    text = str(getattr(error, "cause", error)).strip()
-    if "OOM" in text or "memory pressure" in text or "OutOfMemory" in type(error).__name__:
+def reason(text: str) -> str:
+    """One line on why a trial's process failed, from Ray's text on it, which is a page for one that was killed."""
+    if "memory pressure" in text or "(OOM)" in text or "OutOfMemoryError" in text:
         return "it needs more memory than there is: Ray's memory monitor ended its process"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:300] if lines else "the trial's process died"
