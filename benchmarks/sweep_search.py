@@ -54,8 +54,8 @@ class Options:
     """Of random search; the sweep stops at the same compute."""
     seeds: int = 5
     prune: float = 0.1
-    lag: int = 3
-    """Trials that a trial's knowledge is behind: 3 is what two side by side have."""
+    lag: int = 4
+    """Trials that a trial's knowledge is behind: 4 is what two side by side have."""
     table: Path | None = None
     """Train the table into this file, or go on with it, and search in it."""
     points: int = 72

@@ -193,6 +193,6 @@ class JournalSearch(Searcher):
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         """Who draws one trial."""
         return optuna.samplers.TPESampler(
-            seed=seed, multivariate=True, group=True, n_startup_trials=5, constant_liar=True,
+            seed=seed, multivariate=True, group=True, n_startup_trials=8, constant_liar=True,
             warn_independent_sampling=False,
         )  # fmt: skip

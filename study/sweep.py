@@ -117,8 +117,8 @@ class Sweep:
 class Running:
     """What all blocks of a sweep under way share.
 
-    parallel: trials side by side. lag: how far a trial's knowledge is behind (study.searching): one more than those
-    side by side, so that one slow trial does not keep the others waiting.
+    parallel: trials side by side. lag: how far a trial's knowledge is behind (study.searching): twice those side by
+    side, so that a slow trial does not keep the others waiting.
     """
 
     options: Sweep
@@ -166,7 +166,7 @@ def sweep(options: Sweep) -> int:
     folder = options.out / name
     start_ray(address=options.address)
     parallel = options.parallel or fits(options.cpus_per_trial, gpu_share(options.gpus_per_trial))
-    lag = claim(folder, settings, lag=parallel + 1, force=options.force)
+    lag = claim(folder, settings, lag=2 * parallel, force=options.force)
     store = tracking.connect()
     key = f"sweep-{name}-{fingerprint(settings)}"
     told = {"space": options.space, "select": options.select, "blocks": len(blocks), "folds": options.folds}
