@@ -183,6 +183,7 @@ class JournalSearch(Searcher):
 
     def _ask(self, number: int) -> None:
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # multivariate, group
+        warnings.filterwarnings("ignore", message=".*warn_independent_sampling", category=FutureWarning)
         self.study.sampler = self.sampler(self.seed * 100_003 + number)
         trial = self.study.ask()
         config = self.space.ask(trial, self.base)
