@@ -51,6 +51,9 @@ class Recorder(Callback):
         self.here = 0
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._begin(trial)
+
+    def _begin(self, trial: Any) -> None:
         which = number, repeat = _which(trial)
         self.began[which], self.folds[which], self.last[which] = time.monotonic(), {}, {}
         config = TrialConfig.from_json(trial.config["trial"])
@@ -92,6 +95,8 @@ class Recorder(Callback):
 
     def _end(self, trial: Any, state: str, why: str) -> None:
         which = number, repeat = _which(trial)
+        if which not in self.runs:  # its process was ended before it could start
+            self._begin(trial)
         last = self.last.get(which, {})
         if last.get("state") in FINISHED:
             state, why = last["state"], last.get("why", "")
