@@ -153,7 +153,7 @@ def _which(trial: Any) -> tuple[int, int]:
 
 def reason(text: str) -> str:
     """One line on why a trial's process failed, from Ray's text on it, which is a page for one that was killed."""
-    if "memory pressure" in text or "(OOM)" in text or "OutOfMemoryError" in text:
+    if any(sign in text for sign in ("memory pressure", "(OOM)", "OutOfMemoryError", "out of memory")):
         return "it needs more memory than there is: Ray's memory monitor ended its process"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:300] if lines else "the trial's process died"

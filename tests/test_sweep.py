@@ -204,6 +204,8 @@ def test_other_errors_are_not_taken_for_lack_of_memory():
     assert lacking_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
     assert "GPU 0" in (lacking_memory(torch.OutOfMemoryError("CUDA out of memory. GPU 0 has ...")) or "")
     assert reason("a\nb: the last line\n\n") == "b: the last line"
+    ended = "Refer to the documentation on how to address the out of memory issue: https://docs.ray.io/...\n"
+    assert reason(ended) == "it needs more memory than there is: Ray's memory monitor ended its process"
     assert reason("") == "the trial's process died"
 
 
