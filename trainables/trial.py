@@ -17,7 +17,7 @@ from scipy.stats import wilcoxon
 from trainables.config import TrialConfig
 from trainables.costs import measure_latency
 from trainables.faces import Faces
-from trainables.fitting import Diverged, Epoch, decode, fit, predict
+from trainables.fitting import Diverged, Epoch, decode, fit, freeze, predict
 
 WORST_MAE = 100.0
 """What a diverged training scores (years): finite, since Optuna waits for ever for a trial whose value is NaN."""
@@ -82,16 +82,17 @@ def score_folds(
     Wilcoxon's signed-rank test at level prune_p.
     """
     predicted_of: dict[int, float] = {}
+    source = freeze(config, faces, initial, device)  # what frozen stages make of the faces: once for all folds
     for number, (train, test) in enumerate(folds):
         curve: list[dict[str, Any]] = []
         on_epoch = partial(_report_epoch, fold=number, epochs=config.epochs, curve=curve, report=report)
         try:
-            net = fit(config, faces, train, validation=test, device=device, initial=initial, report=on_epoch).net
+            net = fit(config, source, train, validation=test, device=device, initial=initial, report=on_epoch).net
         except Diverged as error:
             worst = {"mae": WORST_MAE, "validation_mae": WORST_MAE}
             report({"step": 0, "fold": number, "state": "diverged", "why": str(error), **worst})
             return
-        predicted = decode(predict(config, net, faces, test), config)
+        predicted = decode(predict(config, net, source, test), config)
         predicted_of |= dict(zip(test.tolist(), predicted.tolist(), strict=True))
         people = people_mae(faces, predicted_of)
         done = number + 1 == len(folds)
