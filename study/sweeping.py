@@ -169,7 +169,8 @@ def flat(config: TrialConfig) -> dict[str, Any]:
 
 def describe(config: TrialConfig) -> str:
     """What differs between trials, in a few words."""
-    return f"{config.backbone} {config.px} px {describe_loss(config)} lr {config.learning_rate:.2g}"
+    frozen = f" {config.frozen} frozen" if config.frozen else ""
+    return f"{config.backbone}{frozen} {config.px} px {describe_loss(config)} lr {config.learning_rate:.2g}"
 
 
 def describe_loss(config: TrialConfig) -> str:
@@ -183,10 +184,10 @@ def describe_loss(config: TrialConfig) -> str:
 def best_table(journal: Mapping[int, Tried], finals: Sequence[Tried] = (), *, most: int = 10) -> str:
     """The best complete trials, the best first, as text; finalists with the MAE of each further seed."""
     complete = sorted((t for t in journal.values() if t.state == "complete"), key=lambda t: (t.mae, t.number))
-    rows = [["trial", "MAE", "backbone", "px", "loss", "lr", "seconds"]]
+    rows = [["trial", "MAE", "backbone", "frozen", "px", "loss", "lr", "seconds"]]
     for tried in complete[:most]:
         config = tried.config
-        shown = [str(config.px), describe_loss(config)]
+        shown = [str(config.frozen), str(config.px), describe_loss(config)]
         rate, seconds = f"{config.learning_rate:.2g}", f"{tried.seconds:.0f}"
         again = [f"{f.mae:.2f}" if f.mae is not None else f.state for f in finals if f.number == tried.number]
         mae = " ".join([f"{tried.mae:.2f}", *again])
