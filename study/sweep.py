@@ -8,6 +8,8 @@ Interrupted, it goes on where it was: type the same command again.
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
 import sys
 import time
@@ -286,6 +288,9 @@ def _tune(running: Running, block: Block, search: BlockSearch, record: Recorder,
         prune_p=options.prune,
         **running.shared,
     )
+    # A trial's failure is told in one line by the recorder; Tune would print pages, and a banner
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     # Tune's own state is thrown away: the journal is what a rerun goes on from
     scratch = running.folder.resolve() / ".tune"
     shutil.rmtree(scratch, ignore_errors=True)
