@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from trainables.faces import Faces
+from trainables.index import FacesIndex
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def person_folds(faces: Faces, *, folds: int, seed: int, rows: Int[np.ndarray, "
     return [Fold(f"{k + 1}of{folds}", np.flatnonzero(among & ~t), np.flatnonzero(t)) for k, t in enumerate(tests)]
 
 
-def dev_split(faces: Faces, *, share: float, seed: int) -> Fold:
+def dev_split(faces: Faces | FacesIndex, *, share: float, seed: int) -> Fold:
     """A dev set of about `share` of the faces: whole people where known, else by the photo file's content.
 
     A key is in the dev set by a hash of itself and the seed alone, so that it stays there when a table grows.

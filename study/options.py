@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Literal
 
 from trainables.checkpoints import read_trial
 from trainables.config import CONFIGS, TrialConfig
+from trainables.losses import CrossEntropy, MeanResidue, MeanVariance, loss_name
 from trainables.names import unknown
 
 BUILT_IN_PEOPLE, BUILT_IN_STRANGERS = Path("runs/people"), Path("runs/strangers")
@@ -44,6 +46,14 @@ class Training:
     """Stages of the pretrained network that stay as they are; their output is computed once for all trainings."""
     frozen_views: int | None = None
     """Augmented views of each face that take turns where stages are frozen."""
+    drop_path: float | None = None
+    """Chance that a residual branch is left out."""
+    schedule: Literal["cosine", "constant"] | None = None
+    """How the learning rate goes after the warm-up: down to zero, or on."""
+    warmup: float | None = None
+    """Share of all steps in which the learning rate rises."""
+    label_smoothing: float | None = None
+    """Share of a label's mass that is spread over all ages, in losses with a cross-entropy to one age."""
     decoder: Literal["expectation", "median", "argmax"] | None = None
     """From a distribution over ages to one age."""
     precision: Literal["auto", "float32", "bfloat16"] | None = None
@@ -59,8 +69,14 @@ class Training:
             base = CONFIGS[self.config]
         else:
             raise unknown("config", self.config, CONFIGS)
-        given = {name: value for name, value in vars(self).items() if name not in ("config", "trial")} | changes
-        return base.replace(**{name: value for name, value in given.items() if value is not None})
+        others = ("config", "trial", "label_smoothing")
+        given = {name: value for name, value in vars(self).items() if name not in others} | changes
+        config = base.replace(**{name: value for name, value in given.items() if value is not None})
+        if self.label_smoothing is None:
+            return config
+        if not isinstance(config.loss, CrossEntropy | MeanVariance | MeanResidue):
+            raise ValueError(f"the loss {loss_name(config.loss)} has no label to smooth; leave out --label-smoothing")
+        return config.replace(loss=dataclasses.replace(config.loss, label_smoothing=self.label_smoothing))
 
 
 def faces_or_built_in(faces: Sequence[Path], default: Path) -> list[Path]:

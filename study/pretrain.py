@@ -1,38 +1,38 @@
 """Pretrain backbones on faces of many people with Ray Train; a sweep and LOPO start from what this writes.
 
 Each backbone becomes one checkpoint folder OUT/<backbone>/ (model.safetensors, trial.json). A finished one is not
-trained again; an interrupted one goes on after its last finished epoch: type the same command again.
+trained again; an interrupted one goes on from its last snapshot, and ends as if undisturbed: type the same command
+again. Faces are streamed from the tables (Ray Data) and never all in memory. Several workers train as one with the
+same --batch would; but batch norm takes its statistics from each worker's own share (see --batch-norm).
 """
 
 from __future__ import annotations
 
+import os
+import queue
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import pyarrow.fs as fs
-import ray
-import ray.train
-import ray.train.torch
 import tyro
-from ray.util.queue import Empty, Queue
 
 from study import tracking
 from study.cluster import start_ray
-from study.command import main
+from study.command import main, message
 from study.folds import dev_split
 from study.options import BUILT_IN_STRANGERS, PRETRAINED, Training, faces_or_built_in
+from study.training import Room, find_room, forget, train_with_ray
 from trainables.backbones import BACKBONES
 from trainables.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from trainables.config import TrialConfig, fingerprint
-from trainables.faces import Faces, load_faces
-from trainables.fitting import Diverged, Epoch
+from trainables.fitting import Epoch, build_net
+from trainables.index import FacesIndex, index_faces
 from trainables.names import unknown
-from trainables.pretraining import pretrain_worker, read_snapshot
+from trainables.pretraining import Work
+from trainables.streaming import make_tables
 
 
 @dataclass(frozen=True)
@@ -41,19 +41,32 @@ class Pretrain:
 
     training: Annotated[Training, tyro.conf.arg(name="")] = field(default_factory=Training)
     backbone: tuple[str, ...] = ("efficientnet_b0",)
-    """Networks to pretrain, one after another; `all` for every one of the study."""
-    faces: tuple[Path, ...] = ()
-    """Faces tables (OUT of study.align), trained on together. Default: the built-in strangers."""
+    """Networks to pretrain; `all` for every one of the study. One that fails does not stop the others."""
+    faces: tuple[str, ...] = ()
+    """Faces tables (OUT of study.align), trained on together: folders or URIs (s3://...) that every node reaches.
+    Default: the built-in strangers."""
     weights: str = "random"
     """Start from: random, imagenet, a weights file, or a checkpoint folder."""
     out: Path = PRETRAINED
     dev_share: float = 0.1
     """Share of people (of photos where people are unknown) kept to measure on, never trained on."""
+    window: int = 4096
+    """Faces that are shuffled together (docs/pretraining.md). Part of what decides the result."""
     workers: int = 1
     """Data-parallel processes; the global batch is divided among them."""
     cpus_per_worker: int | None = None
-    """Default: the machine's cores divided among the workers."""
+    """Cores of a worker, its feeders' included. Default: this machine's cores divided among the workers; 4 on a cluster
+    that was joined (--address, RAY_ADDRESS), since it may still be growing."""
+    feeders: int = 1
+    """How many of a worker's cores decode and augment; the others train. With one core both share it."""
     gpus_per_worker: float = 0.0
+    batch_norm: Literal["worker", "global"] = "worker"
+    """Over which faces batch norm takes its statistics: each worker's share of the batch, or the whole batch
+    (SyncBatchNorm, on GPUs only). Without batch norm (ViT, Swin, ConvNeXt) two workers give what one does."""
+    at_once: int | None = None
+    """Backbones trained side by side. Default: as many as the cluster has room for when this starts."""
+    checkpoint_minutes: float = 5.0
+    """A snapshot is written so often, and after each epoch: what a kill costs at most."""
     storage: str | None = None
     """Where Ray Train keeps what an interrupted training goes on from: a folder or URI that all nodes reach (s3://...).
     Default: OUT/.train, right for one machine."""
@@ -65,45 +78,110 @@ class Pretrain:
 
 def pretrain(options: Pretrain) -> int:
     """Pretrain each backbone; returns the exit status."""
-    names = list(BACKBONES) if "all" in options.backbone else list(options.backbone)
+    names = list(BACKBONES) if "all" in options.backbone else list(dict.fromkeys(options.backbone))
     for name in names:
         if name not in BACKBONES:
             raise unknown("backbone", name, BACKBONES)
-    folders = faces_or_built_in(options.faces, BUILT_IN_STRANGERS)
+    if options.batch_norm == "global" and not options.gpus_per_worker:
+        raise ValueError("--batch-norm global needs GPUs (--gpus-per-worker): there is no SyncBatchNorm on processors")
     configs = [options.training.trial_config(backbone=name, weights=options.weights) for name in names]
-    faces: dict[int, Faces] = {}
-    for config in configs:
-        if config.px not in faces:
-            print(f"Reading faces at {config.px} px ...", flush=True)
-            faces[config.px] = load_faces(folders, px=config.px)
-        pretrain_one(config, faces[config.px], options)
+    if configs[0].frozen:
+        raise ValueError("pretraining trains the whole network: leave out --frozen")
+    places = options.faces or [str(place) for place in faces_or_built_in((), BUILT_IN_STRANGERS)]
+    print("Reading where the faces lie ...", flush=True)
+    index = index_faces(places)
+    failed = pretrain_all(configs, index, options)
+    if failed:
+        for name, why in failed:
+            print(f"{name} failed: {why}", file=sys.stderr)
+        print(f"{len(failed)} of {len(names)} failed; the same command tries them again", file=sys.stderr)
+        return 1
     listed = " ".join(names[:3])
     print(f"Next: python -m study.sweep --pretrained {options.out}   (it finds {listed} there)")
     return 0
 
 
-def pretrain_one(config: TrialConfig, faces: Faces, options: Pretrain) -> Path:
-    """One backbone's checkpoint folder, trained where it is missing or made from something else."""
+def pretrain_all(configs: list[TrialConfig], index: FacesIndex, options: Pretrain) -> list[tuple[str, str]]:
+    """Train what is missing, side by side as the cluster has room; (backbone, why) of what failed.
+
+    The failure of one that was asked for alone is raised.
+    """
+    failed: list[tuple[str, str]] = []
+    missing = []
+    for config in configs:
+        try:
+            if not is_there(config, index, options):
+                missing.append(config)
+        except ValueError as error:
+            if len(configs) == 1:
+                raise
+            failed.append((config.backbone, str(error)))
+    if not missing:
+        return failed
+    start_ray(address=options.address, quiet_core=True)
+    joined = bool(options.address or os.environ.get("RAY_ADDRESS"))
+    room = find_room(options.workers, options.cpus_per_worker, options.gpus_per_worker, joined=joined)
+    if len(configs) == 1:
+        pretrain_one(configs[0], index, room, options)
+        return []
+    waiting: queue.SimpleQueue[TrialConfig] = queue.SimpleQueue()
+    for config in missing:
+        waiting.put(config)
+
+    def work() -> None:
+        while True:
+            try:
+                config = waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                pretrain_one(config, index, room, options)
+            except Exception as error:
+                failed.append((config.backbone, message(error) or f"{type(error).__name__}: {error}"))
+
+    # daemons, so that Ctrl-C ends the command
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(options.at_once or room.at_once)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sorted(failed)
+
+
+def make_key(config: TrialConfig, index: FacesIndex, options: Pretrain) -> str:
+    """The fingerprint of all that decides a training's result, save the code and how many workers share the work."""
+    made_from: dict[str, Any] = {"trial": config.to_json(), "faces": index.digest}
+    made_from |= {"dev_share": options.dev_share, "window": options.window}
+    if options.workers > 1 and options.batch_norm == "global":
+        made_from["batch_norm"] = "global"
+    return fingerprint(made_from)
+
+
+def is_there(config: TrialConfig, index: FacesIndex, options: Pretrain) -> bool:
+    """Whether the backbone's checkpoint is finished. Raises ValueError where another one lies in its place."""
     folder = options.out / config.backbone
-    split = dev_split(faces, share=options.dev_share, seed=config.seed)
-    key = fingerprint({"trial": config.to_json(), "faces": faces.digest, "dev_share": options.dev_share})
-    if folder.is_dir() and not options.force:
-        about = load_checkpoint(folder).about
-        if about.get("fingerprint") == key:
-            print(
-                f"{config.backbone}: already there at {folder}, dev MAE {about['dev_mae']:.2f}; --force trains it anew"
-            )
-            return folder
+    if options.force or not folder.is_dir():
+        return False
+    about = load_checkpoint(folder).about
+    if about.get("fingerprint") != make_key(config, index, options):
         raise ValueError(
             f"{folder} holds a checkpoint of other settings or faces: give another --out, or --force to replace it"
         )
-    start_ray(address=options.address)
+    print(f"{config.backbone}: already there at {folder}, dev MAE {about['dev_mae']:.2f}; --force trains it anew")
+    return True
+
+
+def pretrain_one(config: TrialConfig, index: FacesIndex, room: Room, options: Pretrain) -> Path:
+    """Train one backbone and write its checkpoint folder."""
+    folder, key = options.out / config.backbone, make_key(config, index, options)
+    build_net(config)  # a size or weights that do not fit are said here, once, and not by workers again and again
+    split = dev_split(index, share=options.dev_share, seed=config.seed)
+    tables = make_tables(index, split.train, split.test, config, window=options.window)
     store = tracking.connect()
-    sets = ", ".join(sorted({photo.split("/")[0] for photo in faces.photo}))
-    about = {
+    about: dict[str, Any] = {
         "fingerprint": key,
-        "trained_on": f"{len(split.train)} faces of {sets}, from {config.weights} weights",
-        "faces_digest": faces.digest,
+        "trained_on": f"{len(split.train)} faces of {', '.join(index.datasets)}, from {config.weights} weights",
+        "faces_digest": index.digest,
         "dev_share": options.dev_share,
     }
     run_id = tracking.find_or_start(
@@ -121,99 +199,41 @@ def pretrain_one(config: TrialConfig, faces: Faces, options: Pretrain) -> Path:
     )
     storage = options.storage or str(options.out.resolve() / ".train")
     if options.force:
-        _forget(storage, key)
-    result = _train(config, faces, split, key, storage, options, _log_epoch(store, run_id))
-    if result.checkpoint is None or result.metrics is None:
-        raise RuntimeError(f"Ray Train ended without a checkpoint in {storage}/{key}")
-    with result.checkpoint.as_directory() as place:
-        snapshot = read_snapshot(Path(place))
-    dev_mae = float(result.metrics["validation_mae"])
-    about |= {"dev_mae": dev_mae, "dev_faces": len(split.test), "epochs": config.epochs}
+        forget(storage, key)
+    work = Work(
+        threads=max(1, room.cpus - options.feeders),
+        feeders=options.feeders,
+        snapshot_seconds=60 * options.checkpoint_minutes,
+        batch_norm=options.batch_norm,
+    )
+    told = _tell_epoch(config, store, run_id)
+    snapshot, last = train_with_ray(config, tables, key=key, storage=storage, work=work, room=room, on_epoch=told)
+    about |= {"dev_mae": last.validation_mae, "dev_faces": len(split.test), "epochs": last.epoch}
     save_checkpoint(folder, Checkpoint(snapshot.average or snapshot.net, config, about))
     tracking.log_json(store, run_id, "trial.json", {"trial": config.to_json(), "about": about})
-    tracking.finish(store, run_id, metrics={"dev_mae": dev_mae}, tags={tracking.COMPLETE: "yes"})
-    _forget(storage, key)  # only now: until here a rerun goes on from it
-    print(f"{config.backbone}: dev MAE {dev_mae:.2f} years on {len(split.test)} faces; checkpoint at {folder}")
+    tracking.finish(store, run_id, metrics={"dev_mae": last.validation_mae}, tags={tracking.COMPLETE: "yes"})
+    forget(storage, key)  # only now: until here a rerun goes on from it
+    print(
+        f"{config.backbone}: dev MAE {last.validation_mae:.2f} years on {len(split.test)} faces; checkpoint at {folder}"
+    )
     return folder
 
 
-def _train(
-    config: TrialConfig, faces: Faces, split: Any, key: str, storage: str, options: Pretrain, log: Any
-) -> ray.train.Result:
-    cpus = options.cpus_per_worker or max(1, int(ray.cluster_resources().get("CPU", 1)) // options.workers)
-    queue = Queue()
-    listener = threading.Thread(target=_listen, args=(queue, config, log), daemon=True)
-    listener.start()
-    trainer = ray.train.torch.TorchTrainer(
-        partial(
-            pretrain_worker,
-            faces=ray.put(faces),
-            train=ray.put(split.train),
-            dev=ray.put(split.test),
-            on_epoch=queue.put,
-        ),
-        train_loop_config={"trial": config.to_json(), "threads": cpus},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=options.workers,
-            use_gpu=options.gpus_per_worker > 0,
-            resources_per_worker={
-                "CPU": cpus,
-                **({"GPU": options.gpus_per_worker} if options.gpus_per_worker else {}),
-            },
-        ),
-        run_config=ray.train.RunConfig(
-            name=key,
-            storage_path=storage,
-            failure_config=ray.train.FailureConfig(max_failures=3),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-        ),
-    )
-    try:
-        return trainer.fit()
-    except ray.train.WorkerGroupError as error:
-        worker, cause = next(iter(error.worker_failures.items()))
-        if isinstance(cause, Diverged):
-            raise cause from None
-        raise RuntimeError(f"worker {worker} of the pretraining failed") from cause
-    finally:
-        queue.put(None)
-        listener.join(timeout=60)
+def _tell_epoch(config: TrialConfig, store: tracking.Tracking, run_id: str) -> Callable[[Epoch], None]:
+    """Prints and logs an epoch."""
 
-
-def _forget(storage: str, key: str) -> None:
-    """Delete Ray Train's state of a finished training."""
-    filesystem, path = fs.FileSystem.from_uri(storage)
-    if filesystem.get_file_info(f"{path}/{key}").type == fs.FileType.Directory:
-        filesystem.delete_dir(f"{path}/{key}")
-
-
-def _listen(queue: Queue, config: TrialConfig, log: Any) -> None:
-    """Print and log each epoch as the worker tells it."""
-    while True:
-        try:
-            told = queue.get(timeout=5)
-        except Empty:
-            continue
-        except Exception:  # Ray is going down: nothing more will be told
-            return
-        if told is None:
-            return
-        epoch = Epoch(**told)
+    def tell(epoch: Epoch) -> None:
         left = (config.epochs - epoch.epoch) * epoch.seconds
         print(
-            f"  epoch {epoch.epoch}/{config.epochs}: loss {epoch.train_loss:.3f}, dev MAE {epoch.validation_mae:.2f}, "
-            f"{epoch.faces_per_second:.0f} faces/s, {left / 60:.0f} min left",
+            f"  {config.backbone} epoch {epoch.epoch}/{config.epochs}: loss {epoch.train_loss:.3f}, "
+            f"dev MAE {epoch.validation_mae:.2f}, {epoch.faces_per_second:.0f} faces/s "
+            f"({epoch.waited:.0%} waiting), {left / 60:.0f} min left",
             flush=True,
         )
-        log(epoch)
-
-
-def _log_epoch(store: tracking.Tracking, run_id: str) -> Any:
-    def log(epoch: Epoch) -> None:
         values: Mapping[str, float] = {k: v for k, v in asdict(epoch).items() if k != "epoch"}
         tracking.log_steps(store, run_id, [(epoch.epoch, values)])
 
-    return log
+    return tell
 
 
 if __name__ == "__main__":

@@ -159,7 +159,10 @@ def config_table(section: Section) -> str:
 
 def _loss(loss: Mapping[str, object]) -> str:
     """A loss in a few letters: "mean_variance (mean_weight 0.2, variance_weight 0.05)"."""
-    weights = ", ".join(f"{key} {value:g}" for key, value in loss.items() if isinstance(value, int | float))
+    numbers = {key: value for key, value in loss.items() if isinstance(value, int | float)}
+    if not numbers.get("label_smoothing"):
+        numbers.pop("label_smoothing", None)
+    weights = ", ".join(f"{key} {value:g}" for key, value in numbers.items())
     name = str(loss.get("name", NONE))
     return f"{name} ({weights})" if weights else name
 

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from trainables.losses import (
     CORAL,
@@ -68,6 +69,17 @@ def test_cross_entropy_smoothing_matches_loops(batch):
         target = [0.1 / 101 + (0.9 if j == y else 0.0) for j in range(101)]
         expected -= sum(t * math.log(q) for t, q in zip(target, p, strict=True)) / 4
     assert CrossEntropy(label_smoothing=0.1)(logits, age).item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", [MeanVariance, MeanResidue])
+def test_smoothing_changes_the_cross_entropy_alone(batch, loss):
+    logits, age = batch
+    plain, smooth = loss()(logits, age), loss(label_smoothing=0.1)(logits, age)
+    by_torch = [F.cross_entropy(logits, age, label_smoothing=amount) for amount in (0.0, 0.1)]
+    assert (smooth - plain).item() == pytest.approx((by_torch[1] - by_torch[0]).item(), rel=1e-10)
+    assert smooth != plain
+    with pytest.raises(ValueError, match="label_smoothing must lie"):
+        loss(label_smoothing=1.0)
 
 
 def mean_by_hand(one_loss, batch) -> float:

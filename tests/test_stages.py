@@ -100,6 +100,7 @@ def place(tmp_path_factory, make_table) -> Path:
     assert "checkpoint at runs/pretrained/resnet18" in shown
     assert "epoch 2/2" in shown
     (cwd / "start.json").write_text('{"backbone": "resnet18"}')
+    (cwd / "sord.json").write_text('{"loss": {"name": "sord"}}')
     run(cwd, "sweep", "--faces", "people", "--trial", "start.json", *SWEEP)
     return cwd
 
@@ -112,13 +113,26 @@ def test_a_finished_pretraining_is_not_repeated(place):
     assert "--force" in other
 
 
+def test_a_backbone_that_fails_is_said_at_the_end_while_the_others_go_on(place):
+    args = ["--faces", "strangers", "--epochs", 2, *FAST]
+    told = fails(place, "pretrain", "--backbone", "alexnet", "resnet18", *args)
+    assert "alexnet failed: alexnet needs pictures of at least 64 px" in told
+    assert "1 of 2 failed" in told
+    assert "no label to smooth" in fails(place, "pretrain", "--trial", "sord.json", "--label-smoothing", 0.1, *args)
+
+
 def test_a_sweep_starts_from_the_pretrained_and_is_tracked(place):
     for block in ("block1of2", "block2of2"):
         trials = journal(place, block)
         assert [trial["number"] for trial in trials] == [0, 1, 2]
         assert all(trial["trial"]["weights"] == "runs/pretrained/resnet18" for trial in trials)
         # the paper's own point comes first
-        assert trials[0]["trial"]["loss"] == {"name": "mean_variance", "mean_weight": 0.2, "variance_weight": 0.05}
+        assert trials[0]["trial"]["loss"] == {
+            "name": "mean_variance",
+            "mean_weight": 0.2,
+            "variance_weight": 0.05,
+            "label_smoothing": 0.0,
+        }
     runs = tracked(place, "trial")
     assert len(runs) == 6 + 4
     assert {run.info.status for run in runs} == {"FINISHED"}

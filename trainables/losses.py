@@ -46,7 +46,11 @@ def decode_age(distribution: Float[Tensor, "faces ages"], decoder: Decoder = "ex
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Softmax cross-entropy over age classes, with label smoothing in [0, 1)."""
+    """Softmax cross-entropy over age classes.
+
+    label_smoothing (Szegedy et al., CVPR 2016, section 7), in [0, 1): of the label's mass, so much is spread evenly
+    over all classes. The other losses that have it smooth their cross-entropy alone.
+    """
 
     label_smoothing: float = 0.0
 
@@ -70,15 +74,19 @@ class MeanVariance:
 
     mean_weight: float = 0.2
     variance_weight: float = 0.05
+    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         if self.mean_weight < 0 or self.variance_weight < 0:
             raise ValueError(f"loss weights must be >= 0, got {self}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must lie in [0, 1), got {self}")
 
     def __call__(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
         mean, variance = age_moments(logits)
         squared = (mean - age).square().mean()
-        return F.cross_entropy(logits, age) + self.mean_weight * squared / 2 + self.variance_weight * variance.mean()
+        cross_entropy = F.cross_entropy(logits, age, label_smoothing=self.label_smoothing)
+        return cross_entropy + self.mean_weight * squared / 2 + self.variance_weight * variance.mean()
 
 
 @dataclass(frozen=True)
@@ -167,10 +175,13 @@ class MeanResidue:
 
     mean_weight: float = 0.2
     residue_weight: float = 0.25
+    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         if self.mean_weight < 0 or self.residue_weight < 0:
             raise ValueError(f"loss weights must be >= 0, got {self}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must lie in [0, 1), got {self}")
 
     def __call__(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
         mean, _ = age_moments(logits)
@@ -178,7 +189,7 @@ class MeanResidue:
         outside = log_p < log_p.gather(1, age[:, None])
         residue = -(log_p.exp() * log_p * outside).sum(dim=1)
         squared = (mean - age).square().mean()
-        cross_entropy = F.cross_entropy(logits, age)
+        cross_entropy = F.cross_entropy(logits, age, label_smoothing=self.label_smoothing)
         return cross_entropy + self.mean_weight * squared / 2 + self.residue_weight * residue.mean()
 
 

@@ -1,80 +1,139 @@
-"""The Ray Train worker: the same fit, wrapped for data-parallel training, resumable after every epoch."""
+"""The Ray Train worker: the one training loop over streamed faces, data-parallel, resumable after any snapshot."""
 
 from __future__ import annotations
 
+import json
 import tempfile
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import ray.train
 import ray.train.torch
 import torch
+from timm.layers import convert_sync_batchnorm
+from torch import nn
 
 from trainables.backbones import AgeNet
-from trainables.batches import Batches
 from trainables.config import TrialConfig
-from trainables.faces import Faces
-from trainables.fitting import Epoch, Snapshot, decode, predict
-from trainables.fitting import train as train_net
+from trainables.fitting import Diverged, Epoch, Saving, Snapshot, decode, predict_batch, train
 from trainables.metrics import mae
+from trainables.streaming import FaceStream
 
-SNAPSHOT = "snapshot.pt"
+SNAPSHOT, EPOCH = "snapshot.pt", "epoch.json"
+AGREE_EVERY = 10
+"""Steps after which several workers agree anew on whether a snapshot is due: agreeing each time would cost."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every worker of a training does, beside its config: cores that train, cores that decode and augment,
+    seconds between snapshots, and over whom batch norm takes its statistics."""
+
+    threads: int
+    feeders: int
+    snapshot_seconds: float
+    batch_norm: Literal["worker", "global"]
 
 
 def pretrain_worker(
-    options: Mapping[str, Any],
-    *,
-    faces: Any,
-    train: Any,
-    dev: Any,
-    on_epoch: Callable[[Mapping[str, Any]], None],
+    options: Mapping[str, Any], *, work: Work, tables: Any, on_epoch: Callable[[Mapping[str, Any]], None]
 ) -> None:
-    """One worker of a TorchTrainer: options hold "trial" (TrialConfig as JSON) and "threads" (a worker's).
+    """One worker of a TorchTrainer. options: {"trial": TrialConfig as JSON}; tables: reference to a streaming.Tables.
 
-    faces (Faces), train and dev (rows) are object references: every worker of a node reads the same memory.
-    Worker 0 reports each epoch's snapshot to Ray Train, which hands it back after a failure, and calls on_epoch.
+    Worker 0 reports snapshots to Ray Train, which hands the last one back after a failure, and calls on_epoch.
+    A training that has diverged is reported as {"diverged": why}, and not as a failure: it would only do so again.
     """
     config = TrialConfig.from_json(options["trial"])
-    torch.set_num_threads(options["threads"])
+    torch.set_num_threads(work.threads)
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-    table: Faces = ray.get(faces)
-    train_rows: np.ndarray = ray.get(train)
-    dev_rows: np.ndarray = ray.get(dev)
     device = ray.train.torch.get_device()
+    source = FaceStream(ray.get(tables), config, device, rank, world, work.feeders)
+    clock = _Clock(work.snapshot_seconds, device, world)
+
+    def save(snapshot: Callable[[], Snapshot]) -> None:
+        _report({}, snapshot, rank)
+        clock.restart()
 
     def report(epoch: Epoch, snapshot: Callable[[], Snapshot]) -> None:
         metrics = asdict(epoch)
-        with tempfile.TemporaryDirectory() as folder:
-            checkpoint = None
-            if rank == 0:
-                on_epoch(metrics)
-                torch.save(snapshot().as_dict(), Path(folder) / SNAPSHOT)
-                checkpoint = ray.train.Checkpoint.from_directory(folder)
-            ray.train.report(metrics, checkpoint=checkpoint)
+        if rank == 0:
+            on_epoch(metrics)
+        _report(metrics, snapshot, rank)
+        clock.restart()
 
-    batches = Batches(
-        table, train_rows, min(config.batch, len(train_rows)), config.seed, config.augmentation, device,
-        rank=rank, world=world,
-    )  # fmt: skip
+    try:
+        train(
+            config, source,
+            measure=(lambda net: streamed_mae(config, net, source)) if rank == 0 else None,
+            device=device, report=report, saving=Saving(clock.due, save), resume=_last_snapshot(),
+            wrap=(lambda net: _in_parallel(net, work.batch_norm)) if world > 1 else lambda net: net,
+        )  # fmt: skip
+    except Diverged as error:
+        ray.train.report({"diverged": str(error)})
 
-    def error(net: AgeNet) -> float:
-        return float(mae(decode(predict(config, net, table, dev_rows), config), table.age[dev_rows]))
 
-    train_net(
-        config, batches,
-        measure=error if rank == 0 else None,
-        device=device, report=report, resume=_last_snapshot(),
-        wrap=ray.train.torch.prepare_model if world > 1 else lambda net: net,
-    )  # fmt: skip
+def streamed_mae(config: TrialConfig, net: AgeNet, source: FaceStream) -> float:
+    """MAE (years) on the source's validation faces, a batch at a time."""
+    predicted, age = [], []
+    for pixels, years in source.validation():
+        predicted.append(predict_batch(config, net, pixels).cpu().numpy())
+        age.append(years.cpu().numpy())
+    return float(mae(decode(np.concatenate(predicted), config), np.concatenate(age)))
 
 
 def read_snapshot(folder: Path) -> Snapshot:
     """The snapshot in a Ray Train checkpoint's folder; tensors and numbers only are unpacked."""
     return Snapshot.from_dict(torch.load(folder / SNAPSHOT, map_location="cpu", weights_only=True))
+
+
+def read_epoch(folder: Path) -> Mapping[str, Any]:
+    """What the epoch measured after which the snapshot in a Ray Train checkpoint's folder was taken; {} within one."""
+    return json.loads((folder / EPOCH).read_text())
+
+
+@dataclass
+class _Clock:
+    """When a snapshot within an epoch is due. Worker 0's clock counts."""
+
+    seconds: float
+    device: torch.device
+    world: int
+    began: float = field(default_factory=time.monotonic)
+
+    def restart(self) -> None:
+        self.began = time.monotonic()
+
+    def due(self, step: int) -> bool:
+        late = time.monotonic() - self.began >= self.seconds
+        if self.world == 1:
+            return late
+        if step % AGREE_EVERY:
+            return False
+        said = torch.tensor([float(late)], device=self.device)
+        torch.distributed.broadcast(said, src=0)
+        return bool(said.item())
+
+
+def _in_parallel(net: nn.Module, batch_norm: str) -> nn.Module:
+    if batch_norm == "global":
+        net = convert_sync_batchnorm(net)
+    return ray.train.torch.prepare_model(net)
+
+
+def _report(metrics: Mapping[str, Any], snapshot: Callable[[], Snapshot], rank: int) -> None:
+    """Report to Ray Train; worker 0 with a checkpoint, which is there whole or not at all."""
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = None
+        if rank == 0:
+            torch.save(snapshot().as_dict(), Path(folder) / SNAPSHOT)
+            (Path(folder) / EPOCH).write_text(json.dumps(metrics))
+            checkpoint = ray.train.Checkpoint.from_directory(folder)
+        ray.train.report(dict(metrics), checkpoint=checkpoint)
 
 
 def _last_snapshot() -> Snapshot | None:

@@ -1,0 +1,131 @@
+"""One pretraining as a Ray Train run: what it takes of the cluster, its epochs as they come, its last snapshot."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pyarrow.fs as fs
+import ray
+import ray.train
+import ray.train.torch
+from ray.util.queue import Empty, Queue
+
+from trainables.config import TrialConfig
+from trainables.fitting import Diverged, Epoch, Snapshot
+from trainables.pretraining import Work, pretrain_worker, read_epoch, read_snapshot
+from trainables.streaming import Tables
+
+CPUS_ELSEWHERE = 4
+"""Cores of a worker on a cluster that was joined, which may still be growing: its cores now say nothing."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a training takes: workers, and the cores and GPUs of each."""
+
+    workers: int
+    cpus: int
+    gpus: float
+
+    @property
+    def at_once(self) -> int:
+        """How many such trainings the cluster has room for now; 1 where it has not even room for one yet."""
+        total = ray.cluster_resources()
+        fit = [total.get("CPU", 0) / (self.workers * self.cpus)]
+        if self.gpus:
+            fit.append(total.get("GPU", 0) / (self.workers * self.gpus))
+        return max(1, int(min(fit)))
+
+
+def find_room(workers: int, cpus: int | None, gpus: float, *, joined: bool) -> Room:
+    """The room a training takes; cpus None: this machine's cores divided among the workers, CPUS_ELSEWHERE each on a
+    cluster that was joined. Raises ValueError where Ray was started here and can never have the room."""
+    total = ray.cluster_resources()
+    cores, there = int(total.get("CPU", 1)), total.get("GPU", 0)
+    room = Room(workers, cpus or (CPUS_ELSEWHERE if joined else max(1, cores // workers)), gpus)
+    if joined:
+        if room.workers * room.cpus > cores or room.workers * room.gpus > there:
+            print(
+                f"Waiting for {room.workers * room.cpus} cores and {room.workers * room.gpus:g} GPUs: the cluster has "
+                f"{cores} and {there:g} now",
+                flush=True,
+            )
+    elif room.workers * room.cpus > cores or room.workers * room.gpus > there:
+        raise ValueError(
+            f"{workers} workers of {room.cpus} cores and {gpus:g} GPUs do not fit this machine's {cores} cores and "
+            f"{there:g} GPUs: give fewer --workers, or --cpus-per-worker and --gpus-per-worker"
+        )
+    return room
+
+
+def train_with_ray(
+    config: TrialConfig,
+    tables: Tables,
+    *,
+    key: str,
+    storage: str,
+    work: Work,
+    room: Room,
+    on_epoch: Callable[[Epoch], None],
+) -> tuple[Snapshot, Epoch]:
+    """Train to the end, from the last snapshot at storage/key where there is one; on_epoch is called here.
+
+    Gives the last snapshot and the last epoch. Raises Diverged, or RuntimeError where workers failed again and again.
+    """
+    queue = Queue()
+    listener = threading.Thread(target=_listen, args=(queue, on_epoch), daemon=True)
+    listener.start()
+    trainer = ray.train.torch.TorchTrainer(
+        partial(pretrain_worker, work=work, tables=ray.put(tables), on_epoch=queue.put),
+        train_loop_config={"trial": config.to_json()},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=room.workers,
+            use_gpu=room.gpus > 0,
+            resources_per_worker={"CPU": room.cpus, **({"GPU": room.gpus} if room.gpus else {})},
+        ),
+        run_config=ray.train.RunConfig(
+            name=key,
+            storage_path=storage,
+            failure_config=ray.train.FailureConfig(max_failures=3),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except ray.train.WorkerGroupError as error:
+        worker, cause = next(iter(error.worker_failures.items()))
+        raise RuntimeError(f"worker {worker} failed: {str(cause).strip().splitlines()[-1]}") from cause
+    finally:
+        queue.put(None)
+        listener.join(timeout=60)
+    if result.metrics and "diverged" in result.metrics:
+        raise Diverged(result.metrics["diverged"])
+    if result.checkpoint is None:
+        raise RuntimeError(f"Ray Train ended without a checkpoint in {storage}/{key}")
+    with result.checkpoint.as_directory() as place:
+        return read_snapshot(Path(place)), Epoch(**read_epoch(Path(place)))
+
+
+def forget(storage: str, key: str) -> None:
+    """Delete Ray Train's state of a training."""
+    filesystem, path = fs.FileSystem.from_uri(storage)
+    if filesystem.get_file_info(f"{path}/{key}").type == fs.FileType.Directory:
+        filesystem.delete_dir(f"{path}/{key}")
+
+
+def _listen(queue: Queue, on_epoch: Callable[[Epoch], None]) -> None:
+    """Pass on each epoch as the worker tells it."""
+    while True:
+        try:
+            told = queue.get(timeout=5)
+        except Empty:
+            continue
+        except Exception:  # Ray is going down: nothing more will be told
+            return
+        if told is None:
+            return
+        on_epoch(Epoch(**told))
