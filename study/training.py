@@ -102,12 +102,14 @@ def train_with_ray(
     finally:
         queue.put(None)
         listener.join(timeout=60)
-    if result.metrics and "diverged" in result.metrics:
-        raise Diverged(result.metrics["diverged"])
     if result.checkpoint is None:
         raise RuntimeError(f"Ray Train ended without a checkpoint in {storage}/{key}")
     with result.checkpoint.as_directory() as place:
-        return read_snapshot(Path(place)), Epoch(**read_epoch(Path(place)))
+        told = read_epoch(Path(place))
+        if "diverged" not in told:
+            return read_snapshot(Path(place)), Epoch(**told)
+    forget(storage, key)
+    raise Diverged(told["diverged"])
 
 
 def forget(storage: str, key: str) -> None:

@@ -23,6 +23,7 @@ from trainables.augmentation import augment
 from trainables.batches import batch_chances
 from trainables.config import Augmentation, TrialConfig
 from trainables.faces import load_faces
+from trainables.fitting import Diverged
 from trainables.index import MOST_ROWS, index_faces
 from trainables.pretraining import Work
 from trainables.streaming import Feed, Tables, make_tables
@@ -214,6 +215,13 @@ def test_two_workers_on_two_cores_learn_what_one_does(tables, tmp_path, undistur
     assert losses == pytest.approx(undisturbed[2], rel=1e-4)
     for name, value in undisturbed[1].items():
         assert torch.allclose(value, state[name], atol=1e-4), name
+
+
+def test_a_training_that_diverges_says_so_and_is_not_started_again_and_again(tables, tmp_path, local_ray):
+    config = CONFIG.replace(optimizer="sgd", learning_rate=1e12, clip=0.0, warmup=0.0)
+    with pytest.raises(Diverged, match="a lower rate"):
+        pretrain(tables, tmp_path, config)
+    assert not (tmp_path / "net").exists()
 
 
 def test_room_is_this_machines_cores_or_said(local_ray):

@@ -45,7 +45,8 @@ def pretrain_worker(
     """One worker of a TorchTrainer. options: {"trial": TrialConfig as JSON}; tables: reference to a streaming.Tables.
 
     Worker 0 reports snapshots to Ray Train, which hands the last one back after a failure, and calls on_epoch.
-    A training that has diverged is reported as {"diverged": why}, and not as a failure: it would only do so again.
+    A training that has diverged reports {"diverged": why} in the place of an epoch, and does not fail: Ray Train would
+    start it again, and it would only do the same.
     """
     config = TrialConfig.from_json(options["trial"])
     torch.set_num_threads(work.threads)
@@ -74,7 +75,7 @@ def pretrain_worker(
             wrap=(lambda net: _in_parallel(net, work.batch_norm)) if world > 1 else lambda net: net,
         )  # fmt: skip
     except Diverged as error:
-        ray.train.report({"diverged": str(error)})
+        _report({"diverged": str(error)}, None, rank)
 
 
 def streamed_mae(config: TrialConfig, net: AgeNet, source: FaceStream) -> float:
@@ -92,7 +93,8 @@ def read_snapshot(folder: Path) -> Snapshot:
 
 
 def read_epoch(folder: Path) -> Mapping[str, Any]:
-    """What the epoch measured after which the snapshot in a Ray Train checkpoint's folder was taken; {} within one."""
+    """What the epoch measured after which the snapshot in a Ray Train checkpoint's folder was taken; {} within one;
+    {"diverged": why} where there is no snapshot, since the training went wrong."""
     return json.loads((folder / EPOCH).read_text())
 
 
@@ -125,12 +127,13 @@ def _in_parallel(net: nn.Module, batch_norm: str) -> nn.Module:
     return ray.train.torch.prepare_model(net)
 
 
-def _report(metrics: Mapping[str, Any], snapshot: Callable[[], Snapshot], rank: int) -> None:
+def _report(metrics: Mapping[str, Any], snapshot: Callable[[], Snapshot] | None, rank: int) -> None:
     """Report to Ray Train; worker 0 with a checkpoint, which is there whole or not at all."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = None
         if rank == 0:
-            torch.save(snapshot().as_dict(), Path(folder) / SNAPSHOT)
+            if snapshot is not None:
+                torch.save(snapshot().as_dict(), Path(folder) / SNAPSHOT)
             (Path(folder) / EPOCH).write_text(json.dumps(metrics))
             checkpoint = ray.train.Checkpoint.from_directory(folder)
         ray.train.report(dict(metrics), checkpoint=checkpoint)
@@ -141,4 +144,4 @@ def _last_snapshot() -> Snapshot | None:
     if checkpoint is None:
         return None
     with checkpoint.as_directory() as folder:
-        return read_snapshot(Path(folder))
+        return read_snapshot(Path(folder)) if (Path(folder) / SNAPSHOT).is_file() else None
