@@ -37,10 +37,10 @@ class Options:
 
     kills: int = 8
     seed: int = 0
-    backbone: str = "resnet18"
+    backbone: str = "efficientnet_lite0"
     px: int = 32
-    epochs: int = 40
-    checkpoint_seconds: float = 1.0
+    epochs: int = 12
+    checkpoint_seconds: float = 2.0
 
 
 def start(cwd: Path, options: Options) -> subprocess.Popen:

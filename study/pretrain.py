@@ -64,7 +64,7 @@ class Pretrain:
     """Over which faces batch norm takes its statistics: each worker's share of the batch, or the whole batch
     (SyncBatchNorm, on GPUs only). Without batch norm (ViT, Swin, ConvNeXt) two workers give what one does."""
     at_once: int | None = None
-    """Backbones trained side by side. Default: as many as the cluster has room for when this starts."""
+    """Backbones trained side by side. Default: as many as the cluster has room for, when it is full grown."""
     checkpoint_minutes: float = 5.0
     """A snapshot is written so often, and after each epoch: what a kill costs at most."""
     storage: str | None = None

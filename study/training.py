@@ -14,6 +14,7 @@ import ray.train
 import ray.train.torch
 from ray.util.queue import Empty, Queue
 
+from study import cluster
 from trainables.config import TrialConfig
 from trainables.fitting import Diverged, Epoch, Snapshot
 from trainables.pretraining import Work, pretrain_worker, read_epoch, read_snapshot
@@ -33,12 +34,12 @@ class Room:
 
     @property
     def at_once(self) -> int:
-        """How many such trainings the cluster has room for now; 1 where it has not even room for one yet."""
-        total = ray.cluster_resources()
-        fit = [total.get("CPU", 0) / (self.workers * self.cpus)]
+        """How many such trainings the cluster holds side by side, when it is full grown; 1 where nobody knows."""
+        there = cluster.room()
+        fit = [there["CPU"] / (self.workers * self.cpus)]
         if self.gpus:
-            fit.append(total.get("GPU", 0) / (self.workers * self.gpus))
-        return max(1, int(min(fit)))
+            fit.append(there["GPU"] / (self.workers * self.gpus))
+        return max(1, int(min(fit) + 1e-6))
 
 
 def find_room(workers: int, cpus: int | None, gpus: float, *, joined: bool) -> Room:
