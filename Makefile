@@ -28,4 +28,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:  ## forget what `make study` made, not the environment
-	rm -rf runs mlruns/mlflow.db mlruns/artifacts
+	rm -rf runs mlruns/mlflow.db* mlruns/artifacts

@@ -72,7 +72,7 @@ def main(options: Options) -> None:
         start_ray(num_cpus=2)
         schedule = Schedule("plain", options.seeds, 1, 0.0)
         parents, profile = [], cProfile.Profile()
-        seconds, total = 0.0, 0
+        took, total = [], 0
         for number in range(options.configs):
             config = TrialConfig(backbone="resnet18", px=8, epochs=options.epochs, learning_rate=1e-3 * (number + 1))
             plan = Plan(f"config {number}", {None: config}, "fan-out", True, (), None)
@@ -84,7 +84,7 @@ def main(options: Options) -> None:
             failed = run_jobs(jobs, {config.px: faces}, store, parent, schedule)
             if options.profile:
                 profile.disable()
-            seconds += time.perf_counter() - began
+            took.append(time.perf_counter() - began)
             total += len(jobs)
             parents.append((parent, jobs))
             if failed:
@@ -96,7 +96,11 @@ def main(options: Options) -> None:
             wrong += len(jobs) - states["FINISHED"] + abs(len(runs) - len(jobs))
             wrong += sum(not job.file.is_file() for job in jobs)
         found = store.client.search_runs([store.experiment], "tags.`study.stage` = 'fold'", max_results=50_000)
-        print(f"{total} folds in {seconds:.1f} s: {total / seconds:.1f} a second")
+        print(
+            f"{total} folds in {sum(took):.1f} s: {total / sum(took):.1f} a second, the first config's start included"
+        )
+        rates = sorted(len(jobs) / seconds for seconds in took)
+        print(f"a config's folds: median {rates[len(rates) // 2]:.1f} a second, {rates[0]:.1f} to {rates[-1]:.1f}")
         print(f"MLflow holds {len(found)} fold runs; missing, doubled or unfinished: {wrong}")
         one = found[0].data
         print(f"a run holds {len(one.params)} params, {len(one.metrics)} metrics, {len(one.tags)} tags")

@@ -7,7 +7,7 @@ that a fold is there once or not at all, whoever was killed.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from trainables import code_version
 from trainables.backbones import read_weights
 from trainables.config import TrialConfig, fingerprint
 from trainables.faces import Faces
-from trainables.fold import FoldResult, run_fold, run_freeze, run_stage
+from trainables.fold import FoldResult, average_folds, run_fold, run_freeze, run_stage
 from trainables.metrics import mae, rmse
 
 REPLAY, RATE_FALL = 0.25, 0.8
@@ -35,12 +35,23 @@ REPLAY, RATE_FALL = 0.25, 0.8
 
 @dataclass(frozen=True)
 class Schedule:
-    """How folds are trained: plain, one training a fold, or as a tree; and what a training may take."""
+    """How folds are trained: plain, one training a fold, or as a tree; and what a training may take.
+
+    orders: trees a seed, each over the people in another order, whose distributions are averaged.
+    """
 
     kind: Literal["plain", "tree"]
     seeds: int
     cpus: int
     gpus: float
+    orders: int = 1
+
+    @property
+    def made_from(self) -> str | list[Any]:
+        """What a fold's key says of the schedule."""
+        if self.kind == "plain":
+            return "plain"
+        return ["tree", REPLAY, RATE_FALL, *([self.orders] if self.orders > 1 else [])]
 
     @property
     def device(self) -> str:
@@ -72,7 +83,7 @@ def make_jobs(
                 "faces": faces.digest,
                 "code": code_version(),
                 "person": fold.name,
-                "schedule": "plain" if schedule.kind == "plain" else ["tree", REPLAY, RATE_FALL],
+                "schedule": schedule.made_from,
             }
             trainings.append((fold, config, fingerprint(made_from)))
     key = fingerprint([part for _, _, part in trainings])
@@ -129,7 +140,8 @@ def run_jobs(
         total=len(jobs), initial=len(finished), unit="fold", dynamic_ncols=True, desc="folds", mininterval=calm
     ) as bar:
         while waiting:
-            done, _ = ray.wait(list(waiting), timeout=5)
+            # several at a time: a wait looks at all that are waiting
+            done, _ = ray.wait(list(waiting), num_returns=min(32, len(waiting)), timeout=0.5)
             for reference in done:
                 job = waiting.pop(reference)
                 try:
@@ -203,28 +215,42 @@ def _start_plain(jobs: Sequence[Job], shared: Shared, schedule: Schedule) -> dic
 
 
 def _start_tree(jobs: Sequence[Job], shared: Shared, schedule: Schedule) -> dict[Any, Job]:
-    """A tree a config and seed, grown only towards the folds that are missing. Weights go from task to task in Ray's
-    object store, and leave it when both halves are done."""
-    fold, inner = _task(run_fold, schedule), _task(run_stage, schedule)
+    """A tree a config, seed and order of people, grown only towards the folds that are missing; with several orders a
+    fold's answer is the average of its leaves."""
+    average = ray.remote(average_folds).options(num_cpus=0, max_retries=3)
     waiting: dict[Any, Job] = {}
     groups: dict[str, dict[str, Job]] = {}
     for job in jobs:
         groups.setdefault(job.config.fingerprint(), {})[job.fold.name] = job
     for group in groups.values():
         config = next(iter(group.values())).config
-        stages = fold_tree(shared.tables[config.px], seed=config.seed, replay=REPLAY, wanted=group)
-        states: list[Any] = []
-        for stage in stages:
-            faces, start = shared.given(config)
-            before = start if stage.parent is None else states[stage.parent]
-            record = config.replace(learning_rate=config.learning_rate * RATE_FALL**stage.depth).to_json()
-            given = (record, faces, before, stage.rows)
-            if stage.test is None:
-                states.append(inner.remote(*given, schedule.cpus, schedule.device))
-            else:
-                states.append(None)
-                waiting[fold.remote(*given, stage.test, schedule.cpus, schedule.device)] = group[stage.held[0]]
+        trees = [_grow(config, group, shared, schedule, order) for order in range(schedule.orders)]
+        for person, job in group.items():
+            leaves = [tree[person] for tree in trees]
+            waiting[leaves[0] if len(leaves) == 1 else average.remote(config.to_json(), *leaves)] = job
     return waiting
+
+
+def _grow(
+    config: TrialConfig, wanted: Collection[str], shared: Shared, schedule: Schedule, order: int
+) -> dict[str, Any]:
+    """The wanted people's leaves, as references. Weights go from task to task in Ray's object store, and leave it when
+    both halves are done."""
+    fold, inner = _task(run_fold, schedule), _task(run_stage, schedule)
+    stages = fold_tree(shared.tables[config.px], seed=config.seed + 1000 * order, replay=REPLAY, wanted=wanted)
+    faces, start = shared.given(config)
+    states: list[Any] = []
+    leaves: dict[str, Any] = {}
+    for stage in stages:
+        before = start if stage.parent is None else states[stage.parent]
+        record = config.replace(learning_rate=config.learning_rate * RATE_FALL**stage.depth).to_json()
+        given = (record, faces, before, stage.rows)
+        if stage.test is None:
+            states.append(inner.remote(*given, schedule.cpus, schedule.device))
+        else:
+            states.append(None)
+            leaves[stage.held[0]] = fold.remote(*given, stage.test, schedule.cpus, schedule.device)
+    return leaves
 
 
 def _write_fold(job: Job, faces: Faces, result: FoldResult) -> Predictions:

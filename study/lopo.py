@@ -51,6 +51,8 @@ class Lopo:
     schedule: Literal["plain", "tree"] = "plain"
     """plain: a training a fold, for the figure to publish; tree: all folds for the cost of a few trainings, for
     screening (see docs/lopo.md)."""
+    tree_orders: int = 1
+    """With --schedule tree: trees, each over the people in another order, whose answers are averaged."""
     seeds: int = 1
     """Trainings a person, with seeds counted up from the config's."""
     cpus_per_fold: int = 1
@@ -69,6 +71,8 @@ def lopo(options: Lopo) -> int:
     """Run the folds that are missing, then write, log and print the result; returns the exit status."""
     if options.best and (options.backbone or options.weights or options.training.trial):
         raise ValueError("--best takes the sweep's config: give it without --backbone, --weights and --trial")
+    if options.tree_orders < 1 or (options.tree_orders > 1 and options.schedule == "plain"):
+        raise ValueError(f"--tree-orders is >= 1, and more than 1 with --schedule tree, got {options.tree_orders}")
     store = tracking.connect()
     if options.best:
         plan = plan_of_sweep(store, name=options.sweep, training=options.training)
@@ -87,7 +91,8 @@ def lopo(options: Lopo) -> int:
         check_apart(plan.apart_from, folders)
     pretraining = {config.weights: describe_pretraining(config.weights) for config in configs}
     start_ray(address=options.address)
-    schedule = Schedule(options.schedule, options.seeds, options.cpus_per_fold, gpu_share(options.gpus_per_fold))
+    share = gpu_share(options.gpus_per_fold)
+    schedule = Schedule(options.schedule, options.seeds, options.cpus_per_fold, share, options.tree_orders)
     jobs, key = make_jobs(plan, faces, pretraining, schedule, options.out)
     about = _about(plan, folders, faces, configs, pretraining, options, key)
     folder = options.out / key
@@ -186,6 +191,7 @@ def _about(
         "pretraining": {"what": "; ".join(whats)},
         "seeds": [first.seed + step for step in range(options.seeds)],
         "schedule": options.schedule,
+        "tree_orders": options.tree_orders,
         "epochs_by": "fixed beforehand by the config",
         "built_in": is_built_in(folders),
         "code": code_version(),
