@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import types
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from study import folding
+from study.folding import Job, Schedule, Shared
 from study.folds import lopo_folds
 from study.tree import cost, fold_tree, lineage
+from trainables.config import TrialConfig
 from trainables.faces import load_faces
 
 
@@ -49,3 +56,42 @@ def test_a_few_leaves_need_only_their_own_branches_and_train_on_the_same_photos(
     rows = {stage.name: stage.rows.tolist() for stage in whole}
     assert all(stage.rows.tolist() == rows[stage.name] for stage in some)
     assert all(set(stage.held) < set(some[stage.parent].held) for stage in some if stage.parent is not None)
+
+
+@dataclass(eq=False)
+class Noted:
+    """A task that was started: its function and arguments."""
+
+    function: str
+    given: tuple
+
+
+def test_two_orders_give_each_person_two_leaves_that_never_saw_them(faces, monkeypatch):
+    """The tasks that a tree starts, with a remote that only notes what it is given."""
+
+    def noted(function):
+        def remote(*given):
+            return Noted(function.__name__, given)
+
+        return types.SimpleNamespace(options=lambda **_: types.SimpleNamespace(remote=remote))
+
+    monkeypatch.setattr(folding.ray, "remote", noted)
+    config = TrialConfig(backbone="resnet18", px=16)
+    jobs = [Job(fold, config, "", Path(fold.name)) for fold in lopo_folds(faces)]
+    shared = Shared({16: faces}, {(16,): "faces"}, {("resnet18", "random"): None})
+    waiting = folding._start_tree(jobs, shared, Schedule("tree", 1, 1, 0.0, orders=2))
+    assert sorted(job.fold.name for job in waiting.values()) == faces.people
+    shown = []
+    for average, job in waiting.items():
+        assert average.function == "average_folds"
+        _, *leaves = average.given
+        assert len(leaves) == 2
+        for leaf in leaves:
+            stage, rows = leaf, []
+            assert leaf.given[4].tolist() == job.fold.test.tolist()
+            while stage is not None:  # up to the root by the weights that were handed down
+                rows.append(stage.given[3])
+                stage = stage.given[2]
+            assert np.unique(np.concatenate(rows)).tolist() == job.fold.train.tolist()
+        shown.append([leaf.given[3].tolist() for leaf in leaves])
+    assert any(one != two for one, two in shown), "the second tree takes people in another order"
