@@ -48,7 +48,7 @@ class Training:
     """Augmented views of each face that take turns where stages are frozen."""
     drop_path: float | None = None
     """Chance that a residual branch is left out."""
-    schedule: Literal["cosine", "constant"] | None = None
+    rate_schedule: Literal["cosine", "constant"] | None = None
     """How the learning rate goes after the warm-up: down to zero, or on."""
     warmup: float | None = None
     """Share of all steps in which the learning rate rises."""
@@ -69,8 +69,9 @@ class Training:
             base = CONFIGS[self.config]
         else:
             raise unknown("config", self.config, CONFIGS)
-        others = ("config", "trial", "label_smoothing")
-        given = {name: value for name, value in vars(self).items() if name not in others} | changes
+        others = ("config", "trial", "label_smoothing", "rate_schedule")
+        given = {name: value for name, value in vars(self).items() if name not in others}
+        given |= {"schedule": self.rate_schedule} | changes  # --schedule is study.lopo's own
         config = base.replace(**{name: value for name, value in given.items() if value is not None})
         if self.label_smoothing is None:
             return config
