@@ -81,12 +81,12 @@ def step(net: nn.Module, given: Tensor, optimizer: torch.optim.Optimizer) -> Non
 
 
 def median_ms(work: Callable[[], object], times: int) -> float:
-    """Median milliseconds of a call, after two to warm up."""
+    """Median milliseconds of processor time (which neighbours disturb less) of a call, after two to warm up."""
     took = []
     for _ in range(times + 2):
-        began = time.perf_counter()
+        began = time.process_time()
         work()
-        took.append(1e3 * (time.perf_counter() - began))
+        took.append(1e3 * (time.process_time() - began))
     return statistics.median(took[2:])
 
 
