@@ -85,6 +85,8 @@ def pretrain(options: Pretrain) -> int:
     if options.batch_norm == "global" and not options.gpus_per_worker:
         raise ValueError("--batch-norm global needs GPUs (--gpus-per-worker): there is no SyncBatchNorm on processors")
     configs = [options.training.trial_config(backbone=name, weights=options.weights) for name in names]
+    if any(config.frozen for config in configs):
+        raise ValueError("pretraining trains the whole network: give --frozen to study.lopo or a sweep, not here")
     if configs[0].frozen:
         raise ValueError("pretraining trains the whole network: leave out --frozen")
     places = options.faces or [str(place) for place in faces_or_built_in((), BUILT_IN_STRANGERS)]

@@ -291,6 +291,7 @@ def test_lopo_tests_everybody_once_and_survives_a_kill(place):
 def test_what_is_wrong_is_said_in_one_line(tmp_path, place):
     assert "run one first with: python -m study.sweep" in fails(tmp_path, "lopo", "--best")
     assert "Did you mean 'efficientnet_b0'?" in fails(tmp_path, "pretrain", "--backbone", "efficientnet_bo")
+    assert "trains the whole network" in fails(tmp_path, "pretrain", "--frozen", 2)
     assert "Did you mean 'small'?" in fails(tmp_path, "sweep", "--space", "smal")
     missing = fails(
         tmp_path, "lopo", "--backbone", "resnet18", "--weights", "runs/nothing", "--faces", place / "people"
