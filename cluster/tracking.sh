@@ -1,12 +1,13 @@
 #!/bin/sh
 # Start the MLflow server on this machine's loopback, where it does not run yet. Run on the head by `ray up`.
 #
-#     sh cluster/tracking.sh DATABASE ARTIFACTS      such as: sqlite:////home/me/mlflow.db /home/me/artifacts
+#     sh cluster/tracking.sh DATABASE ARTIFACTS [PORT]   such as: sqlite:////home/me/mlflow.db /home/me/artifacts
 #
 # Its password is made here, once, and never leaves this machine: clients on it read ~/.mlflow/credentials.
 set -eu
 database=$1
 artifacts=$2
+port=${3:-5000}
 folder=$HOME/.mlflow
 umask 077
 mkdir -p "$folder"
@@ -30,7 +31,7 @@ mlflow_tracking_password = $password
 END
 fi
 
-answers() { curl --silent --fail --output /dev/null http://127.0.0.1:5000/health; }
+answers() { curl --silent --fail --output /dev/null "http://127.0.0.1:$port/health"; }
 answers && exit 0
 
 export MLFLOW_AUTH_CONFIG_PATH="$folder/server.ini"
@@ -38,16 +39,18 @@ MLFLOW_FLASK_SERVER_SECRET_KEY=$(python -c 'import secrets; print(secrets.token_
 export MLFLOW_FLASK_SERVER_SECRET_KEY
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false # else ten processes and 2 GB
 export MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true
-setsid nohup mlflow server --host 127.0.0.1 --port 5000 --workers 2 --app-name basic-auth \
-    --allowed-hosts 127.0.0.1:5000,localhost:5000 \
+setsid nohup mlflow server --host 127.0.0.1 --port "$port" --workers "${MLFLOW_WORKERS:-2}" --app-name basic-auth \
+    --allowed-hosts "127.0.0.1:$port,localhost:$port" \
     --backend-store-uri "$database" --artifacts-destination "$artifacts" \
     >"$folder/server.log" 2>&1 </dev/null &
+server=$!
+echo "$server" >"$folder/server.pid"
 
 seconds=0
 until answers; do
     seconds=$((seconds + 2))
-    if [ "$seconds" -gt 120 ]; then
-        echo "the MLflow server does not answer after 120 s; its log is $folder/server.log" >&2
+    if [ "$seconds" -gt 120 ] || ! kill -0 "$server" 2>/dev/null; then
+        echo "the MLflow server has ended or does not answer after 120 s; its log is $folder/server.log" >&2
         exit 1
     fi
     sleep 2

@@ -10,6 +10,8 @@ from typing import TypeVar
 
 import tyro
 
+from study.spool import settle
+
 Options = TypeVar("Options")
 
 _OURS = ("study", "trainables", "search_spaces", "__main__")
@@ -26,25 +28,30 @@ def main(
 ) -> int:
     """Exit status of a command: parse `options` (a frozen dataclass) from the command line, then run them.
 
-    An expected error (see `message`) becomes one line on stderr and status 1, Ctrl-C status 130; wrong
-    usage ends in SystemExit(2) by tyro. Any other exception passes through with its traceback, and all do
-    where the environment has STUDY_TRACEBACK=1. Use it as
+    An expected error (see `message`) becomes one line on stderr and status 1, Ctrl-C status 130, and records that the
+    tracking server could not be told (study.spool) one line and status 1; wrong usage ends in SystemExit(2) by tyro.
+    Any other exception passes through with its traceback, and all do where the environment has STUDY_TRACEBACK=1. Use
+    it as
 
         if __name__ == "__main__":
             sys.exit(main(align, Align, prog="python -m study.align", description=__doc__))
     """
     parsed = tyro.cli(options, prog=prog, description=description, args=args)
     try:
-        return run(parsed) or 0
+        status = run(parsed) or 0
     except KeyboardInterrupt:
         print(f"{prog}: interrupted; the same command continues where it stopped", file=sys.stderr)
-        return 130
+        status = 130
     except Exception as error:
         line = message(error)
         if line is None or os.environ.get("STUDY_TRACEBACK"):
             raise
         print(f"{prog}: error: {line}", file=sys.stderr)
-        return 1
+        status = 1
+    for line in settle(wait=status == 0):  # what the tracking server has not been told
+        print(f"{prog}: {line}", file=sys.stderr)
+        status = status or 1
+    return status
 
 
 def message(error: BaseException) -> str | None:

@@ -121,9 +121,9 @@ def test_every_start_is_stated_and_nothing_serves_beyond_loopback_that_need_not(
     assert config["worker_start_ray_commands"][-1].endswith("--disable-usage-stats")
     everything = "\n".join(commands(config)) + (REPO / "cluster" / "tracking.sh").read_text()
     assert not re.search(r"0\.0\.0\.0|\[::\]|--host[= ](?!127\.0\.0\.1)", everything)
-    assert "--host 127.0.0.1 --port 5000" in everything
+    assert '--host 127.0.0.1 --port "$port"' in everything
     assert "--app-name basic-auth" in everything
-    assert "--allowed-hosts 127.0.0.1:5000,localhost:5000" in everything
+    assert '--allowed-hosts "127.0.0.1:$port,localhost:$port"' in everything
 
 
 def test_token_authentication_on_every_node(name: str):

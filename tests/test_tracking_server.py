@@ -1,0 +1,192 @@
+"""MLflow with PostgreSQL behind it, as on a cluster's head: many writers, a LOPO through kills of both, the doors."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from benchmarks.servers import Mlflow, Postgres, postgres_programs, servers
+from benchmarks.tracking_server import held, knock, write_together
+from benchmarks.tracking_writers import STEPS
+from study import outage, spool, tracking
+from study.command import main
+from study.predictions import read_predictions
+from trainables.metrics import mae
+
+needs_postgres = pytest.mark.skipif(
+    postgres_programs() is None, reason="PostgreSQL is not installed (Debian's package postgresql): no initdb found"
+)
+PEOPLE = 6
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[tuple[Postgres, Mlflow]]:
+    with servers(workers=1) as both:
+        yield both
+
+
+@pytest.fixture
+def nobody(tmp_path, monkeypatch) -> tracking.Tracking:
+    """A store whose server is not there."""
+    monkeypatch.setattr(outage, "PATIENCE", 0.5)
+    monkeypatch.setattr(outage, "_ask_again", {})
+    monkeypatch.setattr(outage, "_troubles", {})
+    monkeypatch.setattr(spool, "at_end", {})
+    return tracking.Tracking("http://127.0.0.1:9", "1", spool.Spool(tmp_path / "waiting"))
+
+
+def test_without_a_server_records_wait_in_order_with_their_files(nobody, tmp_path, capsys):
+    run = tracking.find_or_start(nobody, key="trial-1", name="trial 1", stage="trial", parent="abc", params={"px": 64})
+    tracking.log_json(nobody, run, "trial.json", {"px": 64})
+    tracking.finish(nobody, run, metrics={"mae": 4.5, "nothing": float("nan")})
+    assert capsys.readouterr().err.count("does not answer") == 1
+    assert nobody.spool is not None
+    sent: list[tuple[dict, list[str]]] = []
+
+    def deliver(record: dict, files: list[Path]) -> bool:
+        sent.append((record, [file.read_text() for file in files]))
+        return len(sent) != 2  # the second is refused
+
+    assert nobody.spool.send(deliver) == 3
+    (begun, _), (_, [text]), (ended, _) = sent
+    assert begun["key"] == "trial-1"
+    assert begun["params"] == {"px": "64"}
+    assert json.loads(text) == {"px": 64}
+    assert [metric[:2] for metric in ended["metrics"]] == [["mae", 4.5]]
+    assert ended["end"][0] == "FINISHED"
+    assert nobody.spool.waiting() == []
+    assert len(list((tmp_path / "waiting" / "refused").iterdir())) == 1
+
+
+def test_what_is_not_delivered_goes_on_waiting(nobody):
+    for number in range(3):
+        tracking.log_steps(nobody, "run", [(number, {"mae": 1.0})])
+    before = nobody.spool.waiting()
+
+    def deliver(record: dict, files: list[Path]) -> bool:
+        if record["metrics"][0][3] == 1:
+            raise ConnectionError
+        return True
+
+    with pytest.raises(ConnectionError):
+        nobody.spool.send(deliver)
+    assert nobody.spool.waiting() == before[1:]
+
+
+def test_a_command_says_what_waits_and_how_it_is_sent(nobody, monkeypatch, capsys):
+    @dataclass(frozen=True)
+    class Nothing:
+        pass
+
+    def command(options: Nothing) -> int:
+        spool.at_end[nobody.spool.folder] = partial(outage.settle, tracking._server(nobody))
+        tracking.log_steps(nobody, "run", [(0, {"mae": 1.0})])
+        return 0
+
+    assert main(command, Nothing, prog="p", description="d", args=[]) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("p: 1 records wait for the MLflow server at http://127.0.0.1:9")
+    assert last.endswith("they are sent when the same command is typed again")
+
+
+def test_a_command_does_not_start_without_its_server(nobody, monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", nobody.uri)
+    with pytest.raises(ConnectionError, match="has not answered"):
+        tracking.connect(home=tmp_path)
+
+
+@needs_postgres
+def test_nobody_comes_in_without_the_password_or_by_another_name(running, monkeypatch, tmp_path):
+    _, mlflow = running
+    assert knock(mlflow) == 401
+    assert knock(mlflow, host="elsewhere.example") == 403
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow.uri)
+    monkeypatch.setenv("HOME", str(tmp_path))  # no credentials file there
+    with pytest.raises(PermissionError, match="MLFLOW_TRACKING_PASSWORD"):
+        tracking.connect(home=tmp_path)
+
+
+@needs_postgres
+def test_64_writers_at_once_lose_and_double_nothing(running, tmp_path):
+    postgres, mlflow = running
+    assert write_together(mlflow, tmp_path, writers=64, runs=2).wait(timeout=600) == 0
+    there = held(postgres, prefix="w")
+    expected = {f"w{writer}-{number}" for writer in range(64) for number in range(2)} | {"writers"}
+    assert set(there.keys) == expected
+    assert there.keys.total() == there.finished == len(expected)
+    assert there.metrics == 128 * (2 * STEPS + 1)
+
+
+@needs_postgres
+def test_lopo_goes_on_while_server_and_database_are_killed(running, tmp_path, make_table):
+    """Both are away in turn while folds are trained; in the end MLflow holds what an undisturbed run leaves."""
+    postgres, mlflow = running
+    make_table(tmp_path / "people", people=PEOPLE, photos=4)
+    options = ["--faces", "people", "--backbone", "resnet18", "--px", "32", "--batch", "8", "--epochs", "1"]
+    environment = {
+        **os.environ, **mlflow.key(), "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"
+    }  # fmt: skip
+
+    def start() -> subprocess.Popen:
+        command = [sys.executable, "-m", "study.lopo", *options]
+        return subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+
+    def folds() -> list[Path]:
+        return sorted(tmp_path.glob("runs/lopo/*/folds/*.parquet"))
+
+    process = start()
+    wait_for(lambda: len(folds()) >= 1 or process.poll() is not None)
+    mlflow.kill()
+    wait_for(lambda: len(folds()) >= 3 or process.poll() is not None)
+    assert len(folds()) >= 3, process.communicate()[1]  # it went on without its server
+    waiting = list(tmp_path.glob("mlruns/waiting/*/*-*-*"))
+    assert len(waiting) >= 2
+    postgres.kill()
+    mlflow_and_postgres_come_back(postgres, mlflow)
+    told = process.communicate(timeout=300)[1]
+    if process.returncode != 0:  # a busy machine brought them back too late
+        assert "records wait" in told or "has not answered" in told, told
+        again = start()
+        told = again.communicate(timeout=300)[1]
+        assert again.returncode == 0, told
+    assert list(tmp_path.glob("mlruns/waiting/*/*-*-*")) == []
+    there = held(postgres, prefix="fold-")
+    assert sorted(there.keys.values()) == [1] * PEOPLE
+    assert there.finished == PEOPLE
+    store = client(mlflow)
+    found = store.client.search_runs([store.experiment], "tags.`study.stage` = 'fold'")
+    measured = {run.data.params["person"]: run.data.metrics["mae"] for run in found}
+    parts = [read_predictions(file)[0] for file in folds()]
+    assert measured == {str(part.person[0]): pytest.approx(mae(part.predicted, part.age)) for part in parts}
+    (result,) = tracking.finished_lopo(store, folder=tmp_path / "copies")
+    assert len(read_predictions(result.predictions)[0]) == PEOPLE * 4
+
+
+def mlflow_and_postgres_come_back(postgres: Postgres, mlflow: Mlflow) -> None:
+    postgres.start()
+    mlflow.start(workers=1)
+
+
+def wait_for(done: Callable[[], bool], *, seconds: float = 240) -> None:
+    until = time.monotonic() + seconds
+    while not done() and time.monotonic() < until:
+        time.sleep(0.1)
+
+
+def client(mlflow: Mlflow) -> tracking.Tracking:
+    """This process's own connection, with the password."""
+    os.environ.update(mlflow.key())
+    try:
+        return tracking.connect(home=mlflow.folder / "here")
+    finally:
+        for name in mlflow.key():
+            del os.environ[name]
