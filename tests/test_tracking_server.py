@@ -127,7 +127,7 @@ def test_64_writers_at_once_lose_and_double_nothing(running, tmp_path):
 
 
 @needs_postgres
-def test_lopo_goes_on_while_server_and_database_are_killed(running, tmp_path, make_table):
+def test_lopo_goes_on_while_server_and_database_are_killed(running, tmp_path, make_table, monkeypatch):
     """Both are away in turn while folds are trained; in the end MLflow holds what an undisturbed run leaves."""
     postgres, mlflow = running
     make_table(tmp_path / "people", people=PEOPLE, photos=4)
@@ -151,7 +151,8 @@ def test_lopo_goes_on_while_server_and_database_are_killed(running, tmp_path, ma
     waiting = list(tmp_path.glob("mlruns/waiting/*/*-*-*"))
     assert len(waiting) >= 2
     postgres.kill()
-    mlflow_and_postgres_come_back(postgres, mlflow)
+    postgres.start()
+    mlflow.start(workers=1)
     told = process.communicate(timeout=300)[1]
     if process.returncode != 0:  # a busy machine brought them back too late
         assert "records wait" in told or "has not answered" in told, told
@@ -162,31 +163,18 @@ def test_lopo_goes_on_while_server_and_database_are_killed(running, tmp_path, ma
     there = held(postgres, prefix="fold-")
     assert sorted(there.keys.values()) == [1] * PEOPLE
     assert there.finished == PEOPLE
-    store = client(mlflow)
-    found = store.client.search_runs([store.experiment], "tags.`study.stage` = 'fold'")
+    for name, value in mlflow.key().items():
+        monkeypatch.setenv(name, value)
+    store = tracking.connect(home=tmp_path / "here")
+    (result,) = tracking.finished_lopo(store, folder=tmp_path / "copies")
+    found = store.client.search_runs([store.experiment], f"tags.`mlflow.parentRunId` = '{result.run_id}'")
     measured = {run.data.params["person"]: run.data.metrics["mae"] for run in found}
     parts = [read_predictions(file)[0] for file in folds()]
     assert measured == {str(part.person[0]): pytest.approx(mae(part.predicted, part.age)) for part in parts}
-    (result,) = tracking.finished_lopo(store, folder=tmp_path / "copies")
     assert len(read_predictions(result.predictions)[0]) == PEOPLE * 4
-
-
-def mlflow_and_postgres_come_back(postgres: Postgres, mlflow: Mlflow) -> None:
-    postgres.start()
-    mlflow.start(workers=1)
 
 
 def wait_for(done: Callable[[], bool], *, seconds: float = 240) -> None:
     until = time.monotonic() + seconds
     while not done() and time.monotonic() < until:
         time.sleep(0.1)
-
-
-def client(mlflow: Mlflow) -> tracking.Tracking:
-    """This process's own connection, with the password."""
-    os.environ.update(mlflow.key())
-    try:
-        return tracking.connect(home=mlflow.folder / "here")
-    finally:
-        for name in mlflow.key():
-            del os.environ[name]
