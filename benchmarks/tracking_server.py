@@ -68,10 +68,12 @@ def forget(postgres: Postgres) -> None:
 
 
 def write_together(mlflow: Mlflow, homes: Path, *, writers: int, runs: int) -> subprocess.Popen:
-    """Start the writers' process."""
+    """Start the writers' process. What they say of the server goes to homes/log."""
     words = ["--homes", str(homes), "--writers", str(writers), "--runs", str(runs)]
     environment = {**os.environ, **mlflow.key(), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-m", "benchmarks.tracking_writers", *words], env=environment)
+    command = [sys.executable, "-m", "benchmarks.tracking_writers", *words]
+    with (homes / "log").open("w") as log:
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
 
 def knock(mlflow: Mlflow, *, host: str | None = None) -> int:
@@ -104,6 +106,8 @@ def scenario(
             trouble()
         status = process.wait()
         took = time.monotonic() - began
+        if status:
+            print((Path(homes) / "log").read_text()[-2000:])
     there = held(postgres, prefix="w")
     runs = Counter({key: number for key, number in there.keys.items() if key != "writers"})
     lost, doubled = wanted - len(runs), runs.total() - len(runs)

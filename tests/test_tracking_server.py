@@ -118,7 +118,8 @@ def test_nobody_comes_in_without_the_password_or_by_another_name(running, monkey
 @needs_postgres
 def test_64_writers_at_once_lose_and_double_nothing(running, tmp_path):
     postgres, mlflow = running
-    assert write_together(mlflow, tmp_path, writers=64, runs=2).wait(timeout=600) == 0
+    status = write_together(mlflow, tmp_path, writers=64, runs=2).wait(timeout=600)
+    assert status == 0, (tmp_path / "log").read_text()
     there = held(postgres, prefix="w")
     expected = {f"w{writer}-{number}" for writer in range(64) for number in range(2)} | {"writers"}
     assert set(there.keys) == expected
