@@ -31,7 +31,7 @@ from pathlib import Path
 import cv2
 import tyro
 
-from benchmarks.align_kills import descendants
+from benchmarks.victims import descendants
 from study.detection import Portrait, Runtime
 from study.landmarks import LANDMARKERS
 from study.photos import decode_photo

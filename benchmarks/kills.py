@@ -2,101 +2,72 @@
 
     python -m benchmarks.kills --stage lopo --kills 20
     python -m benchmarks.kills --stage sweep --kills 20
+    python -m benchmarks.kills --stage pretrain --kills 20
+    python -m benchmarks.kills --stage align --kills 20 --root FGNET
 
-Drawn faces in a temporary folder. Who is killed (SIGKILL) is drawn each time: the driver, one of Ray's workers, or the
-raylet. A command that outlives the kill of a worker is waited for; one that fails is typed again; one whose raylet was
-killed must end by itself, with a status that is not 0, within a minute. Prints what was
-killed and when, what was lost, and whether predictions (or trials) and MLflow's runs are the same.
+Drawn faces in a temporary folder, or (align) the built-in people or FG-NET. Who is killed (SIGKILL) is drawn each time:
+the driver, one of Ray's busy processes, the stage's actor or its feeder, the raylet, the head. A command that outlives
+a kill is waited for; one that fails is typed again; one whose raylet or head was killed must end by itself within a
+minute. When it has ended with 0, all it left is compared, and it is begun anew in another folder until there were
+enough kills. Prints each kill, the units (shards, epochs, trials, folds) that were finished and done again all the
+same, and whether the results and MLflow's runs are those of the undisturbed run; status 1 where they are not.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import os
 import random
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import tyro
-from mlflow import MlflowClient
-from PIL import Image
 
+from benchmarks.stages import STAGES, Stage, prepare, read_runs, start, store_of
 from benchmarks.victims import strike
-from study.predictions import read_predictions
-from trainables.faces import SCHEMA
 
 PATIENCE = 60.0
-"""Seconds in which a command must end whose driver or raylet was killed."""
-
-ROOT = Path(__file__).resolve().parents[1]
-TRAINING = ["--px", "32", "--batch", "16", "--epochs", "2"]
-STAGES = {
-    "lopo": ["--faces", "people", "--backbone", "resnet18", *TRAINING],
-    "sweep": [
-        "--faces",
-        "people",
-        "--trial",
-        "start.json",
-        "--space",
-        "mean_variance",
-        "--trials",
-        "8",
-        "--blocks",
-        "2",
-        "--folds",
-        "2",
-        *TRAINING,
-    ],
-}
+"""Seconds in which a command must end whose driver, raylet or head was killed."""
 
 
 @dataclass(frozen=True)
 class Options:
     """What is killed and how often."""
 
-    stage: Literal["lopo", "sweep"] = "lopo"
+    stage: Literal["align", "pretrain", "sweep", "lopo"] = "lopo"
     kills: int = 20
-    kinds: tuple[Literal["driver", "worker", "raylet", "head"], ...] = ("driver", "worker", "raylet")
+    kinds: tuple[str, ...] = ()
+    """Who is killed: driver, worker (any busy process of Ray's), raylet, head; with align, pretrain and sweep also
+    actor, with pretrain also feeder. Default: all that the stage has."""
     seed: int = 0
+    root: Path | None = None
+    """With --stage align: FG-NET's folder, in place of the built-in people."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The command's options."""
+        usual = STAGES[self.stage].words
+        if self.root is None:
+            return usual
+        assert self.stage == "align", "--root belongs to --stage align"
+        return ("fgnet", "--root", str(self.root.absolute()), *usual[1:])
 
 
-def draw_faces(folder: Path) -> None:
-    """A faces table of 20 people whose age is their brightness."""
-    draw = np.random.default_rng(0)
-    rows = []
-    for person in range(20):
-        for shot in range(6):
-            age = int(draw.integers(0, 70))
-            picture = np.clip(draw.normal(30 + 2.5 * age, 12, (48, 48, 3)), 0, 255).astype(np.uint8)
-            data = io.BytesIO()
-            Image.fromarray(picture).save(data, "JPEG")
-            name = f"{person:03d}A{age:02d}_{shot}.JPG"
-            values = ("drawn", name, f"{person:03d}", age, data.getvalue(), None, "none", "as is", name)
-            rows.append(dict(zip(SCHEMA.names, values, strict=True)))
-    (folder / "faces").mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), folder / "faces" / "00000.parquet")
+@dataclass
+class Told:
+    """What happened to one stage: kills by kind, commands typed, those that hung, finished units done again."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    commands: int = 0
+    hung: int = 0
+    again: int = 0
 
 
-def start(cwd: Path, stage: str) -> subprocess.Popen:
-    """The command, as a user types it."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": ""}
-    with (cwd / "log").open("a") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", f"study.{stage}", *STAGES[stage]], cwd=cwd, env=environment, stdout=log, stderr=log
-        )
-
-
-def ended(process: subprocess.Popen, seconds: float) -> int | None:
+def ended(process: subprocess.Popen[bytes], seconds: float) -> int | None:
     """The command's status, waited for so long; None where it still runs."""
     try:
         return process.wait(seconds)
@@ -104,73 +75,78 @@ def ended(process: subprocess.Popen, seconds: float) -> int | None:
         return None
 
 
-def outcome(cwd: Path, stage: str) -> tuple[object, Counter]:
-    """What a finished stage left behind, without clocks; how often each MLflow key is there."""
-    if stage == "lopo":
-        (file,) = (cwd / "runs" / "lopo").glob("*/predictions.parquet")
-        predictions, _ = read_predictions(file)
-        result: object = [predictions.photo.tolist(), predictions.distribution.tolist()]
-    else:
-        files = sorted((cwd / "runs" / "sweeps").glob("*/block*/**/*.json"))
-        records = [json.loads(file.read_text()) for file in files]
-        clocks = ("seconds", "latency_ms")
-        result = [{key: value for key, value in record.items() if key not in clocks} for record in records]
-    client = MlflowClient(f"sqlite:///{cwd / 'mlruns' / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("age-study")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id], max_results=5000)
-    kind = {"lopo": "fold", "sweep": "trial"}[stage]
-    ours = [run for run in runs if run.data.tags.get("study.stage") == kind]
-    assert all(run.info.status == "FINISHED" for run in ours), Counter(run.info.status for run in ours)
-    # a fold's key names its parent run, which differs between the two places; a trial's names its block and number
-    parts = {"lopo": 2, "sweep": 3}[stage]  # fold-PARENT-KEY, or sweep-NAME-SETTINGS-BLOCK-NUMBER-SEED
-    return result, Counter(run.data.tags["study.key"].split("-", parts)[-1] for run in ours)
+def units_again(stage: Stage, place: Path, before: dict[str, object]) -> int:
+    """Units that were finished before and have been done again since."""
+    now = stage.units(place)
+    return sum(now.get(name) != mark for name, mark in before.items())
+
+
+def kill_until_done(place: Path, options: Options, draw: random.Random, took: float, told: Told) -> bool:
+    """Type the command until it ends with 0, killing meanwhile; False where it never does."""
+    stage = STAGES[options.stage]
+    kinds = options.kinds or tuple(stage.victims)
+    for _ in range(4 * options.kills + 10):
+        units = stage.units(place)
+        process = start(place, options.stage, options.words)
+        told.commands += 1
+        while process.poll() is None and told.kills.total() < options.kills:
+            wait, who = draw.uniform(1, max(6.0, 0.8 * took)), draw.choice(kinds)
+            if ended(process, wait) is not None or not strike(process, stage.victims[who], draw):
+                continue
+            told.kills[who] += 1
+            at = time.monotonic()
+            told.again, units = told.again + units_again(stage, place, units), stage.units(place)
+            after = f"  kill {told.kills.total()}: {who} after {wait:.1f} s, {len(units)} units done"
+            if who in ("driver", "raylet", "head"):
+                if ended(process, PATIENCE) is None:
+                    process.kill()
+                    told.hung += 1
+                    after += f"; the command did not end within {PATIENCE:.0f} s"
+                after += f"; it ended with {process.wait()} {time.monotonic() - at:.1f} s later"
+            print(after, flush=True)
+        status = process.wait()
+        told.again += units_again(stage, place, units)
+        if status == 0:
+            return True
+    print((place / "log").read_text(errors="replace")[-3000:])
+    return False
 
 
 def main(options: Options) -> int:
-    """Both runs, and the comparison; status 1 where they differ."""
-    draw = random.Random(options.seed)
+    """The undisturbed run, then killed ones, each compared; status 1 where one differs."""
+    draw, told, stage = random.Random(options.seed), Told(), STAGES[options.stage]
+    if unknown := set(options.kinds) - set(stage.victims):
+        print(f"{options.stage} has no {', '.join(sorted(unknown))}: expected some of {', '.join(stage.victims)}")
+        return 2
     with tempfile.TemporaryDirectory() as folder:
-        places = {name: Path(folder) / name for name in ("undisturbed", "killed")}
-        for place in places.values():
-            draw_faces(place / "people")
-            (place / "start.json").write_text('{"backbone": "resnet18"}')
+        place = prepare(Path(folder) / "undisturbed")
         began = time.monotonic()
-        assert start(places["undisturbed"], options.stage).wait() == 0, (places["undisturbed"] / "log").read_text()
+        assert start(place, options.stage, options.words).wait() == 0, (place / "log").read_text()
         took = time.monotonic() - began
-        print(f"{options.stage}: undisturbed {took:.0f} s; seed {options.seed}", flush=True)
-        kills: Counter = Counter()
-        status, began, rounds, hung = 1, time.monotonic(), 0, 0
-        while status != 0:
-            process = start(places["killed"], options.stage)
-            rounds += 1
-            while process.poll() is None and kills.total() < options.kills:
-                wait = draw.uniform(3, max(6, took / 3))
-                who = draw.choice(options.kinds)
-                if ended(process, wait) is None and strike(process, who):
-                    kills[who] += 1
-                    at = time.monotonic()
-                    if who != "worker" and ended(process, PATIENCE) is None:
-                        print(f"  kill {kills.total()}: {who}, and the command did not end in {PATIENCE} s", flush=True)
-                        process.kill()
-                        hung += 1
-                    after = f", the command ended with {process.poll()} {time.monotonic() - at:.1f} s later"
-                    told = after if process.poll() is not None else ""
-                    print(f"  kill {kills.total()}: {who} after {wait:.1f} s{told}", flush=True)
-            status = process.wait()
-            if rounds > 4 * options.kills + 10:
-                print((places["killed"] / "log").read_text()[-3000:])
+        result, runs = stage.result(place), read_runs(store_of(place))
+        print(f"{options.stage}: undisturbed {took:.0f} s, {len(runs.keys)} runs; seed {options.seed}", flush=True)
+        began, tables, right = time.monotonic(), 0, True
+        while right and told.kills.total() < options.kills:
+            place = prepare(Path(folder) / f"killed{tables}")
+            if not kill_until_done(place, options, draw, took, told):
                 return 1
+            tables += 1
+            found = read_runs(store_of(place))
+            same, equal = stage.result(place) == result, found == runs and set(found.keys.values()) == {1}
+            print(f"result {tables}: the same {same}; MLflow's runs the same, finished, once each: {equal}", flush=True)
+            if not equal:
+                lost, more = runs.keys - found.keys, found.keys - runs.keys
+                print(f"  lost {dict(lost)}, too many {dict(more)}, unfinished {dict(found.unfinished)}")
+            right = same and equal
         spent = time.monotonic() - began
-        expected, found = (outcome(places[name], options.stage) for name in ("undisturbed", "killed"))
-    same, runs = expected[0] == found[0], set(found[1].values()) == {1} and len(found[1]) == len(expected[1])
+    who = ", ".join(f"{kind} {count}" for kind, count in told.kills.items())
     print(
-        f"{kills.total()} kills ({dict(kills)}), {rounds} commands, {spent:.0f} s where undisturbed took {took:.0f} s"
+        f"{told.kills.total()} kills ({who}) in {told.commands} commands and {tables} results: {spent:.0f} s, "
+        f"{spent - tables * took:.0f} s more than undisturbed; finished units done again: {told.again}; commands that "
+        f"hung: {told.hung}"
     )
-    print(f"commands that hung after a kill: {hung}")
-    print(f"same result: {same}; one MLflow run each ({len(found[1])} of {len(expected[1])}): {runs}")
-    return 0 if same and runs and not hung else 1
+    return 0 if right and not told.hung else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Options, description=__doc__)))
+    sys.exit(main(tyro.cli(Options, prog="python -m benchmarks.kills", description=__doc__)))

@@ -1,15 +1,12 @@
-"""Whom the kill tests shoot: a command's driver, or one of Ray's processes that descend from it. No others."""
+"""Whom the fault tests shoot: a command's driver, or one of Ray's processes that descend from it. No others."""
 
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 from pathlib import Path
-
-KINDS = {"driver": "", "worker": "ray::", "raylet": "raylet/raylet", "head": "gcs_server"}
-"""What can be killed, and what its command line holds: the command itself, a process that works for it (which Ray
-starts again within the run), the node, and Ray's head."""
 
 
 def descendants(pid: int) -> dict[int, str]:
@@ -29,20 +26,24 @@ def descendants(pid: int) -> dict[int, str]:
     return {child: lines[child] for child in found - {pid}}
 
 
-def strike(process: subprocess.Popen, kind: str) -> bool:
-    """SIGKILL the driver, or one process of that kind below it; False where there is none (yet, or any more).
+def strike(process: subprocess.Popen[bytes], mark: str, draw: random.Random) -> bool:
+    """SIGKILL one process below the command's whose command line holds a mark, or, where that is empty, the command
+    itself. False where there is none (yet, or any more).
 
-    Of the workers one that is busy, where one is: the death of an idle one would not be noticed.
+    One that is busy, where one is: the death of an idle worker would not be noticed. Not the raylet's agents, which
+    call themselves workers too.
     """
-    if kind == "driver":
+    if not mark:
         process.send_signal(signal.SIGKILL)
         return True
-    lines = {pid: line for pid, line in sorted(descendants(process.pid).items()) if KINDS[kind] in line}
+    lines = {
+        pid: line for pid, line in sorted(descendants(process.pid).items()) if mark in line and "Agent" not in line
+    }
     busy = [pid for pid, line in lines.items() if "IDLE" not in line]
-    for pid in (busy or list(lines))[-1:]:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return False
-        return True
-    return False
+    if not lines:
+        return False
+    try:
+        os.kill(draw.choice(busy or list(lines)), signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
