@@ -22,13 +22,12 @@ from typing import Annotated, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
 import tyro
 from tqdm import tqdm
 
 from study import funnel, pipeline
 from study.alignment import TEMPLATE, TEMPLATE_NAME, Alignment
-from study.cluster import start_ray
+from study.cluster import room, side_by_side, start_ray
 from study.command import main
 from study.datasets import DATASETS, Dataset
 from study.detection import TRIES, Runtime
@@ -322,16 +321,12 @@ def _looks_like(root: Folder, dataset: Dataset) -> str:
 
 
 def _workers(options: Options) -> pipeline.Workers:
-    resources = ray.cluster_resources()
-    fit = [resources.get("CPU", 1.0) / options.cpus_per_worker]
-    if options.gpus_per_worker:
-        fit.append(resources.get("GPU", 0.0) / options.gpus_per_worker)
-    most = int(min(fit))
+    most = side_by_side(options.cpus_per_worker, options.gpus_per_worker)
     if most < 1 or options.workers > most:
+        there = room()
         raise ValueError(
             f"{max(options.workers, 1)} workers of {options.cpus_per_worker:g} CPUs and "
-            f"{options.gpus_per_worker:g} GPUs do not fit the cluster's {resources.get('CPU', 0):g} CPUs and "
-            f"{resources.get('GPU', 0):g} GPUs"
+            f"{options.gpus_per_worker:g} GPUs do not fit the cluster's {there['CPU']:g} CPUs and {there['GPU']:g} GPUs"
         )
     return pipeline.Workers(options.workers or most, options.cpus_per_worker, options.gpus_per_worker)
 

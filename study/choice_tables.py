@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from study.describe import describe
 from study.predictions import Predictions
 from study.results import Section
 from study.tables import NONE, table
+from trainables.config import TrialConfig
 from trainables.metrics import errors
 
 BEHIND = (
@@ -40,12 +42,10 @@ def choice_table(about: Mapping[str, Any], predictions: Predictions) -> str:
     choice = about["choice"]
     rows = []
     for row in choice["blocks"]:
-        trial = row["config"]
-        chose = f"{trial['backbone']} {trial['px']} px, {_loss(trial)}, rate {trial['learning_rate']:.2g}"
         rows.append(
             [
                 row["block"],
-                f"{row['trial']}: {chose}",
+                f"{row['trial']}: {describe(TrialConfig.from_json(row['config']))}",
                 f"{row['complete']} on {row['people']}",
                 f"{row['claimed']:.2f}",
                 f"{row['corrected']:.2f}",
@@ -88,10 +88,3 @@ def _honest(predictions: Predictions, people: Sequence[str]) -> str:
     if not chosen.any():
         return NONE
     return f"{np.abs(errors(predictions.predicted[chosen], predictions.age[chosen])).mean():.2f}"
-
-
-def _loss(trial: Mapping[str, Any]) -> str:
-    loss = trial["loss"]
-    if loss["name"] == "mean_variance":
-        return f"λ1 {loss['mean_weight']:.2g}, λ2 {loss['variance_weight']:.2g}"
-    return str(loss["name"])

@@ -129,18 +129,21 @@ def gpu_share(asked: float | None) -> float:
     return 0.25 if room()["GPU"] else 0.0
 
 
-def fits(cpus: int, gpus: float) -> int:
-    """How many trainings of so many CPUs and (shares of) GPUs the cluster holds side by side, when it is full grown.
-
-    Raises ValueError where it holds none.
-    """
+def side_by_side(cpus: float, gpus: float) -> int:
+    """How many processes of so many CPUs and (shares of) GPUs the cluster holds at once, when it is full grown."""
     there = room()
-    by_cpu = int(there["CPU"] // cpus)
-    by_gpu = int(there["GPU"] / gpus + 1e-6) if gpus else by_cpu
-    if min(by_cpu, by_gpu) < 1:
+    fit = [there[name] / each for name, each in (("CPU", cpus), ("GPU", gpus)) if each]
+    return int(min(fit) + 1e-6)
+
+
+def fits(cpus: int, gpus: float) -> int:
+    """How many trainings the cluster holds side by side. Raises ValueError where it holds none."""
+    most = side_by_side(cpus, gpus)
+    if most < 1:
+        there = room()
         raise ValueError(
             f"no room for one trial of {cpus} CPUs and {gpus:g} GPUs: Ray has {there['CPU']:g} CPUs and "
             f"{there['GPU']:g} GPUs; where machines are still to come, say how many trials are to run side by side: "
             "--parallel N"
         )
-    return min(by_cpu, by_gpu)
+    return most

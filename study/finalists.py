@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ray.tune.search import Searcher
 
-from study.searching import JournalSearch, Tried, best, read_tried
+from study.searching import JournalSearch, Tried, best, ranked, read_tried
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def finals_folder(block: Path) -> Path:
 
 def finalists(journal: Mapping[int, Tried], most: int) -> list[Tried]:
     """The best complete trials, the best first; none where fewer than two would have to be told apart."""
-    complete = sorted((t for t in journal.values() if t.state == "complete"), key=lambda t: (t.mae, t.number))
+    complete = ranked(journal)
     return complete[:most] if min(most, len(complete)) > 1 else []
 
 

@@ -17,10 +17,10 @@ import ray
 from tqdm import tqdm
 
 from study import tracking
+from study.describe import flat
 from study.folds import Fold, lopo_folds
 from study.plans import Plan
 from study.predictions import Predictions, read_predictions, write_predictions
-from study.sweeping import flat
 from study.tree import fold_tree
 from trainables import code_version
 from trainables.backbones import read_weights

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from study.searching import COSTS, Objective, Tried
+from study.searching import COSTS, Objective, Tried, ranked
 
 WORDS = {
     "macs": ("MACs", 1e6, "million multiply-adds a face"),
@@ -32,8 +32,7 @@ def cost_of(journal: Mapping[int, Tried], tried: Tried, field: str) -> float:
 
 def front(journal: Mapping[int, Tried], field: str) -> list[Tried]:
     """The complete trials that no other betters in both, cheapest first. Of equals the earlier one."""
-    complete = [tried for tried in journal.values() if tried.state == "complete" and tried.mae is not None]
-    ordered = sorted(complete, key=lambda t: (cost_of(journal, t, field), t.mae, t.number))
+    ordered = sorted(ranked(journal), key=lambda tried: cost_of(journal, tried, field))  # of equal cost the best first
     found: list[Tried] = []
     for tried in ordered:
         if not found or (tried.mae or 0) < (found[-1].mae or 0):
@@ -56,7 +55,7 @@ def front_table(journal: Mapping[int, Tried], field: str) -> str:
 
 def draw_front(journal: Mapping[int, Tried], field: str, file: Path, *, title: str) -> Path | None:
     """Every complete trial by cost and MAE, with the front; None where all networks cost the same."""
-    complete = [tried for tried in journal.values() if tried.state == "complete"]
+    complete = ranked(journal)
     costs = {tried.number: cost_of(journal, tried, field) for tried in complete}
     if len(set(costs.values())) < 2:
         return None

@@ -87,8 +87,6 @@ def pretrain(options: Pretrain) -> int:
     configs = [options.training.trial_config(backbone=name, weights=options.weights) for name in names]
     if any(config.frozen for config in configs):
         raise ValueError("pretraining trains the whole network: give --frozen to study.lopo or a sweep, not here")
-    if configs[0].frozen:
-        raise ValueError("pretraining trains the whole network: leave out --frozen")
     places = options.faces or [str(place) for place in faces_or_built_in((), BUILT_IN_STRANGERS)]
     print("Reading where the faces lie ...", flush=True)
     index = index_faces(places)

@@ -87,10 +87,15 @@ def read_tried(file: Path) -> Tried:
         raise ValueError(f"{file} is no record of a trial ({error}); delete it to run that trial again") from error
 
 
-def best(journal: Mapping[int, Tried]) -> Tried | None:
-    """The complete trial of the least MAE; the earlier one of two equal."""
+def ranked(journal: Mapping[int, Tried]) -> list[Tried]:
+    """The complete trials, that of the least MAE first; the earlier one of two equal."""
     complete = [tried for tried in journal.values() if tried.state == "complete"]
-    return min(complete, key=lambda tried: (tried.mae, tried.number), default=None)
+    return sorted(complete, key=lambda tried: (tried.mae, tried.number))
+
+
+def best(journal: Mapping[int, Tried]) -> Tried | None:
+    """The complete trial of the least MAE, if any is complete."""
+    return next(iter(ranked(journal)), None)
 
 
 class JournalSearch(Searcher):

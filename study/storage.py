@@ -9,6 +9,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 from pyarrow import fs
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
@@ -111,7 +112,7 @@ def _resolve(name: str) -> tuple[fs.FileSystem, str]:
         return fs.LocalFileSystem(), name
     try:
         return fs.FileSystem.from_uri(name)
-    except (ValueError, NotImplementedError):  # a scheme that Arrow does not know itself
+    except (ValueError, pa.ArrowException):  # a scheme that Arrow does not know itself
         import fsspec
 
         store, path = fsspec.core.url_to_fs(name)

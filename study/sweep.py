@@ -29,6 +29,7 @@ from study import tracking
 from study.choice import describe_choice
 from study.cluster import fits, gpu_share, start_ray
 from study.command import main
+from study.describe import describe
 from study.finalists import BlockSearch, Choice, choose, finalists, missing_finals, read_finals
 from study.fronts import cost_field, draw_front, front_table
 from study.mirror import Mirror, study_of, sync_mirror
@@ -53,7 +54,7 @@ from study.selection import (
     write_json,
 )
 from study.sweep_plots import draw
-from study.sweeping import Recorder, best_table, describe
+from study.sweeping import Recorder, best_table
 from trainables.checkpoints import load_checkpoint
 from trainables.config import TrialConfig, fingerprint
 from trainables.faces import Faces, load_faces
@@ -67,8 +68,9 @@ class Sweep:
     training: Annotated[Training, tyro.conf.arg(name="")] = field(default_factory=Training)
     space: str = "small"
     """What is asked: small (three networks, both lambdas, learning rate), mean_variance, losses (six of them),
-    backbones, efficientnet (B0 to B7 with size and drop path), transformers (ViT, Swin, ConvNeXt, EfficientNetV2),
-    paper (its eleven networks), or tour (what make study runs)."""
+    backbones, efficientnet (B0 to B7 with size and drop path), stages (four networks and how many early stages stay
+    frozen), transformers (ViT, Swin, ConvNeXt, EfficientNetV2), paper (its eleven networks), or tour (what make study
+    runs)."""
     trials: int = 12
     """Trials of each block."""
     minutes: float | None = None

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
 
 from study import tracking
+from study.describe import describe, describe_loss, flat
 from study.finalists import finals_folder
 from study.mirror import Mirror, mirror_trial
-from study.searching import FINISHED, Tried, best, write_tried
+from study.searching import FINISHED, Tried, best, ranked, write_tried
 from trainables.config import TrialConfig
 from trainables.costs import count_cost
-from trainables.losses import MeanVariance, loss_name
 
 
 class Recorder(Callback):
@@ -159,33 +158,10 @@ def reason(text: str) -> str:
     return lines[-1][:300] if lines else "the trial's process died"
 
 
-def flat(config: TrialConfig) -> dict[str, Any]:
-    """MLflow's params of a trial: the paper's names for the weights of the loss beside our own."""
-    values: dict[str, Any] = dict(config.flat())
-    if isinstance(config.loss, MeanVariance):
-        values |= {"lambda1": config.loss.mean_weight, "lambda2": config.loss.variance_weight}
-    return values
-
-
-def describe(config: TrialConfig) -> str:
-    """What differs between trials, in a few words."""
-    frozen = f" {config.frozen} frozen" if config.frozen else ""
-    return f"{config.backbone}{frozen} {config.px} px {describe_loss(config)} lr {config.learning_rate:.2g}"
-
-
-def describe_loss(config: TrialConfig) -> str:
-    """The loss and its weights: "λ1 0.2 λ2 0.05", or "dldl_v2 (sigma 2, expectation_weight 1)"."""
-    if isinstance(config.loss, MeanVariance):
-        return f"λ1 {config.loss.mean_weight:.3g} λ2 {config.loss.variance_weight:.3g}"
-    weights = [f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in asdict(config.loss).items()]
-    return loss_name(config.loss) + (f" ({', '.join(weights)})" if weights else "")
-
-
 def best_table(journal: Mapping[int, Tried], finals: Sequence[Tried] = (), *, most: int = 10) -> str:
     """The best complete trials, the best first, as text; finalists with the MAE of each further seed."""
-    complete = sorted((t for t in journal.values() if t.state == "complete"), key=lambda t: (t.mae, t.number))
     rows = [["trial", "MAE", "backbone", "frozen", "px", "loss", "lr", "seconds"]]
-    for tried in complete[:most]:
+    for tried in ranked(journal)[:most]:
         config = tried.config
         shown = [str(config.frozen), str(config.px), describe_loss(config)]
         rate, seconds = f"{config.learning_rate:.2g}", f"{tried.seconds:.0f}"

@@ -35,11 +35,7 @@ class Room:
     @property
     def at_once(self) -> int:
         """How many such trainings the cluster holds side by side, when it is full grown; 1 where nobody knows."""
-        there = cluster.room()
-        fit = [there["CPU"] / (self.workers * self.cpus)]
-        if self.gpus:
-            fit.append(there["GPU"] / (self.workers * self.gpus))
-        return max(1, int(min(fit) + 1e-6))
+        return max(1, cluster.side_by_side(self.workers * self.cpus, self.workers * self.gpus))
 
 
 def find_room(workers: int, cpus: int | None, gpus: float, *, joined: bool) -> Room:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,17 @@ from torch import Tensor
 from trainables.augmentation import augment, draw_chances
 from trainables.config import Augmentation
 from trainables.faces import Faces
+
+
+def count_steps(faces: int, batch: int) -> int:
+    """Global batches an epoch. They are of near equal size: a last batch of one face would break batch norm."""
+    return max(1, round(faces / batch))
+
+
+def faces_in(step: int, faces: int, steps: int) -> int:
+    """Faces in the global batch of a step, counted from the training's start; they are cut as np.array_split does."""
+    most, rest = divmod(faces, steps)
+    return most + (step % steps < rest)
 
 
 @dataclass(frozen=True)
@@ -41,13 +52,12 @@ class Batches:
 
     @property
     def steps(self) -> int:
-        """Batches an epoch. They are of near equal size: a last batch of one face would break batch norm."""
-        return max(1, round(len(self.rows) / self.batch))
+        """Batches an epoch."""
+        return count_steps(len(self.rows), self.batch)
 
     def size(self, step: int) -> int:
         """Faces in the global batch of a step, counted from the training's start."""
-        most, rest = divmod(len(self.rows), self.steps)
-        return most + (step % self.steps < rest)
+        return faces_in(step, len(self.rows), self.steps)
 
     def stream(self, start: int) -> Iterator[tuple[Float[Tensor, "batch 3 px px"], Int[Tensor, " batch"]]]:
         """The batches of step `start` and all after it, without end."""
@@ -77,6 +87,11 @@ def batch_chances(seed: int, epoch: int, step: int, faces: int) -> Float[Tensor,
     """The luck of a global batch's faces, whoever augments them: step is counted from the epoch's start."""
     luck = int(np.random.default_rng([seed, epoch, step]).integers(2**62))
     return draw_chances(faces, torch.Generator().manual_seed(luck))
+
+
+def as_tensors(arrays: Mapping[str, np.ndarray] | None) -> dict[str, Tensor] | None:
+    """Weights from Ray's object store as tensors: a copy, since that memory is read-only and torch may write to it."""
+    return None if arrays is None else {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
 
 
 def to_device(values: np.ndarray, device: torch.device) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from trainables.augmentation import augment, draw_chances
 from trainables.backbones import AgeNet
-from trainables.batches import to_device
+from trainables.batches import count_steps, faces_in, to_device
 from trainables.config import NO_AUGMENTATION, Augmentation
 from trainables.faces import Faces
 from trainables.stages import early_stages
@@ -113,13 +113,12 @@ class FeatureBatches:
 
     @property
     def steps(self) -> int:
-        """Batches an epoch, of near equal size."""
-        return max(1, round(len(self.rows) / self.batch))
+        """Batches an epoch."""
+        return count_steps(len(self.rows), self.batch)
 
     def size(self, step: int) -> int:
         """Faces in the batch of a step, counted from the training's start."""
-        most, rest = divmod(len(self.rows), self.steps)
-        return most + (step % self.steps < rest)
+        return faces_in(step, len(self.rows), self.steps)
 
     def stream(self, start: int) -> Iterator[tuple[Float[Tensor, " batch *shape"], Int[Tensor, " batch"]]]:
         """Features and ages (years) of step `start` and all after it, without end, on the device."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int
 
+from trainables.batches import as_tensors
 from trainables.config import TrialConfig
 from trainables.faces import Faces
 from trainables.features import Features
@@ -58,7 +59,7 @@ def run_freeze(
 ) -> Faces | Features:
     """What the config's frozen stages make of all faces: every fold is given it in the faces' place."""
     torch.set_num_threads(threads)
-    return freeze(TrialConfig.from_json(record), faces, _tensors(initial), device)
+    return freeze(TrialConfig.from_json(record), faces, as_tensors(initial), device)
 
 
 def run_stage(
@@ -90,9 +91,4 @@ def _train(
     device: str,
 ) -> Fitted:
     torch.set_num_threads(threads)
-    return fit(config, faces, train, device=device, initial=_tensors(initial))
-
-
-def _tensors(initial: Mapping[str, np.ndarray] | None) -> dict[str, torch.Tensor] | None:
-    """Read-only in the object store, and torch may not write there: a copy of the weights, none of the faces."""
-    return None if initial is None else {name: torch.from_numpy(np.array(a)) for name, a in initial.items()}
+    return fit(config, faces, train, device=device, initial=as_tensors(initial))

@@ -14,6 +14,7 @@ import torch
 from ray import tune
 from scipy.stats import wilcoxon
 
+from trainables.batches import as_tensors
 from trainables.config import TrialConfig
 from trainables.costs import measure_latency
 from trainables.faces import Faces
@@ -46,7 +47,7 @@ def tune_trial(
     told: dict[str, Any] = {}
     try:
         table: Faces = ray.get(faces[config.px])
-        initial = _tensors(ray.get(weights[config.weights])) if config.weights in weights else None
+        initial = as_tensors(ray.get(weights[config.weights]) if config.weights in weights else None)
         told["latency_ms"] = measure_latency(config, device)
         score_folds(
             config, table, folds, initial=initial, device=device, rival=point.get("rival"), prune_p=prune_p,
@@ -164,8 +165,3 @@ def hopeless(people: Mapping[str, float], rival: Mapping[str, float] | None, *, 
     if not difference.any():
         return False
     return float(wilcoxon(difference, alternative="greater").pvalue) < p
-
-
-def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    """Tensors from the object store's read-only arrays: a copy, since torch may not write there."""
-    return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}

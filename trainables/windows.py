@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int, Int32, Int64
 
+from trainables.batches import count_steps, faces_in
 from trainables.index import FacesIndex
 
 
@@ -44,8 +45,8 @@ class Windows:
 
     @property
     def steps(self) -> int:
-        """Batches an epoch. They are of near equal size: a last batch of one face would break batch norm."""
-        return max(1, round(len(self.row) / self.batch))
+        """Batches an epoch."""
+        return count_steps(len(self.row), self.batch)
 
     @property
     def steps_a_window(self) -> int:
@@ -59,8 +60,7 @@ class Windows:
 
     def size(self, step: int) -> int:
         """Faces in the global batch of a step, counted from the training's start."""
-        most, rest = divmod(len(self.row), self.steps)
-        return most + (step % self.steps < rest)
+        return faces_in(step, len(self.row), self.steps)
 
     def bounds(self, first: int, last: int) -> Int64[np.ndarray, " steps_and_1"]:
         """How many faces of an epoch come before each step from `first` to `last`."""

@@ -1,0 +1,31 @@
+"""A config in few words, for people and for MLflow's columns."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from trainables.config import TrialConfig
+from trainables.losses import MeanVariance, loss_name
+
+
+def flat(config: TrialConfig) -> dict[str, Any]:
+    """MLflow's params of a trial: the paper's names for the weights of the loss beside our own."""
+    values: dict[str, Any] = dict(config.flat())
+    if isinstance(config.loss, MeanVariance):
+        values |= {"lambda1": config.loss.mean_weight, "lambda2": config.loss.variance_weight}
+    return values
+
+
+def describe(config: TrialConfig) -> str:
+    """What differs between trials, in a few words."""
+    frozen = f" {config.frozen} frozen" if config.frozen else ""
+    return f"{config.backbone}{frozen} {config.px} px {describe_loss(config)} lr {config.learning_rate:.2g}"
+
+
+def describe_loss(config: TrialConfig) -> str:
+    """The loss and its weights: "λ1 0.2 λ2 0.05", or "dldl_v2 (sigma 2, expectation_weight 1)"."""
+    if isinstance(config.loss, MeanVariance):
+        return f"λ1 {config.loss.mean_weight:.3g} λ2 {config.loss.variance_weight:.3g}"
+    weights = [f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in asdict(config.loss).items()]
+    return loss_name(config.loss) + (f" ({', '.join(weights)})" if weights else "")
