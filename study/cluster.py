@@ -129,7 +129,7 @@ def gpu_share(asked: float | None) -> float:
     return 0.25 if room()["GPU"] else 0.0
 
 
-def side_by_side(cpus: float, gpus: float) -> int:
+def side_by_side(cpus: int | float, gpus: float) -> int:
     """How many processes of so many CPUs and (shares of) GPUs the cluster holds at once, when it is full grown."""
     there = room()
     fit = [there[name] / each for name, each in (("CPU", cpus), ("GPU", gpus)) if each]
