@@ -17,6 +17,7 @@ import ray
 from tqdm import tqdm
 
 from study import tracking
+from study.cluster import side_by_side
 from study.describe import flat
 from study.folds import Fold, lopo_folds
 from study.plans import Plan
@@ -136,9 +137,13 @@ def run_jobs(
     failed: list[tuple[str, str]] = []
     errors = {job.file: _person_mae(read_predictions(job.file)[0]) for job in finished}
     calm = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants a line now and then, not one a second
+    # a tree's leaves come late and all at once: their rate foretells nothing
+    shown = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]" if schedule.kind == "tree" else None
+    at_once = side_by_side(schedule.cpus, schedule.gpus)
     with tqdm(
-        total=len(jobs), initial=len(finished), unit="fold", dynamic_ncols=True, desc="folds", mininterval=calm
-    ) as bar:
+        total=len(jobs), initial=len(finished), unit="fold", dynamic_ncols=True, desc="folds", mininterval=calm,
+        bar_format=shown,
+    ) as bar:  # fmt: skip
         while waiting:
             # several at a time: a wait looks at all that are waiting
             done, _ = ray.wait(list(waiting), num_returns=min(32, len(waiting)), timeout=0.5)
@@ -154,8 +159,8 @@ def run_jobs(
                     _log_fold(store, parent, run_of(job)[0], job, part, result.history, result.seconds)
                     errors[job.file] = _person_mae(part)
                 bar.update()
-            told = f", {len(failed)} failed" if failed else ""
-            bar.set_postfix_str(f"MAE {_so_far(list(errors.values()))}{told}", refresh=False)
+            told = f"{min(at_once, len(waiting))} running, {len(failed)} failed"
+            bar.set_postfix_str(f"{told}, MAE {_so_far(list(errors.values()))}", refresh=False)
     return failed
 
 
