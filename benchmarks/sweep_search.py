@@ -64,6 +64,9 @@ class Options:
     """Folder for curves.json and curves.png."""
 
 
+Rival = Mapping[str, Mapping[str, float]]
+
+
 @dataclass(frozen=True)
 class Curve:
     """A search: after each of its trials, the photos shown so far and the least MAE (years) found so far."""
@@ -104,25 +107,29 @@ class Bench:
         """Photos shown when so many folds are trained."""
         return self.options.epochs * sum(len(fold.train) for fold in self.folds[:folds])
 
-    def train(self, config: TrialConfig, rival: Mapping[str, float] | None, prune: float) -> dict[str, Any]:
+    def train(self, config: TrialConfig, rival: Rival | None, prune: float) -> dict[str, Any]:
         """The last row of a real trial."""
         rows: list[dict[str, Any]] = []
         folds = [(fold.train, fold.test) for fold in self.folds]
         score_folds(config, self.faces, folds, rival=rival, prune_p=prune, report=rows.append)
-        return rows[-1]
+        half = [row["validation_mae"] for row in rows if row["step"] == self.options.epochs // 2]
+        return {**rows[-1], "halfway_mae": half[0] if half else None}
 
-    def look_up(self, params: Mapping[str, Any], rival: Mapping[str, float] | None, prune: float) -> dict[str, Any]:
+    def look_up(self, params: Mapping[str, Any], rival: Rival | None, prune: float) -> dict[str, Any]:
         """The last row of the nearest trial of the table, pruned where a real one would be."""
         row = min(self.table, key=lambda known: distance(params, known["params"]))["row"]
         if row["state"] == "diverged":
             return {**row, "fold": 0}
+        if hopeless(row["halfway"], rival and rival["halfway"], p=prune):
+            early = {"people": {}, "halfway": row["halfway"], "mae": row["halfway_mae"]}
+            return {"state": "pruned", "fold": 0, "step": self.options.epochs // 2, **early}
         predicted = {int(face): years for face, years in row["predicted"].items()}
         for number in range(len(self.folds) - 1):
             seen = {int(face): predicted[int(face)] for fold in self.folds[: number + 1] for face in fold.test}
             people = people_mae(self.faces, seen)
-            if hopeless(people, rival, p=prune):
+            if hopeless(people, rival and rival["people"], p=prune):
                 error = [abs(years - self.faces.age[face]) for face, years in seen.items()]
-                return {"state": "pruned", "fold": number, "mae": float(np.mean(error)), "people": people}
+                return {**row, "state": "pruned", "fold": number, "mae": float(np.mean(error)), "people": people}
         return row
 
     def search(self, kind: type[JournalSearch], *, seed: int, prune: float, photos: int) -> Curve:
@@ -143,11 +150,15 @@ class Bench:
                 else self.train(config, point["rival"], prune)
             )
             number = point["number"]
-            folds = {str(fold): row["mae"] for fold in range(row["fold"] + 1)}
+            whole = bool(row.get("people"))  # else it ended halfway through its first fold, or diverged
+            folds = {str(fold): row["mae"] for fold in range(row["fold"] + whole)}
             journal[number] = Tried(
-                number, row["state"], point["trial"], point["params"], row["mae"], row.get("people", {}), folds=folds
-            )
-            spent += self.shown(row["fold"] + 1)
+                number, row["state"], point["trial"], point["params"], row["mae"], row.get("people", {}), folds=folds,
+                halfway=row.get("halfway", {}),
+            )  # fmt: skip
+            early = row["state"] == "pruned" and not whole
+            epochs = self.options.epochs
+            spent += self.shown(1) * (epochs // 2) // epochs if early else self.shown(row["fold"] + 1)
             leader = best(journal)
             curve.photos.append(spent)
             curve.least.append(leader.mae if leader and leader.mae is not None else float("inf"))

@@ -41,6 +41,7 @@ def directions(objective: Objective) -> list[Literal["minimize", "maximize"]]:
 class Tried:
     """One finished trial. mae in years over the photos seen; people: each person's MAE; seconds in its process.
 
+    halfway: MAE of the first fold's people after half of its epochs; a trial that was pruned there has no people yet.
     parameters and macs (a face's multiply-adds) are counted; latency_ms: a face's, alone, on the trial's device.
     repeat s > 0: a finalist again, with the config's seed + s (study.finalists).
     """
@@ -59,6 +60,7 @@ class Tried:
     macs: int = 0
     latency_ms: float = 0.0
     repeat: int = 0
+    halfway: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def config(self) -> TrialConfig:
@@ -137,7 +139,7 @@ class JournalSearch(Searcher):
                 "trial": config.to_json(),
                 "number": number,
                 "params": dict(trial.params),
-                "rival": dict(rival.people) if rival else None,
+                "rival": {"people": dict(rival.people), "halfway": dict(rival.halfway)} if rival else None,
             }
         return Searcher.FINISHED
 
@@ -178,7 +180,7 @@ class JournalSearch(Searcher):
                 # Optuna prunes with one objective only: a pruned trial's MAE over fewer people stands for it
                 self.study.tell(trial, [tried.mae, getattr(tried, COSTS[self.objective])])
             elif tried.state == "pruned":
-                # its MAE is over fewer people; a pruned trial's last report is its value to TPE
+                # its MAE is over fewer people; a pruned trial's last report is its value to TPE (step 0: halfway)
                 trial.report(tried.mae, step=len(tried.folds))
                 self.study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             else:

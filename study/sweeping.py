@@ -78,7 +78,7 @@ class Recorder(Callback):
             for name in ("validation_mae", "train_loss", "learning_rate", "faces_per_second")
             if name in result
         }
-        if "mae" in result:
+        if result.get("people"):  # a fold is over
             self.folds[which][str(result["fold"])] = result["mae"]
             curve["mae"] = result["mae"]
         if "mae" in result or result["state"] in FINISHED:
@@ -116,6 +116,7 @@ class Recorder(Callback):
             cost.macs,
             last.get("latency_ms", 0.0),
             repeat,
+            last.get("halfway", {}),
         )
         write_tried(finals_folder(self.folder) if repeat else self.folder, tried)
         if not repeat:

@@ -19,7 +19,7 @@ from ray.tune.search import Searcher
 
 from search_spaces import SPACES
 from study import cluster, tracking
-from study.folds import dev_split
+from study.folds import dev_split, person_folds
 from study.mirror import Mirror, sync_mirror
 from study.searching import COSTS, JournalSearch, Tried, read_journal, write_tried
 from study.selection import check_apart, check_never_seen, everybody, person_blocks
@@ -266,3 +266,36 @@ def test_a_cheap_trial_is_not_pruned_for_being_worse_than_a_dear_one():
     search.objective = "mae"
     assert search._rival(cheap) is journal[0]
     assert hopeless({name: 2.0 + i / 10 for i, name in enumerate(people)}, people, p=0.05)
+
+
+def test_a_trial_far_behind_its_rival_ends_halfway_through_the_first_fold(faces):
+    config = BASE.replace(epochs=4, batch=16)
+    folds = [(fold.train, fold.test) for fold in person_folds(faces, folds=2, seed=0)]
+
+    def end(halfway: float, people: float) -> tuple[dict, int]:
+        """The last row against a rival of so many years' error for everyone, and how many rows there were."""
+        rows: list[dict] = []
+        rival = {name: dict.fromkeys(faces.people, years) for name, years in (("halfway", halfway), ("people", people))}
+        score_folds(config, faces, folds, rival=rival, prune_p=0.1, report=rows.append)
+        return rows[-1], len(rows)
+
+    early, rows = end(halfway=0.0, people=0.0)
+    assert (early["state"], early["step"], early["people"], rows) == ("pruned", 2, {}, 2)
+    assert early["mae"] == early["validation_mae"]
+    assert set(early["halfway"]) == set(faces.person[folds[0][1]].tolist())
+    later, rows = end(halfway=1000.0, people=0.0)
+    assert (later["state"], later["step"], rows) == ("pruned", 4, 4)
+    assert set(later["people"]) == set(faces.person[folds[0][1]].tolist())
+    whole, rows = end(halfway=1000.0, people=1000.0)
+    assert (whole["state"], whole["step"], rows) == ("complete", 8, 8)
+    assert later["halfway"] == early["halfway"] == whole["halfway"]
+
+
+def test_the_sampler_holds_a_trial_that_ended_halfway_for_worse_than_one_that_got_further():
+    journal = {
+        0: Tried(0, "pruned", BASE.to_json(), {}, 4.0, halfway={"p": 4.0}),
+        1: Tried(1, "pruned", BASE.to_json(), {}, 9.0, {"p": 9.0}, folds={"0": 9.0}),
+    }
+    search = JournalSearch(SPACES["small"], BASE, journal, trials=3, lag=1, seed=0, pretrained={})
+    assert isinstance(search.suggest("x"), dict)
+    assert [trial.intermediate_values for trial in search.study.trials[:2]] == [{0: 4.0}, {1: 9.0}]

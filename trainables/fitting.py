@@ -21,7 +21,6 @@ from trainables.config import TrialConfig
 from trainables.faces import Faces
 from trainables.features import FACE, MIRROR, FeatureBatches, Features, compute_features
 from trainables.losses import decode_age
-from trainables.metrics import mae
 from trainables.stages import LaterNet, later_stages
 
 
@@ -114,13 +113,13 @@ def fit(
     faces: Faces | Features,
     rows: Int[np.ndarray, " train"],
     *,
-    validation: Int[np.ndarray, " validation"] | None = None,
+    measure: Callable[[AgeNet], float] | None = None,
     device: torch.device | str = "cpu",
     initial: Mapping[str, Tensor] | None = None,
     report: Callable[[Epoch, Callable[[], Snapshot]], None] | None = None,
     resume: Snapshot | None = None,
 ) -> Fitted:
-    """train() on faces[rows] in memory; after every epoch the MAE on faces[validation] is measured.
+    """train() on faces[rows] in memory.
 
     With config.frozen, faces are best given as their features (freeze), which many trainings share.
     """
@@ -132,9 +131,6 @@ def fit(
         batches = FeatureBatches(source, rows, batch, config.seed, device)
     else:
         batches = Batches(source, rows, batch, config.seed, config.augmentation, device)
-    measure = None
-    if validation is not None and len(validation):
-        measure = partial(_error, config, source, validation)
     return train(config, batches, measure=measure, device=device, initial=initial, report=report, resume=resume)
 
 
@@ -298,10 +294,6 @@ def _mean_over_views(config: TrialConfig, net: AgeNet, views: list[Tensor]) -> F
         if config.views == "face+mirror":
             probability = (probability + net(views[1]).float().softmax(dim=1)) / 2
     return probability
-
-
-def _error(config: TrialConfig, faces: Faces | Features, rows: Int[np.ndarray, " rows"], net: AgeNet) -> float:
-    return float(mae(decode(predict(config, net, faces, rows), config), faces.age[rows]))
 
 
 def decode(distribution: Float32[np.ndarray, "rows ages"], config: TrialConfig) -> Float[np.ndarray, " rows"]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,14 @@ import torch
 from ray import tune
 from scipy.stats import wilcoxon
 
+from trainables.backbones import AgeNet
 from trainables.batches import as_tensors
 from trainables.config import TrialConfig
 from trainables.costs import measure_latency
 from trainables.faces import Faces
+from trainables.features import Features
 from trainables.fitting import Diverged, Epoch, decode, fit, freeze, predict
+from trainables.metrics import mae
 
 WORST_MAE = 100.0
 """What a diverged training scores (years): finite, since Optuna waits for ever for a trial whose value is NaN."""
@@ -37,9 +39,9 @@ def tune_trial(
     """Score point["trial"] (TrialConfig as JSON) as score_folds does, and tell Tune its rows.
 
     faces: references to a Faces by picture size. weights: references to starting tensors by config.weights.
-    point["rival"]: a finished trial's MAE by person, or None. Rows also hold latency_ms (a face's, alone) and
-    trial_seconds (since the trial began). A trial that needs more memory than there is ends with a row whose state is
-    "failed" and that says why.
+    point["rival"]: `people` and `halfway` of a finished trial (score_folds), or None. Rows also hold latency_ms (a
+    face's, alone) and trial_seconds (since the trial began). A trial that needs more memory than there is ends with a
+    row whose state is "failed" and that says why.
     """
     began = time.monotonic()
     config = TrialConfig.from_json(point["trial"])
@@ -64,6 +66,25 @@ def tune_trial(
             torch.cuda.empty_cache()
 
 
+class _Hopeless(Exception):
+    """Ends a training whose config is already known to be worse than the rival."""
+
+
+@dataclass
+class _Watch:
+    """Predicts the faces that are left out after each epoch, and keeps what it predicted last."""
+
+    config: TrialConfig
+    source: Faces | Features
+    test: np.ndarray
+    predicted: np.ndarray
+
+    def __call__(self, net: AgeNet) -> float:
+        """The MAE (years)."""
+        self.predicted = decode(predict(self.config, net, self.source, self.test), self.config)
+        return float(mae(self.predicted, self.source.age[self.test]))
+
+
 def score_folds(
     config: TrialConfig,
     faces: Faces,
@@ -71,61 +92,65 @@ def score_folds(
     *,
     initial: Mapping[str, torch.Tensor] | None = None,
     device: str = "cpu",
-    rival: Mapping[str, float] | None = None,
+    rival: Mapping[str, Mapping[str, float]] | None = None,
     prune_p: float = 0.0,
     report: Callable[[dict[str, Any]], None],
 ) -> None:
     """Score a config by the MAE of out-of-fold predictions over `folds` (train, test rows).
 
     After each epoch a row {step, fold, validation_mae, ...} is reported; after each fold `mae` is that of all folds
-    so far, `people` each tested person's MAE, and `state` "running", "complete", "pruned" or "diverged". A trial is
-    pruned when the people tested so far show it worse than the rival (a finished trial's MAE by person), paired, by
-    Wilcoxon's signed-rank test at level prune_p.
+    so far, `people` each tested person's MAE, `halfway` the same of the first fold's people after half of its epochs,
+    and `state` "running", "complete", "pruned" or "diverged". A trial is pruned when the people tested so far show it
+    worse than the rival (`people` and `halfway` of a finished trial), paired, by Wilcoxon's signed-rank test at level
+    prune_p: after each fold, and once halfway through the first; then `people` is empty and `mae` of that moment.
     """
     predicted_of: dict[int, float] = {}
     source = freeze(config, faces, initial, device)  # what frozen stages make of the faces: once for all folds
+    halfway: dict[str, float] = {}
     for number, (train, test) in enumerate(folds):
-        curve: list[dict[str, Any]] = []
-        on_epoch = partial(_report_epoch, fold=number, epochs=config.epochs, curve=curve, report=report)
+        watch = _Watch(config, source, test, np.zeros(0))
+        row: dict[str, Any] = {}
+
+        def on_epoch(
+            epoch: Epoch, _: object, *, fold: int = number, watch: _Watch = watch, row: dict[str, Any] = row
+        ) -> None:
+            """A row an epoch; the last epoch's is kept back, to be reported with the fold's outcome."""
+            row |= {name: value for name, value in asdict(epoch).items() if name != "epoch"}
+            row |= {"fold": fold, "step": fold * config.epochs + epoch.epoch}
+            if fold == 0 and epoch.epoch == config.epochs // 2:
+                seen = dict(zip(watch.test.tolist(), watch.predicted.tolist(), strict=True))
+                halfway.update(people_mae(faces, seen))
+                if hopeless(halfway, rival and rival["halfway"], p=prune_p):
+                    raise _Hopeless
+            if epoch.epoch < config.epochs:
+                report({**row, "state": "running"})
+
         try:
-            net = fit(config, source, train, validation=test, device=device, initial=initial, report=on_epoch).net
+            fit(config, source, train, measure=watch, device=device, initial=initial, report=on_epoch)
         except Diverged as error:
             worst = {"mae": WORST_MAE, "validation_mae": WORST_MAE}
             report({"step": 0, "fold": number, "state": "diverged", "why": str(error), **worst})
             return
-        predicted = decode(predict(config, net, source, test), config)
-        predicted_of |= dict(zip(test.tolist(), predicted.tolist(), strict=True))
+        except _Hopeless:
+            early = {"mae": row["validation_mae"], "people": {}, "halfway": halfway, "predicted": {}}
+            report({**row, "state": "pruned", **early})
+            return
+        predicted_of |= dict(zip(test.tolist(), watch.predicted.tolist(), strict=True))
         people = people_mae(faces, predicted_of)
         done = number + 1 == len(folds)
-        pruned = not done and hopeless(people, rival, p=prune_p)
+        pruned = not done and hopeless(people, rival and rival["people"], p=prune_p)
         report(
             {
-                **curve[-1],
-                "fold": number,
+                **row,
                 "state": "complete" if done else "pruned" if pruned else "running",
                 "mae": float(np.mean([abs(years - faces.age[row]) for row, years in predicted_of.items()])),
                 "people": people,
+                "halfway": halfway,
                 "predicted": predicted_of if done or pruned else {},
             }
         )
         if pruned:
             return
-
-
-def _report_epoch(
-    epoch: Epoch,
-    _: object,
-    *,
-    fold: int,
-    epochs: int,
-    curve: list[dict[str, Any]],
-    report: Callable[[dict[str, Any]], None],
-) -> None:
-    """A row an epoch; the last epoch's is kept back, to be reported with the fold's outcome."""
-    row = {name: value for name, value in asdict(epoch).items() if name != "epoch"}
-    curve.append({**row, "step": fold * epochs + epoch.epoch})
-    if epoch.epoch < epochs:
-        report({**curve[-1], "fold": fold, "state": "running"})
 
 
 def lacking_memory(error: BaseException) -> str | None:
