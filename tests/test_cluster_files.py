@@ -130,6 +130,7 @@ def test_token_authentication_on_every_node(name: str):
     config = read(name)
     assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
     assert any("export RAY_AUTH_MODE=token" in line for line in config["setup_commands"])
+    assert any("RAY_enable_metrics_collection=0" in line for line in config["setup_commands"])  # it has no token
     assert any("chmod 600 ~/.ray/auth_token" in line for line in config["setup_commands"])
 
 
