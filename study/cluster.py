@@ -9,10 +9,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 import yaml
 from ray._private import worker
@@ -49,38 +50,61 @@ def start_ray(
     if address:
         ray.init(address=address, log_to_driver=log_to_driver, logging_level=logging.WARNING)
         return
-    with _without(b"Set ray log level"):
-        _start_here(num_cpus, num_gpus, object_store_bytes, log_to_driver)
+    watch = _Watch()
+    watch.start()
+    try:
+        with _without(b"Set ray log level"):
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                num_gpus=num_gpus,
+                object_store_memory=object_store_bytes,
+                include_dashboard=False,
+                log_to_driver=log_to_driver,
+                logging_level=logging.WARNING,
+            )
+    except BaseException:
+        watch.off = True
+        raise
+    watch.node = worker._global_node
 
 
-def _start_here(
-    num_cpus: int | None, num_gpus: int | None, object_store_bytes: int | None, log_to_driver: bool
-) -> None:
-    ray.init(
-        address="local",
-        num_cpus=num_cpus,
-        num_gpus=num_gpus,
-        object_store_memory=object_store_bytes,
-        include_dashboard=False,
-        log_to_driver=log_to_driver,
-        logging_level=logging.WARNING,
-    )
-    threading.Thread(target=_watch, args=(worker._global_node,), daemon=True, name="ray-watch").start()
+class _Watch(threading.Thread):
+    """Ends this command with one line when Ray dies below it, already while it starts: a driver may wait for ever for a
+    node that is gone."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True, name="ray-watch")
+        self.node: Any = None  # Ray's own record of what it started here, once it has
+        self.off = False
+        self.before = set(psutil.Process().children())  # of an earlier Ray of this process
+        self.stderr = os.dup(2)  # which is held back while Ray starts
+
+    def run(self) -> None:
+        vital: dict[str, psutil.Process] = {}
+        while not (gone := [name for name, process in vital.items() if _is_gone(process)]):
+            if len(vital) < 2:
+                for child in set(psutil.Process().children()) - self.before:
+                    with suppress(psutil.Error):
+                        if child.name() in ("raylet", "gcs_server"):
+                            vital[child.name()] = child
+            time.sleep(0.2 if self.node is None else 1.0)
+            if self.off:
+                return
+        time.sleep(2)  # at a proper shutdown Ray says that it is over before it ends its processes
+        starting = self.node is None and not self.off
+        if starting or (ray.is_initialized() and worker._global_node is self.node):
+            sys.stdout.flush()
+            os.write(self.stderr, f"error: Ray's {gone[0]} died; the same command goes on where it stopped\n".encode())
+            os._exit(1)  # Ray's other processes end with this one
 
 
-def _watch(node: Any) -> None:
-    """End this command with one line when Ray dies below it: a driver may wait for ever for a node that is gone.
-
-    node: Ray's own record of the processes that it started here.
-    """
-    vital = [(name, process) for name, process in node.live_processes() if name in ("raylet", "gcs_server")]
-    while not (gone := [name for name, process in vital if process.poll() is not None]):
-        time.sleep(1)
-    time.sleep(2)  # at a proper shutdown Ray says that it is over before it ends its processes
-    if ray.is_initialized() and worker._global_node is node:
-        sys.stdout.flush()
-        os.write(2, f"error: Ray's {gone[0]} died; the same command goes on where it stopped\n".encode())
-        os._exit(1)  # Ray's other processes end with this one
+def _is_gone(process: psutil.Process) -> bool:
+    """Whether a child process has ended, waited for or not."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 @contextmanager
