@@ -120,14 +120,14 @@ class Bench:
         row = min(self.table, key=lambda known: distance(params, known["params"]))["row"]
         if row["state"] == "diverged":
             return {**row, "fold": 0}
-        if hopeless(row["halfway"], rival and rival["halfway"], p=prune):
+        if hopeless(row["halfway"], rival["halfway"] if rival else None, p=prune):
             early = {"people": {}, "halfway": row["halfway"], "mae": row["halfway_mae"]}
             return {"state": "pruned", "fold": 0, "step": self.options.epochs // 2, **early}
         predicted = {int(face): years for face, years in row["predicted"].items()}
         for number in range(len(self.folds) - 1):
             seen = {int(face): predicted[int(face)] for fold in self.folds[: number + 1] for face in fold.test}
             people = people_mae(self.faces, seen)
-            if hopeless(people, rival and rival["people"], p=prune):
+            if hopeless(people, rival["people"] if rival else None, p=prune):
                 error = [abs(years - self.faces.age[face]) for face, years in seen.items()]
                 return {**row, "state": "pruned", "fold": number, "mae": float(np.mean(error)), "people": people}
         return row

@@ -120,7 +120,7 @@ def score_folds(
             if fold == 0 and epoch.epoch == config.epochs // 2:
                 seen = dict(zip(watch.test.tolist(), watch.predicted.tolist(), strict=True))
                 halfway.update(people_mae(faces, seen))
-                if hopeless(halfway, rival and rival["halfway"], p=prune_p):
+                if hopeless(halfway, rival["halfway"] if rival else None, p=prune_p):
                     raise _Hopeless
             if epoch.epoch < config.epochs:
                 report({**row, "state": "running"})
@@ -138,7 +138,7 @@ def score_folds(
         predicted_of |= dict(zip(test.tolist(), watch.predicted.tolist(), strict=True))
         people = people_mae(faces, predicted_of)
         done = number + 1 == len(folds)
-        pruned = not done and hopeless(people, rival and rival["people"], p=prune_p)
+        pruned = not done and hopeless(people, rival["people"] if rival else None, p=prune_p)
         report(
             {
                 **row,
