@@ -26,7 +26,7 @@ def descendants(pid: int) -> dict[int, str]:
     return {child: lines[child] for child in found - {pid}}
 
 
-def strike(process: subprocess.Popen[bytes], mark: str, draw: random.Random) -> bool:
+def strike(process: subprocess.Popen, mark: str, draw: random.Random) -> bool:
     """SIGKILL one process below the command's whose command line holds a mark, or, where that is empty, the command
     itself. False where there is none (yet, or any more).
 

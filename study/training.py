@@ -71,7 +71,8 @@ def train_with_ray(
 ) -> tuple[Snapshot, Epoch]:
     """Train to the end, from the last snapshot at storage/key where there is one; on_epoch is called here.
 
-    Gives the last snapshot and the last epoch. Raises Diverged, or RuntimeError where workers failed again and again.
+    Gives the last snapshot and the last epoch. Raises Diverged, RuntimeError where workers failed again and again, or
+    ChildProcessError where a process died that Ray Train does not start again.
     """
     queue = Queue()
     listener = threading.Thread(target=_listen, args=(queue, on_epoch), daemon=True)
@@ -96,6 +97,11 @@ def train_with_ray(
     except ray.train.WorkerGroupError as error:
         worker, cause = next(iter(error.worker_failures.items()))
         raise RuntimeError(f"worker {worker} failed: {str(cause).strip().splitlines()[-1]}") from cause
+    except (ray.train.ControllerError, ray.exceptions.RayActorError) as error:
+        # Ray Train tries again only once its workers are up
+        raise ChildProcessError(
+            "one of Ray's processes died while the training was set up; the same command goes on where it stopped"
+        ) from error
     finally:
         queue.put(None)
         listener.join(timeout=60)
