@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 _REFUSED = "refused"
-_began, _counter = time.time_ns(), count()
+_began: dict[Path, int] = {}
+_counter = count()
 
 at_end: dict[Path, Callable[..., str | None]] = {}
 """By folder: what a command calls before it ends, with wait=True or False; gives the line to print, if any."""
@@ -34,13 +35,25 @@ class Spool:
     def add(self, record: Mapping[str, Any], files: Sequence[Path] = ()) -> None:
         """Keep a record, with copies of its files."""
         # the counter orders what one process makes, even where the clock is set back meanwhile
-        name = f"{_began:020d}-{os.getpid():08d}-{next(_counter):08d}"
+        name = f"{self._start():020d}-{os.getpid():08d}-{next(_counter):08d}"
         half = self.folder / f".{name}"
-        half.mkdir(parents=True)
-        for file in files:
-            shutil.copy(file, half / file.name)
-        (half / "record.json").write_text(json.dumps({**record, "files": [file.name for file in files]}))
-        half.rename(self.folder / name)
+        try:
+            half.mkdir(parents=True)
+            for file in files:
+                shutil.copy(file, half / file.name)
+            (half / "record.json").write_text(json.dumps({**record, "files": [file.name for file in files]}))
+            half.rename(self.folder / name)
+        except OSError:  # a full disk, most likely
+            shutil.rmtree(half, ignore_errors=True)
+            raise
+
+    def _start(self) -> int:
+        """Nanoseconds at which this process began to keep records here; later than all that wait from before, even
+        where the clock was set back since: a run must not be closed before it is begun."""
+        if self.folder not in _began:
+            before = [int(place.name.split("-")[0]) for place in self.waiting()]
+            _began[self.folder] = max([time.time_ns(), *(began + 1 for began in before)])
+        return _began[self.folder]
 
     def waiting(self) -> list[Path]:
         """The records' folders, oldest first."""

@@ -67,6 +67,17 @@ def test_without_a_server_records_wait_in_order_with_their_files(nobody, tmp_pat
     assert len(list((tmp_path / "waiting" / "refused").iterdir())) == 1
 
 
+def test_a_clock_set_back_does_not_change_the_order(nobody, monkeypatch):
+    kept = []
+    for seconds, step in ((2e9, 0), (1e9, 1)):  # the second command runs by a clock that was set back meanwhile
+        monkeypatch.setattr(spool, "_began", {})
+        monkeypatch.setattr(time, "time_ns", lambda seconds=seconds: int(seconds * 1e9))
+        tracking.log_steps(nobody, "run", [(step, {"mae": 1.0})])
+        kept.append(set(nobody.spool.waiting()))
+    first, both = kept
+    assert nobody.spool.waiting() == [*first, *(both - first)]
+
+
 def test_what_is_not_delivered_goes_on_waiting(nobody):
     for number in range(3):
         tracking.log_steps(nobody, "run", [(number, {"mae": 1.0})])
