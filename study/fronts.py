@@ -7,6 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from study.pictures import save_picture
 from study.searching import COSTS, Objective, Tried, ranked
 
 WORDS = {
@@ -78,5 +79,5 @@ def draw_front(journal: Mapping[int, Tried], field: str, file: Path, *, title: s
     axes.margins(x=0.15)
     axes.legend(frameon=False)
     axes.set_title(title, loc="left", fontsize=10)
-    figure.savefig(file)
+    save_picture(figure, file)
     return file

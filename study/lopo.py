@@ -7,7 +7,6 @@ folds are run: type the same command again.
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import sys
@@ -26,7 +25,7 @@ from study.folding import Schedule, gather, make_jobs, run_jobs
 from study.options import BUILT_IN_PEOPLE, Training, faces_or_built_in, is_built_in
 from study.plans import Plan, describe_pretraining, plan_by_hand, plan_of_sweep
 from study.predictions import Predictions, write_predictions
-from study.selection import check_apart
+from study.selection import check_apart, write_json
 from study.statistics import alarms, constant_guess, summarise
 from trainables import code_version
 from trainables.config import TrialConfig
@@ -138,10 +137,9 @@ def _finish(
         **{f"cs_{th:02d}": float(share) for th, share in enumerate(summary.cs.value)},
         **{f"choice_{name}": value for name, value in about["choice"].get("optimism", {}).items()},
     }
-    told = folder / "about.json"
-    told.write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
-    trial = folder / "trial.json"
-    trial.write_text(json.dumps({"trial": about["trial"]}, indent=2, sort_keys=True) + "\n")
+    told, trial = folder / "about.json", folder / "trial.json"
+    write_json(told, about)
+    write_json(trial, {"trial": about["trial"]})
     tracking.log_files(store, parent, [folder / "predictions.parquet", told, trial])
     curve = [(th, {"cs": float(share)}) for th, share in enumerate(summary.cs.value)]
     tracking.log_steps(store, parent, curve)

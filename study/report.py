@@ -20,10 +20,12 @@ from study.bootstrap import DRAWS
 from study.choice_tables import choices
 from study.command import main
 from study.figures import Caption, MaeRow
+from study.pictures import save_picture
 from study.predictions import read_predictions
 from study.published import PAPER_MAE, backbone_name
 from study.results import Result, Section, name_of, sections
 from study.statistics import by_decade
+from study.storage import write_whole
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,8 @@ def write_report(results: Sequence[Result], *, out: Path, draws: int = DRAWS) ->
         pictures.append({name: f"{slug}-{name}.png" for name in PICTURES})
         for name, figure in draw(section).items():
             files.append(out / pictures[-1][name])
-            figure.savefig(files[-1])
-    files[0].write_text(document(found, pictures), encoding="utf-8")
+            save_picture(figure, files[-1])
+    write_whole(files[0], document(found, pictures).encode())
     return Written(tuple(files), tuple(found))
 
 

@@ -20,6 +20,7 @@ import optuna
 from ray.tune.search import Searcher
 
 from search_spaces import Space
+from study.storage import write_whole
 from trainables.config import TrialConfig
 from trainables.costs import count_cost
 
@@ -68,12 +69,9 @@ class Tried:
 
 
 def write_tried(folder: Path, tried: Tried) -> None:
-    """Into the journal: a temporary name, then renamed."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Into the journal, whole or not at all."""
     file = folder / (f"{tried.number:05d}" + (f"-seed{tried.repeat}" if tried.repeat else "") + ".json")
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(asdict(tried), sort_keys=True))
-    temporary.replace(file)
+    write_whole(file, json.dumps(asdict(tried), sort_keys=True).encode())
 
 
 def read_journal(folder: Path) -> dict[int, Tried]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from study.folds import Fold, dev_split, person_folds
+from study.storage import write_whole
 from trainables.checkpoints import read_trial
 from trainables.config import TrialConfig, fingerprint
 from trainables.faces import Faces, read_contents
@@ -118,7 +119,5 @@ def claim(folder: Path, settings: Mapping[str, Any], *, lag: int, force: bool) -
 
 
 def write_json(file: Path, record: object) -> None:
-    """Under a temporary name, then renamed."""
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
-    temporary.replace(file)
+    """A record as text that people read too, whole or not at all."""
+    write_whole(file, (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())

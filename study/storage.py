@@ -72,16 +72,9 @@ class Folder:
             with store.open_output_stream(_join(base, path)) as stream:
                 stream.write(data)
             return
-        target = self.local / path
-        target.parent.mkdir(parents=True, exist_ok=True)
         waiting = self.local / ".unfinished"
-        waiting.mkdir(exist_ok=True)
-        temporary = waiting / uuid.uuid4().hex
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        waiting.mkdir(parents=True, exist_ok=True)
+        write_whole(self.local / path, data, temporary=waiting / uuid.uuid4().hex)
 
     def delete(self, path: str) -> None:
         """Remove a file, or a folder with all that is in it; nothing where it is not there."""
@@ -92,6 +85,22 @@ class Folder:
             store.delete_dir(where)
         elif kind == fs.FileType.File:
             store.delete_file(where)
+
+
+def write_whole(file: Path, data: bytes, *, temporary: Path | None = None) -> None:
+    """A local file that is there whole or not at all, also where the disk is full: written under a temporary name, by
+    default one with a dot beside it, and renamed. Raises OSError, and leaves nothing behind then."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary or file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as half:
+            half.write(data)
+            half.flush()
+            os.fsync(half.fileno())
+        temporary.replace(file)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def open_folder(place: str | Path) -> Folder:

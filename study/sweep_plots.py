@@ -18,6 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from optuna.visualization import matplotlib as optuna_plots
 
+from study.pictures import save_picture
+
 MAE = "MAE (years)"
 
 LEAST = {"history": 1, "slice": 2, "importance": 8, "parallel": 4}
@@ -68,7 +70,7 @@ def draw(study: optuna.Study, folder: Path, *, name: str) -> list[Path]:
                 figure.set_size_inches(9.0, 4.8)
             figure.suptitle(f"{study.study_name}: {len(complete)} complete trials", x=0.02, y=1.03, ha="left")
             file = folder / f"{name}-{plot}.png"
-            figure.savefig(file, bbox_inches="tight")
+            save_picture(figure, file, bbox_inches="tight")
             plt.close(figure)
         files.append(file)
     return files

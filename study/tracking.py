@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -34,6 +35,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+
+# Pages on what SQLite could not do, which is told in a line, and lines on its tables
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 EXPERIMENT = "age-study"
 KEY, STAGE, COMPLETE = "study.key", "study.stage", "study.complete"
@@ -119,7 +123,8 @@ def connect(*, home: Path | None = None) -> Tracking:
         (home / "artifacts").mkdir(parents=True, exist_ok=True)
         # absolute: a worker's working directory is Ray's
         uri, artifacts = f"sqlite:///{home / 'mlflow.db'}", (home / "artifacts").as_uri()
-        experiment = _experiment(MlflowClient(uri), artifacts)
+        with _full_disk(uri):
+            experiment = _experiment(MlflowClient(uri), artifacts)
         _write_ahead(home / "mlflow.db")
         return Tracking(uri, experiment)
     if not uri.startswith(_SERVERS):
@@ -132,6 +137,20 @@ def connect(*, home: Path | None = None) -> Tracking:
     flush(server)
     at_end[waiting.folder] = partial(settle, server)
     return tracking
+
+
+@contextlib.contextmanager
+def _full_disk(uri: str) -> Iterator[None]:
+    """A full disk below SQLite, of which MLflow makes errors of its own, as an OSError."""
+    try:
+        yield
+    except Exception as error:
+        if "disk is full" not in str(error) and "disk I/O error" not in str(error):
+            raise
+        raise OSError(
+            f"{uri.removeprefix('sqlite:///')} cannot be written, its disk is full or broken: make room, and type the "
+            "same command again"
+        ) from error
 
 
 def _experiment(client: MlflowClient, artifacts: str | None) -> str:
@@ -287,7 +306,8 @@ def _write(tracking: Tracking, record: Record, files: Sequence[Path] = ()) -> st
         return _put(tracking, record, files)
 
     if tracking.spool is None:
-        return put()
+        with _full_disk(tracking.uri):
+            return put()
     return write(_server(tracking), put, asdict(record), files) or record.run or f"{_PENDING}{record.key}"
 
 
@@ -360,7 +380,10 @@ def _is_closed(error: Exception) -> bool:
 
 
 def _ask(tracking: Tracking, question: Callable[[], Answer]) -> Answer:
-    return question() if tracking.spool is None else ask(_server(tracking), question)
+    if tracking.spool is None:
+        with _full_disk(tracking.uri):
+            return question()
+    return ask(_server(tracking), question)
 
 
 def _now() -> int:

@@ -29,16 +29,23 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write the folder whole: under a temporary name first, so that a reader sees the old one or the new."""
+    """Write the folder whole: under a temporary name first, so that a reader sees the old one or the new.
+
+    Raises OSError where it cannot be written, and leaves nothing behind then.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     new, old = folder.with_name(f".{folder.name}.new.{os.getpid()}"), folder.with_name(f".{folder.name}.old")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
     # contiguous: channels_last weights would be refused
     state = {name: value.detach().cpu().contiguous() for name, value in checkpoint.state.items()}
-    safetensors.torch.save_file(state, new / "model.safetensors")
     record = {"trial": checkpoint.config.to_json(), "about": dict(checkpoint.about)}
-    (new / "trial.json").write_text(json.dumps(record, indent=2) + "\n")
+    try:
+        safetensors.torch.save_file(state, new / "model.safetensors")
+        (new / "trial.json").write_text(json.dumps(record, indent=2) + "\n")
+    except (safetensors.SafetensorError, OSError) as error:  # a full disk, most likely: what is there takes room
+        shutil.rmtree(new, ignore_errors=True)
+        raise OSError(f"the checkpoint {folder} cannot be written: {error}") from error
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)

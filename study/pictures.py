@@ -1,0 +1,23 @@
+"""Figures as PNG files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from study.storage import write_whole
+
+
+def as_png(figure: Figure, **how: Any) -> bytes:
+    """The picture's bytes; how: what savefig takes."""
+    sink = io.BytesIO()
+    figure.savefig(sink, format="png", **how)
+    return sink.getvalue()
+
+
+def save_picture(figure: Figure, file: Path, **how: Any) -> None:
+    """Write it; a full disk leaves no half of it."""
+    write_whole(file, as_png(figure, **how))

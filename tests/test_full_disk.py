@@ -1,0 +1,77 @@
+"""A disk with no room left: one clear error, and nothing half-written. Here no file may grow beyond some bytes."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from study import tracking
+from study.command import message
+from study.pictures import save_picture
+from study.spool import Spool
+from study.storage import open_folder, write_whole
+from trainables.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from trainables.config import TrialConfig
+
+
+@contextmanager
+def room(most: int) -> Iterator[None]:
+    """No file of this process grows beyond so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def checkpoint(value: float) -> Checkpoint:
+    return Checkpoint({"weight": torch.full((4096,), value)}, TrialConfig(), {"trained_on": "nothing"})
+
+
+WRITERS: dict[str, Callable[[Path, float], None]] = {
+    "a file": lambda place, value: write_whole(place / "file", str(value).encode() * 4096),
+    "a table's file": lambda place, value: open_folder(place).write("file", str(value).encode() * 4096),
+    "a picture": lambda place, value: save_picture(Figure(figsize=(9 + value, 9)), place / "picture.png"),
+    "a checkpoint": lambda place, value: save_checkpoint(place / "checkpoint", checkpoint(value)),
+    "a waiting record": lambda place, value: Spool(place).add({"values": [value] * 4096}),
+}
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_what_was_there_stays_and_no_half_is_left(write, tmp_path):
+    write(tmp_path, 1.0)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    with pytest.raises(OSError, match="too large") as error, room(1000):
+        write(tmp_path, 2.0)
+    assert message(error.value)
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+    write(tmp_path, 2.0)
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} != before
+
+
+def test_a_checkpoint_is_the_old_one_still(tmp_path):
+    save_checkpoint(tmp_path / "net", checkpoint(1.0))
+    with pytest.raises(OSError, match="cannot be written"), room(1000):
+        save_checkpoint(tmp_path / "net", checkpoint(2.0))
+    assert load_checkpoint(tmp_path / "net").state["weight"].unique().tolist() == [1.0]
+
+
+def test_sqlite_without_room_is_a_line_and_goes_on_when_there_is_some(tmp_path):
+    store = tracking.connect(home=tmp_path)
+    whole = {"name": "fold", "stage": "fold", "parent": "parent", "params": {"px": 64}, "steps": [(0, {"mae": 1.0})]}
+    tracking.log_whole(store, None, key="before", **whole)
+    with pytest.raises(OSError, match="make room") as error, room(8192):
+        tracking.log_whole(store, None, key="full", **whole)
+    assert message(error.value)
+    with pytest.raises(OSError, match="make room"), room(8192):
+        tracking.connect(home=tmp_path / "new")
+    tracking.log_whole(store, None, key="after", **whole)
+    finished = {key for key, (_, status) in tracking.children(store, "parent").items() if status == "FINISHED"}
+    assert finished == {"before", "after"}
