@@ -63,8 +63,11 @@ def errors_of(journal: Mapping[int, Tried], faces: Faces) -> Errors:
 def correct(
     errors: Errors, *, draws: int = DRAWS, seed: int = 0, weights: Float64[np.ndarray, " people"] | None = None
 ) -> Correction:
-    """BBC-CV of the least error; with weights, of people who are there that many times (NaN where it is one alone)."""
+    """BBC-CV of the least error; with weights, of people who are there that many times. NaN where it is one alone, or
+    nobody."""
     times = np.ones(len(errors.people)) if weights is None else weights
+    if not times.any():
+        return Correction(float("nan"), float("nan"), Counter())
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(int(times.sum()), times / times.sum(), size=draws) * errors.photos
     left = np.where(drawn == 0, times, 0.0) * errors.photos

@@ -56,6 +56,17 @@ def test_one_trial_has_no_optimism_and_the_same_people_are_drawn_for_all_blocks(
     assert once["gap"] > 0
 
 
+def test_a_draw_without_a_block_s_people_says_nothing_of_it():
+    """With four people a block, one draw in 256 has none of them."""
+    mae = np.random.default_rng(0).normal(5, 1, (2, 3, 4))
+    blocks = [
+        Errors((0, 1, 2), tuple(names), each, np.full(4, 6.0))
+        for names, each in zip(["abcd", "efgh"], mae, strict=True)
+    ]
+    told = optimism(blocks, draws=50, outer=600)
+    assert np.isfinite(list(told.values())).all()
+
+
 def test_photos_weigh_as_in_the_trials_own_mae():
     errors = Errors((0, 1), ("a", "b"), np.array([[1.0, 9.0], [4.0, 4.0]]), np.array([9.0, 1.0]))
     assert correct(errors, draws=50).least == pytest.approx((9 * 1 + 1 * 9) / 10)
