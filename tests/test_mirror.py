@@ -210,3 +210,6 @@ def test_too_few_trials_give_fewer_plots(tmp_path):
     assert names({3: journal[3], 6: journal[6]}) == []
     assert names({0: journal[0]}) == ["all-history"]
     assert names({0: journal[0], 1: journal[1]}) == ["all-history", "all-slice"]
+    # 6 complete and 2 pruned: the pruned ones say what was bad
+    assert "all-importance" in names(tried_of("losses", 10))
+    assert "all-importance" not in names({n: t for n, t in tried_of("losses", 10).items() if t.state == "complete"})
