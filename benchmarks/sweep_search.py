@@ -34,7 +34,7 @@ from study.folds import Fold, person_folds
 from study.searching import JournalSearch, Tried, best
 from trainables.config import TrialConfig
 from trainables.faces import Faces, load_faces
-from trainables.trial import hopeless, people_mae, score_folds
+from trainables.trial import HALFWAY, hopeless, people_mae, score_folds
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Bench:
         row = min(self.table, key=lambda known: distance(params, known["params"]))["row"]
         if row["state"] == "diverged":
             return {**row, "fold": 0}
-        if hopeless(row["halfway"], rival["halfway"] if rival else None, p=prune):
+        if hopeless(row["halfway"], rival["halfway"] if rival else None, p=HALFWAY * prune):
             early = {"people": {}, "halfway": row["halfway"], "mae": row["halfway_mae"]}
             return {"state": "pruned", "fold": 0, "step": self.options.epochs // 2, **early}
         predicted = {int(face): years for face, years in row["predicted"].items()}

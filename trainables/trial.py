@@ -25,6 +25,10 @@ from trainables.metrics import mae
 WORST_MAE = 100.0
 """What a diverged training scores (years): finite, since Optuna waits for ever for a trial whose value is NaN."""
 
+HALFWAY = 0.01
+"""The test's level halfway through the first fold, as a share of --prune. Half-trained networks stand in another order
+than trained ones: at the same level good configs are lost that only start slowly (docs/sweep.md)."""
+
 
 def tune_trial(
     point: Mapping[str, Any],
@@ -102,7 +106,8 @@ def score_folds(
     so far, `people` each tested person's MAE, `halfway` the same of the first fold's people after half of its epochs,
     and `state` "running", "complete", "pruned" or "diverged". A trial is pruned when the people tested so far show it
     worse than the rival (`people` and `halfway` of a finished trial), paired, by Wilcoxon's signed-rank test at level
-    prune_p: after each fold, and once halfway through the first; then `people` is empty and `mae` of that moment.
+    prune_p: after each fold, and once halfway through the first at level HALFWAY * prune_p; then `people` is empty and
+    `mae` of that moment.
     """
     predicted_of: dict[int, float] = {}
     source = freeze(config, faces, initial, device)  # what frozen stages make of the faces: once for all folds
@@ -120,7 +125,7 @@ def score_folds(
             if fold == 0 and epoch.epoch == config.epochs // 2:
                 seen = dict(zip(watch.test.tolist(), watch.predicted.tolist(), strict=True))
                 halfway.update(people_mae(faces, seen))
-                if hopeless(halfway, rival["halfway"] if rival else None, p=prune_p):
+                if hopeless(halfway, rival["halfway"] if rival else None, p=HALFWAY * prune_p):
                     raise _Hopeless
             if epoch.epoch < config.epochs:
                 report({**row, "state": "running"})
