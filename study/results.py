@@ -163,11 +163,12 @@ def labels(results: Sequence[Result]) -> list[str]:
     ]
 
 
-_AFTER = {"px": "{} px", "epochs": "{} epochs", "seeds": "{} seeds", "schedule": "{}", "loss": "{}"}
+_AFTER = {"px": "{} px", "epochs": "{} epochs", "seeds": "{} seeds", "folds": "{}", "loss": "{}", "schedule": "{} rate"}
 
 
 def _flat(about: Mapping[str, Any]) -> dict[str, str]:
-    own = {"schedule": str(about.get("schedule", "plain")), "seeds": str(len(about.get("seeds", [0])))}
+    # LOPO's schedule, plain or tree; the config's own "schedule" is the learning rate's
+    own = {"folds": str(about.get("schedule", "plain")), "seeds": str(len(about.get("seeds", [0])))}
     values: dict[str, list[str]] = {}
     for trial in trials(about):
         for key, value in trial.items():

@@ -197,6 +197,11 @@ def test_labels_tell_configs_of_one_backbone_apart():
     assert named(about(), about(px=96)) == ["EfficientNet-B0 (64 px)", "EfficientNet-B0 (96 px)"]
     assert named(about(), about()) == ["EfficientNet-B0 [1]", "EfficientNet-B0 [2]"]
     assert named(about("my_net")) == ["my_net"]
+    trial = {"backbone": "efficientnet_b0", "px": 64, "schedule": "cosine"}
+    plain, tree = ({**about(), "trial": trial, "schedule": kind} for kind in ("plain", "tree"))
+    assert named(plain, tree) == ["EfficientNet-B0 (plain)", "EfficientNet-B0 (tree)"]
+    other = {**plain, "trial": {**trial, "schedule": "constant"}}
+    assert named(plain, other) == ["EfficientNet-B0 (cosine rate)", "EfficientNet-B0 (constant rate)"]
 
 
 def lopo_run(place: Path, track: tracking.Tracking, *, key: str, result: Result) -> None:
