@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 SIZE ?= whole
 
-.PHONY: study test lint clean
+.PHONY: study test chaos lint clean
 
 study: $(READY)  ## align, pretrain, sweep, 82 folds and the report, on the built-in people
 	$(BIN)/python -m study.tour --size $(SIZE)
@@ -16,6 +16,9 @@ test: $(READY)  ## linters, types, import contracts, all tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
+
+chaos: $(READY)  ## faults on purpose in all stages: an hour or two; CHAOS='--stages lopo' for some of it
+	$(BIN)/python -m tests.chaos $(CHAOS)
 
 lint: $(READY)  ## what `make test` checks before the tests, mended where it can be
 	$(BIN)/ruff check --fix .

@@ -27,7 +27,7 @@ from typing import Literal
 
 import tyro
 
-from benchmarks.stages import STAGES, Stage, prepare, read_runs, start, store_of
+from benchmarks.stages import STAGES, Stage, prepare, read_log, read_runs, start, store_of
 from benchmarks.victims import strike
 
 PATIENCE = 60.0
@@ -108,7 +108,7 @@ def kill_until_done(place: Path, options: Options, draw: random.Random, took: fl
         told.again += units_again(stage, place, units)
         if status == 0:
             return True
-    print((place / "log").read_text(errors="replace")[-3000:])
+    print(read_log(place)[-3000:])
     return False
 
 
@@ -121,7 +121,7 @@ def main(options: Options) -> int:
     with tempfile.TemporaryDirectory() as folder:
         place = prepare(Path(folder) / "undisturbed")
         began = time.monotonic()
-        assert start(place, options.stage, options.words).wait() == 0, (place / "log").read_text()
+        assert start(place, options.stage, options.words).wait() == 0, read_log(place)
         took = time.monotonic() - began
         result, runs = stage.result(place), read_runs(store_of(place))
         print(f"{options.stage}: undisturbed {took:.0f} s, {len(runs.keys)} runs; seed {options.seed}", flush=True)

@@ -67,8 +67,8 @@ def _files(pattern: str) -> Callable[[Path], dict[str, object]]:
 
 def _epochs(place: Path) -> dict[str, object]:
     """Each epoch told by study.pretrain, and how often: more than once where it was trained again."""
-    lines = (place / "log").read_text(errors="replace").splitlines() if (place / "log").exists() else []
-    return dict(Counter(line.split(":")[0].strip() for line in lines if " epoch " in line))
+    told = (line.split(":")[0].strip() for line in read_log(place).splitlines() if " epoch " in line)
+    return dict(Counter(told))
 
 
 def _table(place: Path) -> object:
@@ -153,14 +153,23 @@ def prepare(place: Path, *, people: int = 20) -> Path:
 def start(
     place: Path, name: str, words: tuple[str, ...] = (), *, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """The stage's command, as a user types it in that folder; what it says is added to log.
+    """The stage's command, as a user types it in that folder; what it says is added to a log beside it.
 
     words: its options, where they are not the usual ones. environment: in place of this process's own variables.
     """
     told = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": ""}
     command = [sys.executable, "-m", f"study.{name}", *(words or STAGES[name].words)]
-    with (place / "log").open("a") as log:
+    with _log(place).open("a") as log:
         return subprocess.Popen(command, cwd=place, env={**told, **(environment or {})}, stdout=log, stderr=log)
+
+
+def read_log(place: Path) -> str:
+    """All that the commands in a folder have said."""
+    return _log(place).read_text(errors="replace") if _log(place).exists() else ""
+
+
+def _log(place: Path) -> Path:
+    return place.with_name(f"{place.name}.log")  # the folder itself may be a disk that is full
 
 
 @dataclass(frozen=True)

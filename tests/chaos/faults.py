@@ -1,0 +1,149 @@
+"""What is done to a command on purpose, and undone: each kind of fault with what it needs around the command.
+
+None touches anything outside the command, its folder and the servers started for it. Two need a mount of their own, and
+so root: python -m tests.chaos then runs in a mount namespace that ends with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import struct
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.servers import Mlflow, Postgres
+from benchmarks.stages import ROOT, STAGES
+from benchmarks.victims import strike
+from tests.chaos.cable import Cable
+
+WITH_SERVER = {"server", "database", "network"}
+MOUNTED = {"disk", "store"}
+KINDS = {
+    "driver": "SIGKILL to the command itself",
+    "worker": "SIGKILL to a busy process of Ray's below it",
+    "actor": "SIGKILL to the stage's own actor: align's landmarker, pretraining's trainer, the sweep's trial",
+    "feeder": "SIGKILL to the task that feeds pretraining",
+    "raylet": "SIGKILL to the node, and with it the object store, which is part of it",
+    "head": "SIGKILL to Ray's head (GCS); what the study keeps is in files, so the same command goes on",
+    "store": "the object store's /dev/shm is full",
+    "server": "SIGKILL to the MLflow server, started again later",
+    "database": "SIGKILL to PostgreSQL, started again later",
+    "network": "the cable to the MLflow server is cut, mended later",
+    "disk": "the disk of the working folder is full",
+    "clock": "the clock jumps ahead by hours or days, and later back behind its start",
+}
+QUIET = (*WITH_SERVER, "disk", "clock")
+"""Faults that a command must tell in a line, without a traceback."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """strike: begin it below a command; False where there is nobody to strike (yet). mend: end it. environment: the
+    command's. lasts: whether it goes on until it is mended."""
+
+    strike: Callable[[subprocess.Popen], bool]
+    mend: Callable[[], None] = lambda: None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    lasts: bool = True
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """The tracking server of faults that need one."""
+
+    postgres: Postgres
+    mlflow: Mlflow
+
+
+def applies(kind: str, stage: str) -> bool:
+    """Whether a stage has what the fault strikes: LOPO has no actors, and pretraining alone has a feeder."""
+    return kind in STAGES[stage].victims or kind not in ("actor", "feeder")
+
+
+@contextmanager
+def made(kind: str, stage: str, place: Path, tracking: Tracking | None, draw: random.Random) -> Iterator[Fault]:
+    """The fault, ready for a command in that folder; all it needed is put away afterwards."""
+    victims = STAGES[stage].victims
+    if kind in victims:
+        yield Fault(lambda process: strike(process, victims[kind], draw), lasts=False)
+    elif kind == "clock":
+        yield _clock(place, draw)
+    elif kind == "disk":
+        yield Fault(lambda process: _fill(place, draw), lambda: _empty(place))
+    elif kind == "store":
+        with _mounted(Path("/dev/shm"), megabytes=320):
+            yield Fault(lambda process: _fill(Path("/dev/shm"), draw), lambda: _empty(Path("/dev/shm")))
+    else:
+        assert tracking is not None
+        yield from _away(kind, tracking)
+
+
+def _away(kind: str, tracking: Tracking) -> Iterator[Fault]:
+    """The server, its database, or the network between."""
+    postgres, mlflow, key = tracking.postgres, tracking.mlflow, tracking.mlflow.key()
+    if kind == "server":
+        yield Fault(_done(mlflow.kill), mlflow.start, key)
+    elif kind == "database":
+        yield Fault(_done(postgres.kill), postgres.start, key)
+    else:
+        cable = Cable(mlflow.port)
+        yield Fault(_done(cable.cut), cable.mend, key | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{cable.port}"})
+        cable.close()
+
+
+def _done(act: Callable[[], None]) -> Callable[[subprocess.Popen], bool]:
+    def strikes(process: subprocess.Popen) -> bool:
+        act()
+        return True
+
+    return strikes
+
+
+def _clock(place: Path, draw: random.Random) -> Fault:
+    """First ahead, then, when mended, behind."""
+    file = place / "clock"
+    file.write_bytes(struct.pack("d", 0.0))
+
+    def jump(seconds: float) -> bool:
+        with file.open("r+b") as clock:
+            clock.write(struct.pack("d", seconds))
+        return True
+
+    ahead, behind = draw.uniform(3600, 30 * 86400), draw.uniform(60, 86400)
+    told = {"PYTHONPATH": f"{ROOT / 'tests' / 'chaos' / 'clock'}:{ROOT}", "CHAOS_CLOCK": str(file)}
+    return Fault(lambda process: jump(ahead), lambda: jump(-behind) and None, told)
+
+
+@contextmanager
+def _mounted(place: Path, *, megabytes: int) -> Iterator[None]:
+    """A small file system over a folder."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "chaos", str(place)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def small_disk(place: Path) -> object:
+    """A context in which the folder is a disk of its own, with room for a stage's run."""
+    place.mkdir()
+    return _mounted(place, megabytes=192)
+
+
+def _fill(place: Path, draw: random.Random) -> bool:
+    """Leave some kilobytes at most, or nothing, so that now one write fails first, now another."""
+    with (place / ".filler").open("wb", buffering=0) as filler:
+        for size in (1 << 20, 4096):
+            with contextlib.suppress(OSError):
+                while filler.write(bytes(size)) == size:
+                    pass
+        filler.truncate(max(0, filler.tell() - 4096 * draw.randrange(0, 9)))
+    return True
+
+
+def _empty(place: Path) -> None:
+    (place / ".filler").unlink(missing_ok=True)
