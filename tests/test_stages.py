@@ -60,7 +60,7 @@ def run_and_kill(cwd: Path, stage: str, *args: object, when: Path, files: int) -
         command(stage, *args), cwd=cwd, env=environment(), stdout=subprocess.DEVNULL, start_new_session=True
     )
     until = time.monotonic() + 240
-    while len(list(when.glob("*"))) < files and process.poll() is None and time.monotonic() < until:
+    while len(list(when.glob("[!.]*"))) < files and process.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
     assert process.poll() is None, f"{stage} ended before it could be killed"
     os.killpg(process.pid, signal.SIGKILL)
