@@ -38,6 +38,8 @@ export MLFLOW_AUTH_CONFIG_PATH="$folder/server.ini"
 MLFLOW_FLASK_SERVER_SECRET_KEY=$(python -c 'import secrets; print(secrets.token_hex(24))')
 export MLFLOW_FLASK_SERVER_SECRET_KEY
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false # else ten processes and 2 GB
+# A connection for each of a worker's 40 threads: of the usual 15 the others wait 30 s and give up. PostgreSQL takes 100
+export MLFLOW_SQLALCHEMYSTORE_POOL_SIZE=40 MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW=0
 export MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true
 setsid nohup mlflow server --host 127.0.0.1 --port "$port" --workers "${MLFLOW_WORKERS:-2}" --app-name basic-auth \
     --allowed-hosts "127.0.0.1:$port,localhost:$port" \
