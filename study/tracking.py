@@ -124,6 +124,7 @@ def connect(*, home: Path | None = None) -> Tracking:
         # absolute: a worker's working directory is Ray's
         uri, artifacts = f"sqlite:///{home / 'mlflow.db'}", (home / "artifacts").as_uri()
         with _full_disk(uri):
+            _make_store(home / "mlflow.db", artifacts)
             experiment = _experiment(MlflowClient(uri), artifacts)
         _write_ahead(home / "mlflow.db")
         return Tracking(uri, experiment)
@@ -165,6 +166,22 @@ def _experiment(client: MlflowClient, artifacts: str | None) -> str:
         if there is None:
             raise
         return there.experiment_id
+
+
+def _make_store(file: Path, artifacts: str) -> None:
+    """MLflow makes its tables in some fifty steps, and a kill among them leaves a file that no later command can open:
+    so they are made under another name, and renamed."""
+    if file.exists():
+        for left in file.parent.glob(f".{file.name}.*"):  # by a command that was killed
+            left.unlink(missing_ok=True)
+        return
+    new = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        _experiment(MlflowClient(f"sqlite:///{new}"), artifacts)
+        with contextlib.suppress(FileExistsError, FileNotFoundError):  # another command was faster
+            os.link(new, file)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def _write_ahead(file: Path) -> None:

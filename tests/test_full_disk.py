@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,3 +79,19 @@ def test_sqlite_without_room_is_a_line_and_goes_on_when_there_is_some(tmp_path):
     tracking.log_whole(store, None, key="after", **whole)
     finished = {key for key, (_, status) in tracking.children(store, "parent").items() if status == "FINISHED"}
     assert finished == {"before", "after"}
+
+
+def test_a_kill_while_mlflow_makes_its_tables_leaves_no_half_store(tmp_path):
+    code = "from study import tracking; tracking.connect()"
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment)
+    while process.poll() is None and not list((tmp_path / "mlruns").glob(".mlflow.db*")):
+        time.sleep(0.01)
+    time.sleep(0.1)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "mlruns" / "mlflow.db").exists(), "it was killed among the tables"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+    assert {file.name for file in (tmp_path / "mlruns").iterdir()} == {"artifacts", "mlflow.db"}
