@@ -67,13 +67,16 @@ def main(options: Options) -> int:
     draw, rows = random.Random(options.seed), []
     print(f"seed {options.seed}; {len(plan) * options.rounds} faults\n{HEADER}", flush=True)
     with tempfile.TemporaryDirectory() as folder, _tracking([kind for _, kind in plan]) as tracking:
-        expected: dict[str, Undisturbed] = {}
+        expected: dict[tuple[str, bool], Undisturbed] = {}
         for number, (stage, kind) in enumerate(plan * options.rounds):
-            if stage not in expected:
-                expected[stage] = undisturbed(Path(folder) / f"{stage}-undisturbed", stage)
-                print(f"{stage}: undisturbed {expected[stage].seconds:.0f} s", flush=True)
+            server = tracking if kind in WITH_SERVER else None
+            known = (stage, server is not None)
+            if known not in expected:
+                told = f"{stage}-undisturbed" + ("-with-server" if server else "")
+                expected[known] = undisturbed(Path(folder) / told, stage, server)
+                print(f"{told}: {expected[known].seconds:.0f} s", flush=True)
             away = min(options.away, 5.0) if options.short else options.away
-            ordeal = Ordeal(stage, kind, away, expected[stage], tracking, draw)
+            ordeal = Ordeal(stage, kind, away, expected[known], server, draw)
             row = suffer(Path(folder) / f"{stage}-{number}", ordeal)
             print(row.line, flush=True)
             rows.append(row)

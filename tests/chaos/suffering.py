@@ -16,12 +16,13 @@ from mlflow import MlflowClient
 
 from benchmarks.kills import units_again
 from benchmarks.stages import STAGES, Runs, prepare, read_log, read_runs, start, store_of
-from tests.chaos.faults import QUIET, WITH_SERVER, Fault, Tracking, made, small_disk
+from tests.chaos.faults import QUIET, Fault, Tracking, made, small_disk
 from tests.chaos.torn import torn_files
 
 LIMIT = 300.0
 """Seconds that a command may take beyond what it took undisturbed and what the fault lasts; then it counts as hung."""
-PEOPLE = 8
+_PEOPLE = {"pretrain": 16}
+"""Of the drawn ones; else 8: pretraining keeps a tenth to measure on."""
 _SMALL = {
     "align": (),
     "pretrain": ("--epochs", "6"),
@@ -45,7 +46,7 @@ class Undisturbed:
 
 @dataclass(frozen=True)
 class Ordeal:
-    """A fault to be suffered."""
+    """A fault to be suffered; tracking: the server it has to do with, if any."""
 
     stage: str
     kind: str
@@ -95,13 +96,17 @@ class Row:
         )
 
 
-def undisturbed(place: Path, stage: str) -> Undisturbed:
-    """The stage left alone, on drawn faces in a new folder."""
-    prepare(place, people=PEOPLE)
+def undisturbed(place: Path, stage: str, tracking: Tracking | None) -> Undisturbed:
+    """The stage left alone, on drawn faces in a new folder; with a server that it writes to, where one is given."""
+    environment = None if tracking is None else tracking.mlflow.key()
+    if tracking is not None:
+        _empty_server(tracking)
+    _prepare(place, stage)
     began = time.monotonic()
-    status = start(place, stage, _words(stage)).wait()
+    status = start(place, stage, _words(stage), environment=environment).wait()
     assert status == 0, read_log(place)
-    return Undisturbed(STAGES[stage].result(place), read_runs(store_of(place)), time.monotonic() - began)
+    seconds = time.monotonic() - began
+    return Undisturbed(STAGES[stage].result(place), read_runs(_client(place, tracking)), seconds)
 
 
 def suffer(place: Path, ordeal: Ordeal) -> Row:
@@ -117,13 +122,13 @@ def suffer(place: Path, ordeal: Ordeal) -> Row:
 
 def _suffer(place: Path, ordeal: Ordeal, within: float) -> Row:
     """within: seconds from the command's start in which the fault strikes."""
-    tracking = ordeal.tracking if ordeal.kind in WITH_SERVER else None
+    tracking = ordeal.tracking
     if tracking is not None:
         _empty_server(tracking)
     with contextlib.ExitStack() as around:
         if ordeal.kind == "disk":
             around.enter_context(small_disk(place))
-        prepare(place, people=PEOPLE)
+        _prepare(place, ordeal.stage)
         fault = around.enter_context(made(ordeal.kind, ordeal.stage, place, tracking, ordeal.draw))
         began = time.monotonic()
         at, statuses, again, torn, hung = _until_done(place, ordeal, fault, within)
@@ -133,8 +138,7 @@ def _suffer(place: Path, ordeal: Ordeal, within: float) -> Row:
         same, lost, doubled, metrics = False, len(ordeal.expected.runs.keys), 0, 0
         if statuses[-1] == 0:
             same = STAGES[ordeal.stage].result(place) == ordeal.expected.result
-            found = read_runs(store_of(place) if tracking is None else MlflowClient(tracking.mlflow.uri))
-            lost, doubled, metrics = _compare(ordeal.expected.runs, found)
+            lost, doubled, metrics = _compare(ordeal.expected.runs, read_runs(_client(place, tracking)))
     row = Row(
         ordeal.stage, ordeal.kind, at, statuses, lost_seconds, again, lost, doubled, metrics, torn, pages, hung, same
     )
@@ -201,6 +205,14 @@ def _empty_server(tracking: Tracking) -> None:
     there = client.get_experiment_by_name("age-study")
     if there is not None:
         client.rename_experiment(there.experiment_id, f"done-{time.time_ns()}")
+
+
+def _client(place: Path, tracking: Tracking | None) -> MlflowClient:
+    return store_of(place) if tracking is None else MlflowClient(tracking.mlflow.uri)
+
+
+def _prepare(place: Path, stage: str) -> None:
+    prepare(place, people=_PEOPLE.get(stage, 8))
 
 
 def _words(stage: str) -> tuple[str, ...]:
