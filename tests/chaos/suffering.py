@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from benchmarks.kills import units_again
+from benchmarks.kills import ended, units_again
 from benchmarks.stages import STAGES, Runs, prepare, read_log, read_runs, start, store_of
 from tests.chaos.faults import QUIET, Fault, Tracking, made, small_disk
 from tests.chaos.torn import torn_files
@@ -143,7 +143,7 @@ def _suffer(place: Path, ordeal: Ordeal, within: float) -> Row:
         ordeal.stage, ordeal.kind, at, statuses, lost_seconds, again, lost, doubled, metrics, torn, pages, hung, same
     )
     if at is not None and not row.survived:
-        print(f"{log[-6000:]}\n--- the end of what {ordeal.stage} said with {ordeal.kind}", flush=True)
+        print(f"{log[-20000:]}\n--- the end of what {ordeal.stage} said with {ordeal.kind}", flush=True)
     return row
 
 
@@ -175,7 +175,7 @@ def _until_done(
                 whole = True
             if now - began > usual + ordeal.away + LIMIT:
                 process.send_signal(signal.SIGABRT)  # its stacks go to the log
-                time.sleep(2)
+                ended(process, 30)
                 process.kill()
                 process.wait()
                 hung += 1
