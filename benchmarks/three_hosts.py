@@ -212,7 +212,7 @@ def story(work: Path, seen: Seen, *, after: int, patience: float) -> None:
             with seen.timed("until the lost host has joined again, once it is back"):
                 wait_for_nodes(head, seen, seconds=patience)
         laptop.run(f"{TOKEN}; ray exec {QUIET} {file} 'cd ~/age-study && python -m study.report'")
-        laptop.run(f"{TOKEN}; ray rsync-down {QUIET} {file} /root/age-study/runs/ brought-home/")
+        laptop.run(f"{TOKEN}; ray rsync-down {QUIET} {file} age-study/runs/ brought-home/")
         home = laptop.run("ls brought-home brought-home/lopo/* brought-home/report").split()
         seen.expect({"people", "sweeps", "predictions.parquet", "report.md"} <= set(home), f"brought home: {home}")
         with seen.timed("ray down"):
