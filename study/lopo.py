@@ -25,8 +25,9 @@ from study.folding import Schedule, gather, make_jobs, run_jobs
 from study.options import BUILT_IN_PEOPLE, Training, faces_or_built_in, is_built_in
 from study.plans import Plan, describe_pretraining, plan_by_hand, plan_of_sweep
 from study.predictions import Predictions, write_predictions
-from study.selection import check_apart, write_json
+from study.selection import check_apart
 from study.statistics import alarms, constant_guess, summarise
+from study.storage import write_json
 from trainables import code_version
 from trainables.config import TrialConfig
 from trainables.faces import Faces, load_faces

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from study.folds import Fold, dev_split, person_folds
-from study.storage import write_whole
+from study.storage import write_json
 from trainables.checkpoints import read_trial
 from trainables.config import TrialConfig, fingerprint
 from trainables.faces import Faces, read_contents
@@ -116,8 +116,3 @@ def claim(folder: Path, settings: Mapping[str, Any], *, lag: int, force: bool) -
     folder.mkdir(parents=True, exist_ok=True)
     write_json(file, {**settings, "lag": lag})
     return lag
-
-
-def write_json(file: Path, record: object) -> None:
-    """A record as text that people read too, whole or not at all."""
-    write_whole(file, (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())

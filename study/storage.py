@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import re
 import uuid
@@ -101,6 +102,11 @@ def write_whole(file: Path, data: bytes, *, temporary: Path | None = None) -> No
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_json(file: Path, record: object) -> None:
+    """A record as text that people read too, whole or not at all."""
+    write_whole(file, (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())
 
 
 def open_folder(place: str | Path) -> Folder:

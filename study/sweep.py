@@ -51,8 +51,8 @@ from study.selection import (
     dev_block,
     everybody,
     person_blocks,
-    write_json,
 )
+from study.storage import write_json
 from study.sweep_plots import draw
 from study.sweeping import Recorder, best_table
 from trainables.checkpoints import load_checkpoint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -76,17 +76,34 @@ class _Hopeless(Exception):
 
 @dataclass
 class _Watch:
-    """Predicts the faces that are left out after each epoch, and keeps what it predicted last."""
+    """What a fold's training tells after each epoch: a row, and what it predicts of the faces that are left out.
+
+    look: what is done halfway through the epochs with the ages (years) `predicted` of the rows `test`.
+    """
 
     config: TrialConfig
     source: Faces | Features
     test: np.ndarray
-    predicted: np.ndarray
+    fold: int
+    report: Callable[[dict[str, Any]], None]
+    look: Callable[[dict[int, float]], None]
+    predicted: dict[int, float] = field(default_factory=dict)
+    row: dict[str, Any] = field(default_factory=dict)
 
-    def __call__(self, net: AgeNet) -> float:
+    def measure(self, net: AgeNet) -> float:
         """The MAE (years)."""
-        self.predicted = decode(predict(self.config, net, self.source, self.test), self.config)
-        return float(mae(self.predicted, self.source.age[self.test]))
+        predicted = decode(predict(self.config, net, self.source, self.test), self.config)
+        self.predicted = dict(zip(self.test.tolist(), predicted.tolist(), strict=True))
+        return float(mae(predicted, self.source.age[self.test]))
+
+    def on_epoch(self, epoch: Epoch, _: object) -> None:
+        """A row an epoch; the last epoch's is kept back, to be reported with the fold's outcome."""
+        told = {name: value for name, value in asdict(epoch).items() if name != "epoch"}
+        self.row = {**told, "fold": self.fold, "step": self.fold * self.config.epochs + epoch.epoch}
+        if epoch.epoch == self.config.epochs // 2:
+            self.look(self.predicted)
+        if epoch.epoch < self.config.epochs:
+            self.report({**self.row, "state": "running"})
 
 
 def score_folds(
@@ -112,41 +129,32 @@ def score_folds(
     predicted_of: dict[int, float] = {}
     source = freeze(config, faces, initial, device)  # what frozen stages make of the faces: once for all folds
     halfway: dict[str, float] = {}
+
+    def look(seen: dict[int, float]) -> None:
+        if not halfway:  # in the first fold
+            halfway.update(people_mae(faces, seen))
+            if hopeless(halfway, rival["halfway"] if rival else None, p=HALFWAY * prune_p):
+                raise _Hopeless
+
     for number, (train, test) in enumerate(folds):
-        watch = _Watch(config, source, test, np.zeros(0))
-        row: dict[str, Any] = {}
-
-        def on_epoch(
-            epoch: Epoch, _: object, *, fold: int = number, watch: _Watch = watch, row: dict[str, Any] = row
-        ) -> None:
-            """A row an epoch; the last epoch's is kept back, to be reported with the fold's outcome."""
-            row |= {name: value for name, value in asdict(epoch).items() if name != "epoch"}
-            row |= {"fold": fold, "step": fold * config.epochs + epoch.epoch}
-            if fold == 0 and epoch.epoch == config.epochs // 2:
-                seen = dict(zip(watch.test.tolist(), watch.predicted.tolist(), strict=True))
-                halfway.update(people_mae(faces, seen))
-                if hopeless(halfway, rival["halfway"] if rival else None, p=HALFWAY * prune_p):
-                    raise _Hopeless
-            if epoch.epoch < config.epochs:
-                report({**row, "state": "running"})
-
+        watch = _Watch(config, source, test, number, report, look)
         try:
-            fit(config, source, train, measure=watch, device=device, initial=initial, report=on_epoch)
+            fit(config, source, train, measure=watch.measure, device=device, initial=initial, report=watch.on_epoch)
         except Diverged as error:
             worst = {"mae": WORST_MAE, "validation_mae": WORST_MAE}
             report({"step": 0, "fold": number, "state": "diverged", "why": str(error), **worst})
             return
         except _Hopeless:
-            early = {"mae": row["validation_mae"], "people": {}, "halfway": halfway, "predicted": {}}
-            report({**row, "state": "pruned", **early})
+            early = {"mae": watch.row["validation_mae"], "people": {}, "halfway": halfway, "predicted": {}}
+            report({**watch.row, "state": "pruned", **early})
             return
-        predicted_of |= dict(zip(test.tolist(), watch.predicted.tolist(), strict=True))
+        predicted_of |= watch.predicted
         people = people_mae(faces, predicted_of)
         done = number + 1 == len(folds)
         pruned = not done and hopeless(people, rival["people"] if rival else None, p=prune_p)
         report(
             {
-                **row,
+                **watch.row,
                 "state": "complete" if done else "pruned" if pruned else "running",
                 "mae": float(np.mean([abs(years - faces.age[row]) for row, years in predicted_of.items()])),
                 "people": people,

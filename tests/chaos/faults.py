@@ -42,13 +42,12 @@ QUIET = (*WITH_SERVER, "disk", "clock")
 
 @dataclass(frozen=True)
 class Fault:
-    """strike: begin it below a command; False where there is nobody to strike (yet). mend: end it. environment: the
-    command's. lasts: whether it goes on until it is mended."""
+    """strike: begin it below a command; False where there is nobody to strike (yet). mend: end it, where it lasts.
+    environment: the command's."""
 
     strike: Callable[[subprocess.Popen], bool]
     mend: Callable[[], None] = lambda: None
     environment: Mapping[str, str] = field(default_factory=dict)
-    lasts: bool = True
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def made(kind: str, stage: str, place: Path, tracking: Tracking | None, draw: ra
     """The fault, ready for a command in that folder; all it needed is put away afterwards."""
     victims = STAGES[stage].victims
     if kind in victims:
-        yield Fault(lambda process: strike(process, victims[kind], draw), lasts=False)
+        yield Fault(lambda process: strike(process, victims[kind], draw))
     elif kind == "clock":
         yield _clock(place, draw)
     elif kind == "disk":
@@ -90,9 +89,8 @@ def _away(kind: str, tracking: Tracking) -> Iterator[Fault]:
     elif kind == "database":
         yield Fault(_done(postgres.kill), postgres.start, key)
     else:
-        cable = Cable(mlflow.port)
-        yield Fault(_done(cable.cut), cable.mend, key | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{cable.port}"})
-        cable.close()
+        with contextlib.closing(Cable(mlflow.port)) as cable:
+            yield Fault(_done(cable.cut), cable.mend, key | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{cable.port}"})
 
 
 def _done(act: Callable[[], None]) -> Callable[[subprocess.Popen], bool]:
@@ -108,14 +106,13 @@ def _clock(place: Path, draw: random.Random) -> Fault:
     file = place / "clock"
     file.write_bytes(struct.pack("d", 0.0))
 
-    def jump(seconds: float) -> bool:
+    def jump(seconds: float) -> None:
         with file.open("r+b") as clock:
             clock.write(struct.pack("d", seconds))
-        return True
 
     ahead, behind = draw.uniform(3600, 30 * 86400), draw.uniform(60, 86400)
     told = {"PYTHONPATH": f"{ROOT / 'tests' / 'chaos' / 'clock'}:{ROOT}", "CHAOS_CLOCK": str(file)}
-    return Fault(lambda process: jump(ahead), lambda: jump(-behind) and None, told)
+    return Fault(_done(lambda: jump(ahead)), lambda: jump(-behind), told)
 
 
 @contextmanager
