@@ -1,6 +1,6 @@
 """Faces a second of a pretraining worker that streams, beside the bare loop whose faces lie decoded in memory.
 
-    python -m benchmarks.pretrain_speed.py --faces runs/utkface
+    python -m benchmarks.pretrain_speed --faces runs/utkface
 
 Both train the same network with the same batch and the same number of threads, one after the other in turns, each for
 so many steps. The bare loop is written by hand: no augmentation, no averaging, no measuring; the streaming worker is

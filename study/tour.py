@@ -6,6 +6,7 @@ on from what was finished.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -16,12 +17,17 @@ from study import tracking
 from study.command import main
 from study.options import BUILT_IN_PEOPLE
 
-# Small pictures and few epochs: a tour of two cores in minutes, not a result.
+# Small pictures, few epochs, frozen stages, half the cores a network: a tour of two cores in minutes, not a result.
+HALF = str(max(1, (os.cpu_count() or 1) // 2))
 WHOLE: dict[str, tuple[str, ...]] = {
     "align": (),
-    "pretrain": ("--backbone", "efficientnet_lite0", "resnet18", "--px", "48", "--epochs", "30", "--batch", "32"),
+    "pretrain": (
+        "--backbone", "efficientnet_lite0", "resnet18", "--px", "48", "--epochs", "20", "--batch", "32",
+        "--cpus-per-worker", HALF,
+    ),
     "sweep": (
-        "--space", "tour", "--px", "48", "--epochs", "3", "--trials", "8", "--blocks", "2", "--finalists", "2",
+        "--space", "tour", "--px", "48", "--frozen", "3", "--frozen-views", "3", "--epochs", "3", "--trials", "8",
+        "--blocks", "2", "--finalists", "2",
     ),
     "lopo": ("--best", "--sweep", "tour"),
     "report": (),

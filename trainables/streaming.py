@@ -12,6 +12,7 @@ Ray Data's own splits (ray.train.get_dataset_shard) are not used: which worker g
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,6 +36,9 @@ from trainables.windows import Window, Windows, make_windows, share
 
 AHEAD = 512 * 2**20
 """Bytes of decoded faces that a worker's stream may hold ready."""
+
+PAUSE = 0.02
+"""Seconds between two turns of Ray Data's scheduling loop."""
 
 BLOCK = 4 * 2**20
 """Bytes of batches that travel together: few, so that the first comes soon; not one, since each costs milliseconds."""
@@ -138,6 +142,27 @@ def read_faces(
     return found
 
 
+class Unhurried:
+    """An execution callback of Ray Data: a pause after each turn of its scheduling loop.
+
+    The loop runs in the training process. While the stream is as far ahead as it may be, ray.wait returns at once, and
+    the loop turned without end: it took more than half a core, and Python's lock, from the training.
+    """
+
+    def before_execution_starts(self, executor: object) -> None:
+        """Nothing."""
+
+    def on_execution_step(self, executor: object) -> None:
+        """The pause."""
+        time.sleep(PAUSE)
+
+    def after_execution_succeeds(self, executor: object) -> None:
+        """Nothing."""
+
+    def after_execution_fails(self, executor: object, error: Exception) -> None:
+        """Nothing."""
+
+
 @dataclass
 class FaceStream:
     """A Source for trainables.fitting.train: one worker's share of each global batch, from Ray Data.
@@ -192,6 +217,7 @@ class FaceStream:
             object_store_memory=AHEAD
         )
         context.target_max_block_size = BLOCK
+        context.custom_execution_callback_classes = [Unhurried]
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
