@@ -143,7 +143,7 @@ def read_faces(
 
 
 class Unhurried:
-    """An execution callback of Ray Data: a pause after each turn of its scheduling loop.
+    """Ray Data's execution callback (its base class is private): a pause after each turn of its scheduling loop.
 
     The loop runs in the training process. While the stream is as far ahead as it may be, ray.wait returns at once, and
     the loop turned without end: it took more than half a core, and Python's lock, from the training.
@@ -217,7 +217,7 @@ class FaceStream:
             object_store_memory=AHEAD
         )
         context.target_max_block_size = BLOCK
-        context.custom_execution_callback_classes = [Unhurried]
+        context.custom_execution_callback_classes = [Unhurried]  # type: ignore[list-item]
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
