@@ -71,8 +71,8 @@ def train_with_ray(
 ) -> tuple[Snapshot, Epoch]:
     """Train to the end, from the last snapshot at storage/key where there is one; on_epoch is called here.
 
-    Gives the last snapshot and the last epoch. Raises Diverged, RuntimeError where workers failed again and again, or
-    ChildProcessError where a process died that Ray Train does not start again.
+    Gives the last snapshot and the last epoch. Raises Diverged, RuntimeError where workers failed again and again
+    (OSError where a full disk was why), or ChildProcessError where a process died that Ray Train does not start again.
     """
     queue = Queue()
     listener = threading.Thread(target=_listen, args=(queue, on_epoch), daemon=True)
@@ -95,8 +95,7 @@ def train_with_ray(
     try:
         result = trainer.fit()
     except ray.train.WorkerGroupError as error:
-        worker, cause = next(iter(error.worker_failures.items()))
-        raise RuntimeError(f"worker {worker} failed: {str(cause).strip().splitlines()[-1]}") from cause
+        raise _as_failure(error) from error
     except (ray.train.ControllerError, ray.exceptions.RayActorError) as error:
         # Ray Train tries again only once its workers are up
         raise ChildProcessError(
@@ -113,6 +112,14 @@ def train_with_ray(
             return read_snapshot(Path(place)), Epoch(**told)
     forget(storage, key)
     raise Diverged(told["diverged"])
+
+
+def _as_failure(error: ray.train.WorkerGroupError) -> Exception:
+    """The first failed worker's reason in a line. A full disk is no bug, so its kind is kept."""
+    worker, cause = next(iter(error.worker_failures.items()))
+    said = f"worker {worker} failed: {str(cause).strip().splitlines()[-1]}"
+    own = getattr(cause, "_base_exc", cause)  # Ray wraps what a worker raised, and tells only its text openly
+    return OSError(said) if isinstance(own, OSError) else RuntimeError(said)
 
 
 def forget(storage: str, key: str) -> None:

@@ -14,12 +14,15 @@ from pathlib import Path
 import pytest
 import torch
 from matplotlib.figure import Figure
+from ray.train import WorkerGroupError
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 
 from study import tracking
 from study.command import message
 from study.pictures import save_picture
 from study.spool import Spool
 from study.storage import open_folder, write_whole
+from study.training import _as_failure
 from trainables.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from trainables.config import TrialConfig
 
@@ -95,3 +98,15 @@ def test_a_kill_while_mlflow_makes_its_tables_leaves_no_half_store(tmp_path):
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
     assert {file.name for file in (tmp_path / "mlruns").iterdir()} == {"artifacts", "mlflow.db"}
+
+
+def test_a_pretraining_worker_on_a_full_disk_is_one_line_and_a_bug_keeps_its_traceback():
+    def told(raised: Exception) -> Exception:
+        wrapped = UserExceptionWithTraceback(raised, f"Traceback ...\n  File ...\n{type(raised).__name__}: {raised}")
+        return _as_failure(WorkerGroupError("Training failed", {1: wrapped}))
+
+    full = told(OSError(28, "No space left on device"))
+    assert message(full) == "worker 1 failed: OSError: [Errno 28] No space left on device"
+    bug = told(KeyError("weight"))
+    assert message(bug) is None
+    assert "worker 1 failed: KeyError: 'weight'" in str(bug)
