@@ -12,7 +12,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -206,8 +206,9 @@ def pretrain_one(config: TrialConfig, index: FacesIndex, room: Room, options: Pr
         snapshot_seconds=60 * options.checkpoint_minutes,
         batch_norm=options.batch_norm,
     )
-    told = _tell_epoch(config, store, run_id)
-    snapshot, last = train_with_ray(config, tables, key=key, storage=storage, work=work, room=room, on_epoch=told)
+    curve = _Curve(config, store, run_id)
+    snapshot, last = train_with_ray(config, tables, key=key, storage=storage, work=work, room=room, on_epoch=curve.tell)
+    curve.log()
     about |= {"dev_mae": last.validation_mae, "dev_faces": len(split.test), "epochs": last.epoch}
     save_checkpoint(folder, Checkpoint(snapshot.average or snapshot.net, config, about))
     tracking.log_json(store, run_id, "trial.json", {"trial": config.to_json(), "about": about})
@@ -219,21 +220,35 @@ def pretrain_one(config: TrialConfig, index: FacesIndex, room: Room, options: Pr
     return folder
 
 
-def _tell_epoch(config: TrialConfig, store: tracking.Tracking, run_id: str) -> Callable[[Epoch], None]:
-    """Prints and logs an epoch."""
+@dataclass
+class _Curve:
+    """Prints each epoch and logs it. What a full disk does not take is said, and logged with the next epoch."""
 
-    def tell(epoch: Epoch) -> None:
-        left = (config.epochs - epoch.epoch) * epoch.seconds
+    config: TrialConfig
+    store: tracking.Tracking
+    run_id: str
+    unlogged: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
+
+    def tell(self, epoch: Epoch) -> None:
+        """One more epoch; from the listener's thread, where an error would be nobody's."""
+        left = (self.config.epochs - epoch.epoch) * epoch.seconds
         print(
-            f"  {config.backbone} epoch {epoch.epoch}/{config.epochs}: loss {epoch.train_loss:.3f}, "
+            f"  {self.config.backbone} epoch {epoch.epoch}/{self.config.epochs}: loss {epoch.train_loss:.3f}, "
             f"dev MAE {epoch.validation_mae:.2f}, {epoch.faces_per_second:.0f} faces/s "
             f"({epoch.waited:.0%} waiting), {left / 60:.0f} min left",
             flush=True,
         )
-        values: Mapping[str, float] = {k: v for k, v in asdict(epoch).items() if k != "epoch"}
-        tracking.log_steps(store, run_id, [(epoch.epoch, values)])
+        self.unlogged.append((epoch.epoch, {k: v for k, v in asdict(epoch).items() if k != "epoch"}))
+        try:
+            self.log()
+        except OSError as error:
+            print(f"  {self.config.backbone} epoch {epoch.epoch} not logged: {error}", file=sys.stderr)
 
-    return tell
+    def log(self) -> None:
+        """What is not logged yet. Raises OSError where the disk is full."""
+        if self.unlogged:
+            tracking.log_steps(self.store, self.run_id, self.unlogged)
+            self.unlogged.clear()
 
 
 if __name__ == "__main__":

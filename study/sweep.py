@@ -312,7 +312,14 @@ def _tune(running: Running, block: Block, search: BlockSearch, record: Recorder,
             failure_config=tune.FailureConfig(max_failures=2),
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    except tune.TuneError as error:
+        if isinstance(
+            error.__context__, OSError
+        ):  # the recorder's, on a full disk: Tune tells it as its own, on a page
+            raise error.__context__ from None
+        raise
     shutil.rmtree(scratch, ignore_errors=True)
 
 

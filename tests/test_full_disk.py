@@ -20,11 +20,13 @@ from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from study import tracking
 from study.command import message
 from study.pictures import save_picture
+from study.pretrain import _Curve
 from study.spool import Spool
 from study.storage import open_folder, write_whole
 from study.training import _as_failure
 from trainables.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from trainables.config import TrialConfig
+from trainables.fitting import Epoch
 
 
 @contextmanager
@@ -110,3 +112,20 @@ def test_a_pretraining_worker_on_a_full_disk_is_one_line_and_a_bug_keeps_its_tra
     bug = told(KeyError("weight"))
     assert message(bug) is None
     assert "worker 1 failed: KeyError: 'weight'" in str(bug)
+
+
+def test_epochs_that_a_full_disk_did_not_take_are_logged_with_the_next(tmp_path, monkeypatch, capsys):
+    logged: list[list[int]] = []
+
+    def full(store: object, run_id: str, steps: list[tuple[int, object]]) -> None:
+        if len(steps) < 3:
+            raise OSError("mlflow.db cannot be written")
+        logged.append([step for step, _ in steps])
+
+    monkeypatch.setattr(tracking, "log_steps", full)
+    curve = _Curve(TrialConfig(backbone="resnet18", epochs=3), store=tracking.connect(home=tmp_path), run_id="a")
+    for epoch in (1, 2, 3):
+        curve.tell(Epoch(epoch, 1.0, 5.0, 0.001, 10.0, 100.0, 0.0))
+    curve.log()
+    assert logged == [[1, 2, 3]]
+    assert capsys.readouterr().err.count("not logged: mlflow.db cannot be written") == 2

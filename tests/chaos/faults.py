@@ -126,9 +126,9 @@ def _mounted(place: Path, *, megabytes: int) -> Iterator[None]:
 
 
 def small_disk(place: Path) -> object:
-    """A context in which the folder is a disk of its own, with room for a stage's run."""
+    """A context in which the folder is a disk of its own, with room for a stage's run (pretraining: 218 MB)."""
     place.mkdir()
-    return _mounted(place, megabytes=192)
+    return _mounted(place, megabytes=320)
 
 
 def _fill(place: Path, draw: random.Random) -> bool:
