@@ -23,6 +23,9 @@ from trainables.streaming import Tables
 CPUS_ELSEWHERE = 4
 """Cores of a worker on a cluster that was joined, which may still be growing: its cores now say nothing."""
 
+_LISTING = "checkpoint_manager_snapshot.json"
+"""Ray Train's own list of the snapshots that it keeps, beside them."""
+
 
 @dataclass(frozen=True)
 class Room:
@@ -74,6 +77,7 @@ def train_with_ray(
     Gives the last snapshot and the last epoch. Raises Diverged, RuntimeError where workers failed again and again
     (OSError where a full disk was why), or ChildProcessError where a process died that Ray Train does not start again.
     """
+    _drop_leftovers(storage, key)
     queue = Queue()
     listener = threading.Thread(target=_listen, args=(queue, on_epoch), daemon=True)
     listener.start()
@@ -127,6 +131,20 @@ def forget(storage: str, key: str) -> None:
     filesystem, path = fs.FileSystem.from_uri(storage)
     if filesystem.get_file_info(f"{path}/{key}").type == fs.FileType.Directory:
         filesystem.delete_dir(f"{path}/{key}")
+
+
+def _drop_leftovers(storage: str, key: str) -> None:
+    """Delete snapshots of a training that Ray Train's own list lacks: a failure between writing one and listing it (a
+    disk that fills up, a kill) leaves it there, and nobody else would ever take it away."""
+    filesystem, path = fs.FileSystem.from_uri(storage)
+    folder, listed = f"{path}/{key}", b""
+    if filesystem.get_file_info(f"{folder}/{_LISTING}").type == fs.FileType.File:
+        with filesystem.open_input_stream(f"{folder}/{_LISTING}") as file:
+            listed = file.read()
+    for entry in filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True)):
+        snapshot = entry.type == fs.FileType.Directory and entry.base_name.startswith("checkpoint_")
+        if snapshot and entry.base_name.encode() not in listed:
+            filesystem.delete_dir(entry.path)
 
 
 def _listen(queue: Queue, on_epoch: Callable[[Epoch], None]) -> None:

@@ -23,7 +23,7 @@ from study.pictures import save_picture
 from study.pretrain import _Curve
 from study.spool import Spool
 from study.storage import open_folder, write_whole
-from study.training import _as_failure
+from study.training import _as_failure, _drop_leftovers
 from trainables.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from trainables.config import TrialConfig
 from trainables.fitting import Epoch
@@ -129,3 +129,14 @@ def test_epochs_that_a_full_disk_did_not_take_are_logged_with_the_next(tmp_path,
     curve.log()
     assert logged == [[1, 2, 3]]
     assert capsys.readouterr().err.count("not logged: mlflow.db cannot be written") == 2
+
+
+def test_snapshots_that_ray_train_does_not_list_are_taken_away(tmp_path):
+    for name in ("checkpoint_1", "checkpoint_2", "checkpoint_3", "other"):
+        (tmp_path / "key" / name).mkdir(parents=True)
+        (tmp_path / "key" / name / "snapshot.pt").write_bytes(b"weights")
+    listing = tmp_path / "key" / "checkpoint_manager_snapshot.json"
+    listing.write_text('{"checkpoint_results":[{"checkpoint_dir_name":"checkpoint_2"}]}')
+    _drop_leftovers(str(tmp_path), "key")
+    _drop_leftovers(str(tmp_path), "a training that has not begun")
+    assert sorted(path.name for path in (tmp_path / "key").iterdir()) == ["checkpoint_2", listing.name, "other"]
