@@ -116,13 +116,14 @@ def pretrain_all(configs: list[TrialConfig], index: FacesIndex, options: Pretrai
             if len(configs) == 1:
                 raise
             failed.append((config.backbone, str(error)))
+    store = tracking.connect()  # even where nothing is missing: it sends what waits from an earlier command
     if not missing:
         return failed
     start_ray(address=options.address, quiet_core=True)
     joined = bool(options.address or os.environ.get("RAY_ADDRESS"))
     room = find_room(options.workers, options.cpus_per_worker, options.gpus_per_worker, joined=joined)
     if len(configs) == 1:
-        pretrain_one(configs[0], index, room, options)
+        pretrain_one(configs[0], index, room, options, store)
         return []
     waiting: queue.SimpleQueue[TrialConfig] = queue.SimpleQueue()
     for config in missing:
@@ -135,7 +136,7 @@ def pretrain_all(configs: list[TrialConfig], index: FacesIndex, options: Pretrai
             except queue.Empty:
                 return
             try:
-                pretrain_one(config, index, room, options)
+                pretrain_one(config, index, room, options, store)
             except Exception as error:
                 failed.append((config.backbone, message(error) or f"{type(error).__name__}: {error}"))
 
@@ -171,13 +172,14 @@ def is_there(config: TrialConfig, index: FacesIndex, options: Pretrain) -> bool:
     return True
 
 
-def pretrain_one(config: TrialConfig, index: FacesIndex, room: Room, options: Pretrain) -> Path:
+def pretrain_one(
+    config: TrialConfig, index: FacesIndex, room: Room, options: Pretrain, store: tracking.Tracking
+) -> Path:
     """Train one backbone and write its checkpoint folder."""
     folder, key = options.out / config.backbone, make_key(config, index, options)
     build_net(config)  # a size or weights that do not fit are said here, once, and not by workers again and again
     split = dev_split(index, share=options.dev_share, seed=config.seed)
     tables = make_tables(index, split.train, split.test, config, window=options.window)
-    store = tracking.connect()
     about: dict[str, Any] = {
         "fingerprint": key,
         "trained_on": f"{len(split.train)} faces of {', '.join(index.datasets)}, from {config.weights} weights",
