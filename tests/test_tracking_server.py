@@ -17,9 +17,11 @@ import pytest
 from benchmarks.servers import Mlflow, Postgres, postgres_programs, servers
 from benchmarks.tracking_server import held, knock, write_together
 from benchmarks.tracking_writers import STEPS
-from study import outage, spool, tracking
+from study import outage, pretrain, spool, tracking
 from study.command import main
 from study.predictions import read_predictions
+from trainables.config import TrialConfig
+from trainables.index import index_faces
 from trainables.metrics import mae
 
 needs_postgres = pytest.mark.skipif(
@@ -91,6 +93,22 @@ def test_what_is_not_delivered_goes_on_waiting(nobody):
     with pytest.raises(ConnectionError):
         nobody.spool.send(deliver)
     assert nobody.spool.waiting() == before[1:]
+
+
+def test_a_pretraining_with_nothing_left_to_do_connects_and_so_sends_what_waits(
+    nobody, make_table, tmp_path, monkeypatch
+):
+    connected = []
+
+    def connect() -> tracking.Tracking:
+        connected.append(nobody)
+        return nobody
+
+    monkeypatch.setattr(tracking, "connect", connect)
+    monkeypatch.setattr(pretrain, "is_there", lambda *_: True)
+    index = index_faces([str(make_table(tmp_path / "people"))])
+    assert pretrain.pretrain_all([TrialConfig(backbone="resnet18", px=32)], index, pretrain.Pretrain()) == []
+    assert connected == [nobody]
 
 
 def test_a_command_says_what_waits_and_how_it_is_sent(nobody, monkeypatch, capsys):
