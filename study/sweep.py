@@ -315,9 +315,8 @@ def _tune(running: Running, block: Block, search: BlockSearch, record: Recorder,
     try:
         tuner.fit()
     except tune.TuneError as error:
-        if isinstance(
-            error.__context__, OSError
-        ):  # the recorder's, on a full disk: Tune tells it as its own, on a page
+        # The recorder's, on a full disk: Tune tells it as its own, on a page
+        if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise
     shutil.rmtree(scratch, ignore_errors=True)
