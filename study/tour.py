@@ -17,13 +17,15 @@ from study import tracking
 from study.command import main
 from study.options import BUILT_IN_PEOPLE
 
-# Small pictures, few epochs, frozen stages, half the cores a network: a tour of two cores in minutes, not a result.
-HALF = str(max(1, (os.cpu_count() or 1) // 2))
+CORES_EACH = str(max(1, (os.cpu_count() or 1) // 2))
+"""The tour's two networks are pretrained side by side."""
+
+# Small pictures, few epochs, frozen stages: a tour of two cores in minutes, not a result.
 WHOLE: dict[str, tuple[str, ...]] = {
     "align": (),
     "pretrain": (
         "--backbone", "efficientnet_lite0", "resnet18", "--px", "48", "--epochs", "20", "--batch", "32",
-        "--cpus-per-worker", HALF,
+        "--cpus-per-worker", CORES_EACH,
     ),
     "sweep": (
         "--space", "tour", "--px", "48", "--frozen", "3", "--frozen-views", "3", "--epochs", "3", "--trials", "8",
