@@ -25,9 +25,13 @@ from study import folding, tracking
 from study.cluster import start_ray
 from study.folding import Schedule, make_jobs, run_jobs
 from study.plans import Plan
+from study.starts import read_start
 from trainables.config import TrialConfig
 from trainables.faces import Faces
 from trainables.fold import FoldResult
+from trainables.provenance import environment
+
+STARTS = {("resnet18", "random"): read_start("resnet18", "random")}
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ def empty_fold(
         {"epoch": e + 1, "train_loss": 1.0, "validation_mae": float("nan"), "learning_rate": 1e-3, "seconds": 1.0,
          "faces_per_second": 1.0} for e in range(record["epochs"])
     ]  # fmt: skip
-    return FoldResult(distribution, np.full(len(test), 50, np.float32), history, 0.0)
+    return FoldResult(distribution, np.full(len(test), 50, np.float32), history, 0.0, environment("cpu"))
 
 
 def drawn_faces(people: int, photos: int) -> Faces:
@@ -76,12 +80,12 @@ def main(options: Options) -> None:
         for number in range(options.configs):
             config = TrialConfig(backbone="resnet18", px=8, epochs=options.epochs, learning_rate=1e-3 * (number + 1))
             plan = Plan(f"config {number}", {None: config}, "fan-out", True, (), None)
-            jobs, key = make_jobs(plan, faces, {"random": {"fingerprint": "random"}}, schedule, Path(place) / "lopo")
+            jobs, key = make_jobs(plan, faces, STARTS, schedule, Path(place) / "lopo")
             parent = tracking.find_or_start(store, key=f"lopo-{key}", name=plan.name, stage="lopo")
             began = time.perf_counter()
             if options.profile:
                 profile.enable()
-            failed = run_jobs(jobs, {config.px: faces}, store, parent, schedule)
+            failed = run_jobs(jobs, {config.px: faces}, STARTS, store, parent, schedule)
             if options.profile:
                 profile.disable()
             took.append(time.perf_counter() - began)

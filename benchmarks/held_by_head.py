@@ -22,9 +22,9 @@ from study import tracking
 def held() -> dict[str, object]:
     """See the module's text. Needs RAY_ADDRESS."""
     faces = pd.concat(
-        pd.read_parquet(file, columns=["person", "photo"]) for file in Path("runs/people/faces").iterdir()
+        pd.read_parquet(file, columns=["person", "photo"]) for file in Path("runs/synthetic/people/faces").iterdir()
     )
-    [result] = Path("runs/lopo").glob("*/predictions.parquet")
+    [result] = Path("runs/synthetic/lopo").glob("*/predictions.parquet")
     predicted = pd.read_parquet(result, columns=["person", "photo"])
     store = tracking.connect()
     runs = store.client.search_runs([store.experiment], "tags.`study.stage` = 'fold'", max_results=1000)

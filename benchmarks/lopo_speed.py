@@ -1,6 +1,6 @@
 """LOPO folds a second, ours against loops that a good engineer writes by hand. Prints a table of ratios.
 
-    python benchmarks/lopo_speed.py --faces runs/people
+    python benchmarks/lopo_speed.py --faces runs/synthetic/people
 
 Three ways to train the same folds (same network, batch, epochs, mirror augmentation, one thread a process):
   script      one fold after another on one core, each photo decoded again in every epoch, as public LOPO scripts do
@@ -41,7 +41,7 @@ from trainables.losses import MeanVariance
 class Options:
     """What is timed."""
 
-    faces: Path = Path("runs/people")
+    faces: Path = Path("runs/synthetic/people")
     backbone: str = "efficientnet_b0"
     px: int = 64
     batch: int = 32

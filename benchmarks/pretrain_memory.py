@@ -84,7 +84,7 @@ def measure(options: Options, table: Path, cwd: Path) -> tuple[float, float, flo
     words += " --checkpoint-minutes 0.1"
     with (cwd / "log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "study.pretrain", "--faces", str(table), *words.split()],
+            [sys.executable, "-m", "study.pretrain", "--faces", str(table), "--out", "runs/pretrained", *words.split()],
             cwd=cwd, env=environment, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     until, worst = float("inf"), (0.0, 0.0, 0.0)

@@ -29,8 +29,11 @@ from benchmarks.fanout import drawn_faces
 from study import folding, tracking
 from study.folding import Schedule, make_jobs, run_jobs
 from study.plans import Plan
+from study.starts import read_start
 from trainables.config import TrialConfig
 from trainables.faces import Faces
+
+STARTS = {("resnet18", "random"): read_start("resnet18", "random")}
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,10 @@ def measure(
     schedule = Schedule("plain", -(-folds // len(faces.people)), 1, 0.0)
     config = TrialConfig(backbone="resnet18", px=8, learning_rate=seconds, epochs=6)
     plan = Plan(f"{slots} slots", {None: config}, "scale", True, (), None)
-    jobs, key = make_jobs(plan, faces, {"random": {"fingerprint": "random"}}, schedule, place)
+    jobs, key = make_jobs(plan, faces, STARTS, schedule, place)
     parent = tracking.find_or_start(store, key=f"scale-{key}-{slots}-{folds}", name=plan.name, stage="lopo")
     before, began = spent(cluster), time.perf_counter()
-    failed = run_jobs(jobs[:folds], {config.px: faces}, store, parent, schedule)
+    failed = run_jobs(jobs[:folds], {config.px: faces}, STARTS, store, parent, schedule)
     wall, after = time.perf_counter() - began, spent(cluster)
     assert not failed, failed[0]
     assert len(tracking.children(store, parent)) == folds

@@ -1,6 +1,6 @@
 """How much of a sweep's wall time is spent in its trials? Tune, Optuna, MLflow, the journal, Ray's start are the rest.
 
-    python -m benchmarks.sweep_overhead --faces runs/people --trials 8 --epochs 7
+    python -m benchmarks.sweep_overhead --faces runs/synthetic/people --trials 8 --epochs 7
 
 Runs study.sweep as a user types it, with trials of about a minute on all cores, and divides the seconds that the trials
 took, in their own processes, by the command's wall time times the trials side by side. Start-up is counted, and so is
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 class Options:
     """Of the sweep that is timed."""
 
-    faces: Path = Path("runs/people")
+    faces: Path = Path("runs/synthetic/people")
     px: int = 48
     epochs: int = 7
     trials: int = 8
@@ -45,7 +45,7 @@ def main(options: Options) -> int:
             sys.executable, "-m", "study.sweep", "--faces", str(options.faces.resolve()), "--trial", "start.json",
             "--space", "mean_variance", "--select", "none", "--trials", str(options.trials), "--finalists", "0",
             "--prune", "0", "--px", str(options.px), "--epochs", str(options.epochs),
-            "--parallel", str(options.parallel),
+            "--parallel", str(options.parallel), "--out", "runs/sweeps",
         ]  # fmt: skip
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": ""}
         began = time.monotonic()

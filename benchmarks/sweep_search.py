@@ -41,8 +41,8 @@ from trainables.trial import HALFWAY, hopeless, people_mae, score_folds
 class Options:
     """What is searched, on whom, and how often."""
 
-    faces: tuple[Path, ...] = (Path("runs/people"),)
-    pretrained: Path = Path("runs/pretrained")
+    faces: tuple[Path, ...] = (Path("runs/synthetic/people"),)
+    pretrained: Path = Path("runs/synthetic/pretrained")
     """Backbones found there start from their checkpoint."""
     space: str = "tour"
     people: int = 40

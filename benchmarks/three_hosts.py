@@ -134,7 +134,7 @@ def job(stage: str) -> str:
 
 def folds(head: Host) -> list[float]:
     """When each fold's file was written, in order, seconds of this machine's clock."""
-    told = head.run("stat -c %.2Y age-study/runs/lopo/*/folds/*.parquet 2>/dev/null", check=False)
+    told = head.run("stat -c %.2Y age-study/runs/synthetic/lopo/*/folds/*.parquet 2>/dev/null", check=False)
     return sorted(float(line.replace(",", ".")) for line in told.split())
 
 
@@ -200,7 +200,7 @@ def story(work: Path, seen: Seen, *, after: int, patience: float) -> None:
                 seen.expect("succeeded" in told, f"the job {stage} did not succeed")
             head.run(
                 ". ~/.age-study.sh; cd age-study; setsid nohup optuna-dashboard --host 127.0.0.1 --port 8080 "
-                "sqlite:///runs/sweeps/tour/optuna.db > ~/optuna.log 2>&1 &"
+                "sqlite:///runs/synthetic/sweeps/tour/optuna.db > ~/optuna.log 2>&1 &"
             )
             with seen.timed("doors"):
                 cluster_doors.without_keys(up[STRANGER], [up[name] for name in ADDRESSES], seen)

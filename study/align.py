@@ -33,6 +33,7 @@ from study.datasets import DATASETS, Dataset
 from study.detection import TRIES, Runtime
 from study.fan import DTYPES, check_device
 from study.landmarks import LANDMARKERS, weights_digest
+from study.options import home
 from study.photos import Photo, Reason, Reject
 from study.shards import Shard, claim, finish, plan_shards, take_stock, write_shard
 from study.storage import Folder, open_folder
@@ -41,7 +42,7 @@ from trainables.names import unknown
 VERSION = "1"
 """Version of what aligning computes: raised with every change after which a face or a point differs."""
 
-BUILT_IN_LINE = "built-in people: drawn by this project; figures mean nothing about real faces"
+BUILT_IN_LINE = "synthetic people, made by this project: results mean nothing about real faces"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Options:
     root: str = ""
     """Folder of the dataset, local or a URI such as s3://bucket/fgnet; its own layout is read as it is."""
     out: str = ""
-    """Folder for the faces table, local or a URI; without it, runs/<dataset>."""
+    """Folder for the faces table, local or a URI; without it, runs/<dataset>, or runs/synthetic/<dataset>."""
     landmarker: str = ""
     """fan (face-alignment, the paper's), dlib (packages only, no download) or pts (points that come with the
     photos). Without it: fan for your own data, dlib for the built-in people."""
@@ -102,7 +103,7 @@ def align(options: Options) -> int:
     if landmarker == "fan":
         check_runtime(options)
     alignment = Alignment(size=options.size, quality=options.quality)
-    root, out = _root(dataset, options), open_folder(options.out or f"runs/{dataset.name}")
+    root, out = _root(dataset, options), open_folder(options.out or home([dataset.name]) / dataset.name)
     about = {
         "dataset": dataset.name,
         "landmarker": landmarker,

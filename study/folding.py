@@ -22,13 +22,15 @@ from study.describe import flat
 from study.folds import Fold, lopo_folds
 from study.plans import Plan
 from study.predictions import Predictions, read_predictions, write_predictions
+from study.starts import Start, put_weights
 from study.tree import fold_tree
 from trainables import code_version
-from trainables.backbones import read_weights
 from trainables.config import TrialConfig, fingerprint
 from trainables.faces import Faces
+from trainables.fitting import resolve_precision
 from trainables.fold import FoldResult, average_folds, run_fold, run_freeze, run_stage
 from trainables.metrics import mae, rmse
+from trainables.provenance import differences, environment
 
 REPLAY, RATE_FALL = 0.25, 0.8
 """The fold tree's share of photos shown again, and its learning rate's fall a level down (docs/lopo.md)."""
@@ -71,20 +73,25 @@ class Job:
 
 
 def make_jobs(
-    plan: Plan, faces: Faces, pretraining: Mapping[str, Mapping[str, Any]], schedule: Schedule, out: Path
+    plan: Plan, faces: Faces, starts: Mapping[tuple[str, str], Start], schedule: Schedule, out: Path
 ) -> tuple[list[Job], str]:
-    """Every fold of every seed, and the key of the whole. A fold's key covers all that decides its result."""
+    """Every fold of every seed, and the key of the whole. A fold's key covers all that decides its result.
+
+    starts: by backbone and weights.
+    """
     trainings = []
     for step in range(schedule.seeds):
         for fold in lopo_folds(faces):
             config = plan.config(fold.name)
             config = config.replace(seed=config.seed + step)
             made_from: dict[str, Any] = {
-                "trial": {**config.to_json(), "weights": pretraining[config.weights]["fingerprint"]},
+                "trial": {**config.to_json(), "weights": starts[config.backbone, config.weights].digest},
                 "faces": faces.digest,
                 "code": code_version(),
                 "person": fold.name,
                 "schedule": schedule.made_from,
+                "device": schedule.device,
+                "precision": resolve_precision(config, schedule.device),
             }
             trainings.append((fold, config, fingerprint(made_from)))
     key = fingerprint([part for _, _, part in trainings])
@@ -95,10 +102,29 @@ def make_jobs(
     return jobs, key
 
 
-def gather(files: Sequence[Path]) -> Predictions:
-    """The predictions of all folds as one table."""
-    parts = [read_predictions(file)[0] for file in files]
-    return Predictions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+def gather(files: Sequence[Path]) -> tuple[Predictions, list[dict[str, str]]]:
+    """The predictions of all folds as one table, and the environments that computed them, each once."""
+    read = [read_predictions(file) for file in files]
+    parts = [part for part, _ in read]
+    whole = Predictions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+    places: list[dict[str, str]] = []
+    for _, about in read:
+        if about.get("environment") not in (None, *places):
+            places.append(about["environment"])
+    return whole, places
+
+
+def say_where(files: Sequence[Path], cpus: int) -> None:
+    """A line where finished folds were computed in another environment than the missing ones will be."""
+    now = {**environment("cpu"), "threads": str(cpus)}
+    told: dict[str, int] = {}
+    for file in files:
+        then = read_predictions(file)[1].get("environment", {})
+        other = differences({**then, "device": now["device"]}, now)
+        told[other] = told.get(other, 0) + 1
+    for other, folds in told.items():
+        if other:
+            print(f"{folds} finished folds were computed in another environment and are kept: {other}", flush=True)
 
 
 @dataclass(frozen=True)
@@ -116,7 +142,12 @@ class Shared:
 
 
 def run_jobs(
-    jobs: list[Job], tables: Mapping[int, Faces], store: tracking.Tracking, parent: str, schedule: Schedule
+    jobs: list[Job],
+    tables: Mapping[int, Faces],
+    starts: Mapping[tuple[str, str], Start],
+    store: tracking.Tracking,
+    parent: str,
+    schedule: Schedule,
 ) -> list[tuple[str, str]]:
     """Run what has no file yet, with a progress line; (person, reason) of what failed."""
     missing = [job for job in jobs if not job.file.is_file()]
@@ -131,7 +162,8 @@ def run_jobs(
         if status != "FINISHED":
             part, about = read_predictions(job.file)
             _log_fold(store, parent, run_id, job, part, about["history"], about["seconds"])
-    shared = _share([job.config for job in missing], tables, schedule)
+    say_where([job.file for job in finished], schedule.cpus)
+    shared = _share([job.config for job in missing], tables, starts, schedule)
     begin = _start_plain if schedule.kind == "plain" else _start_tree
     waiting = begin(missing, shared, schedule)
     failed: list[tuple[str, str]] = []
@@ -164,10 +196,15 @@ def run_jobs(
     return failed
 
 
-def _share(configs: Sequence[TrialConfig], tables: Mapping[int, Faces], schedule: Schedule) -> Shared:
+def _share(
+    configs: Sequence[TrialConfig],
+    tables: Mapping[int, Faces],
+    starts: Mapping[tuple[str, str], Start],
+    schedule: Schedule,
+) -> Shared:
     """Put everything once. Features of frozen stages come from tasks of their own, for which the folds wait."""
-    starts = sorted({(config.backbone, config.weights) for config in configs})
-    weights = {start: _put_weights(*start) for start in starts}
+    used = sorted({(config.backbone, config.weights) for config in configs})
+    weights = {start: put_weights(starts[start]) for start in used}
     pixels = {px: ray.put(tables[px]) for px in sorted({config.px for config in configs})}
     freeze = _task(run_freeze, schedule)
     faces: dict[tuple[Any, ...], Any] = {}
@@ -187,13 +224,6 @@ def _seen(config: TrialConfig) -> tuple[Any, ...]:
         return (config.px,)
     start = (config.backbone, config.weights)
     return (config.px, *start, config.frozen, config.frozen_views, config.augmentation)
-
-
-def _put_weights(backbone: str, name: str) -> Any:
-    """A reference to the starting tensors, read once; None for random ones, which each training draws by its seed."""
-    if name == "random":
-        return None
-    return ray.put({key: value.numpy() for key, value in read_weights(backbone, name).items()})
 
 
 def _task(function: Any, schedule: Schedule) -> Any:
@@ -270,7 +300,12 @@ def _write_fold(job: Job, faces: Faces, result: FoldResult) -> Predictions:
         seed=np.full(len(rows), job.config.seed, np.int32),
         fingerprint=np.full(len(rows), job.key),
     )
-    about = {"trial": job.config.to_json(), "history": _finite(result.history), "seconds": result.seconds}
+    about = {
+        "trial": job.config.to_json(),
+        "history": _finite(result.history),
+        "seconds": result.seconds,
+        "environment": result.environment,
+    }
     write_predictions(job.file, part, about=about)
     return part
 

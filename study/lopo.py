@@ -18,14 +18,16 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from study import tracking
+from study.brands import brand, branded
 from study.cluster import gpu_share, start_ray
 from study.command import main
 from study.describe import flat
 from study.folding import Schedule, gather, make_jobs, run_jobs
-from study.options import BUILT_IN_PEOPLE, Training, faces_or_built_in, is_built_in
-from study.plans import Plan, describe_pretraining, plan_by_hand, plan_of_sweep
+from study.options import PEOPLE, Allowed, Training, faces_or_synthetic, home, is_synthetic
+from study.plans import Plan, plan_by_hand, plan_of_sweep
 from study.predictions import Predictions, write_predictions
 from study.selection import check_apart
+from study.starts import Start, check_starts, read_start, worst
 from study.statistics import alarms, constant_guess, summarise
 from study.storage import write_json
 from trainables import code_version
@@ -47,7 +49,8 @@ class Lopo:
     weights: str | None = None
     """Without --best: random, imagenet, a weights file, or a checkpoint folder of study.pretrain."""
     faces: tuple[Path, ...] = ()
-    """Faces tables with people. Default: the sweep's with --best, else the built-in people."""
+    """Faces tables with people. Default: the sweep's with --best, else the synthetic people."""
+    allowed: Annotated[Allowed, tyro.conf.arg(name="")] = field(default_factory=Allowed)
     schedule: Literal["plain", "tree"] = "plain"
     """plain: a training a fold, for the figure to publish; tree: all folds for the cost of a few trainings, for
     screening (see docs/lopo.md)."""
@@ -60,7 +63,8 @@ class Lopo:
     """Share of a GPU: 0.1 puts ten folds on one. Default: 0.25 where there are GPUs, else none."""
     name: str | None = None
     """Name in MLflow; default: what was run."""
-    out: Path = Path("runs/lopo")
+    out: Path | None = None
+    """Folder for a folder a result. Default: runs/lopo, or runs/synthetic/lopo of synthetic people."""
     force: bool = False
     """Discard finished folds of this very config and run them anew."""
     address: str | None = None
@@ -78,7 +82,7 @@ def lopo(options: Lopo) -> int:
         plan = plan_of_sweep(store, name=options.sweep, training=options.training)
     else:
         plan = plan_by_hand(options.training, backbone=options.backbone, weights=options.weights)
-    folders = faces_or_built_in(options.faces or plan.faces, BUILT_IN_PEOPLE)
+    folders = faces_or_synthetic(options.faces or plan.faces, PEOPLE)
     configs = list({config.fingerprint(): config for config in plan.trials.values()}.values())
     tables = {px: load_faces(folders, px=px) for px in sorted({config.px for config in configs})}
     faces = next(iter(tables.values()))
@@ -89,33 +93,39 @@ def lopo(options: Lopo) -> int:
         )
     if plan.apart_from:
         check_apart(plan.apart_from, folders)
-    pretraining = {config.weights: describe_pretraining(config.weights) for config in configs}
+    used = sorted({(config.backbone, config.weights) for config in configs})
+    starts = {which: read_start(*which) for which in used}
+    plan.check_weights(list(starts.values()))
+    learned_from = worst([check_starts(list(starts.values()), faces.identities, options.allowed), *plan.learned_from])
     start_ray(address=options.address)
     share = gpu_share(options.gpus_per_fold)
     schedule = Schedule(options.schedule, options.seeds, options.cpus_per_fold, share, options.tree_orders)
-    jobs, key = make_jobs(plan, faces, pretraining, schedule, options.out)
-    about = _about(plan, folders, faces, configs, pretraining, options, key)
-    folder = options.out / key
+    out = options.out or home(faces.datasets) / "lopo"
+    jobs, key = make_jobs(plan, faces, starts, schedule, out)
+    about = _about(plan, folders, faces, configs, list(starts.values()), learned_from, options, key)
+    folder = out / key
     if options.force:
         _discard(folder)
     print(f"LOPO {plan.name!r}: {len(jobs)} folds, {len(faces)} faces of {len(faces.people)} people", flush=True)
     print(f"Config: {plan.selection}", flush=True)
+    print(f"Pretraining: {about['pretraining']['what']}; {learned_from['sentence']}", flush=True)
     parent = tracking.find_or_start(
         store,
         key=f"lopo-{key}",
-        name=options.name or f"lopo {plan.name}",
+        name=branded(options.name or f"lopo {plan.name}", about),
         stage="lopo",
         params=(flat(configs[0]) if len(configs) == 1 else {}) | {"faces": about["dataset"], "seeds": options.seeds},
-        tags={"study.selection": plan.selection},
+        tags={"study.selection": plan.selection, "study.brand": brand(about) or "none"},
     )
-    failed = run_jobs(jobs, tables, store, parent, schedule)
+    failed = run_jobs(jobs, tables, starts, store, parent, schedule)
     if failed:
         tracking.finish(store, parent, status="FAILED")
         person, why = failed[0]
         raise ValueError(
             f"{len(failed)} of {len(jobs)} folds failed, first {person}: {why}; the same command runs only those again"
         )
-    predictions = gather([job.file for job in jobs])
+    predictions, environments = gather([job.file for job in jobs])
+    about["environments"] = environments
     write_predictions(folder / "predictions.parquet", predictions, about=about)
     _finish(store, parent, predictions, about, folder)
     return 0
@@ -146,15 +156,16 @@ def _finish(
     tracking.log_steps(store, parent, curve)
     tracking.finish(store, parent, metrics=metrics, tags={tracking.COMPLETE: "yes"})
     print(
-        f"\nMAE {summary.mae.value:.2f} years (mean over {summary.people} people; 95 % interval over people "
-        f"{summary.mae.low:.2f} to {summary.mae.high:.2f})\n"
+        f"\n{branded('MAE', about)} {summary.mae.value:.2f} years (mean over {summary.people} people; 95 % interval "
+        f"over people {summary.mae.low:.2f} to {summary.mae.high:.2f})\n"
         f"MAE pooled over {summary.photos} photos {summary.mae_pooled.value:.2f}\n"
         f"RMSE {summary.rmse.value:.2f}, CS(5) {summary.cs.value[5]:.1f} %, CS(10) {summary.cs.value[10]:.1f} %\n"
-        f"A constant guess scores {guess.mae.value:.2f}. Pretraining: {about['pretraining']['what']}.\n"
+        f"A constant guess scores {guess.mae.value:.2f}. Pretraining: {about['pretraining']['what']}; "
+        f"{about['learned_from']['sentence']}.\n"
         f"Config: {about['selection']}."
     )
     if about["built_in"]:
-        print("Built-in people: these figures mean nothing about real faces.")
+        print("Synthetic people: this result means nothing about real faces.")
     for warning in warnings:
         print(f"ALARM: {warning}")
     print(f"Predictions: {folder / 'predictions.parquet'}")
@@ -166,14 +177,15 @@ def _about(
     folders: Sequence[Path],
     faces: Faces,
     configs: Sequence[TrialConfig],
-    pretraining: Mapping[str, Mapping[str, Any]],
+    starts: Sequence[Start],
+    learned_from: Mapping[str, Any],
     options: Lopo,
     key: str,
 ) -> dict[str, Any]:
     """What the report must say about a result, and what names it."""
     first = configs[0]
-    dataset = ", ".join(sorted({photo.split("/")[0] for photo in faces.photo}))
-    whats = list(dict.fromkeys(told["what"] for told in pretraining.values()))
+    dataset = ", ".join(faces.datasets)
+    whats = list(dict.fromkeys(start.what for start in starts))
     return {
         "name": options.name or plan.name,
         "key": key,
@@ -187,12 +199,14 @@ def _about(
         "selection": plan.selection,
         "sealed": plan.sealed,
         "choice": dict(plan.choice),
-        "pretraining": {"what": "; ".join(whats)},
+        "pretraining": {"what": "; ".join(whats), "unlike": plan.unlike},
+        "starts": [start.record for start in starts],
+        "learned_from": dict(learned_from),
         "seeds": [first.seed + step for step in range(options.seeds)],
         "schedule": options.schedule,
         "tree_orders": options.tree_orders,
         "epochs_by": "fixed beforehand by the config",
-        "built_in": is_built_in(folders),
+        "built_in": is_synthetic(faces.datasets),
         "code": code_version(),
     }
 

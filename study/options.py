@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,11 +13,24 @@ from trainables.config import CONFIGS, TrialConfig
 from trainables.losses import CrossEntropy, MeanResidue, MeanVariance, loss_name
 from trainables.names import unknown
 
-BUILT_IN_PEOPLE, BUILT_IN_STRANGERS = Path("runs/people"), Path("runs/strangers")
-"""Where `python -m study.align` without a dataset writes the built-in people."""
+SYNTHETIC = ("people", "strangers")
+"""Datasets of synthetic people. What is made from them lies apart from what is made from real faces (home)."""
 
-PRETRAINED = Path("runs/pretrained")
-"""Where study.pretrain writes one checkpoint folder a backbone, and sweeps look for them."""
+REAL_HOME, SYNTHETIC_HOME = Path("runs"), Path("runs/synthetic")
+
+PEOPLE, STRANGERS = SYNTHETIC_HOME / "people", SYNTHETIC_HOME / "strangers"
+"""Where `python -m study.align` without a dataset writes the synthetic people."""
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What a network may have learned from before it is tested (study.starts); by default nothing of this."""
+
+    allow_overlap: bool = False
+    """Test networks that were pretrained on the tested people or photos all the same: OVERLAP then stands with every
+    result."""
+    allow_synthetic: bool = False
+    """Start from checkpoints that were pretrained on synthetic faces, for real ones."""
 
 
 @dataclass(frozen=True)
@@ -80,18 +93,23 @@ class Training:
         return config.replace(loss=dataclasses.replace(config.loss, label_smoothing=self.label_smoothing))
 
 
-def faces_or_built_in(faces: Sequence[Path], default: Path) -> list[Path]:
-    """The tables named on the command line, or the built-in one, with a line that says so."""
+def faces_or_synthetic(faces: Sequence[Path], default: Path) -> list[Path]:
+    """The tables named on the command line, or the synthetic one, with a line that says so."""
     if faces:
         return list(faces)
-    print(f"No --faces given: built-in people ({default}). Figures mean nothing about real faces.")
+    print(f"No --faces given: synthetic people ({default}). Their results mean nothing about real faces.")
     if not any((default / "faces").glob("*.parquet")):
         raise FileNotFoundError(
-            f"no faces table at {default}: draw it from the built-in photos with: python -m study.align"
+            f"no faces table at {default}: make it from the photos that come with the study: python -m study.align"
         )
     return [default]
 
 
-def is_built_in(faces: Sequence[Path]) -> bool:
-    """Whether a result says nothing about real faces."""
-    return any(folder.resolve() in (BUILT_IN_PEOPLE.resolve(), BUILT_IN_STRANGERS.resolve()) for folder in faces)
+def is_synthetic(datasets: Iterable[str]) -> bool:
+    """Whether a result on these datasets says nothing about real faces."""
+    return any(name in SYNTHETIC for name in datasets)
+
+
+def home(datasets: Iterable[str]) -> Path:
+    """The folder under which what is made from these datasets lies, where no other is asked for."""
+    return SYNTHETIC_HOME if is_synthetic(datasets) else REAL_HOME

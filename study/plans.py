@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from study import tracking
 from study.options import Training
-from trainables.checkpoints import load_checkpoint
+from study.starts import Start
 from trainables.config import TrialConfig
 
 UNSEALED = (
@@ -28,7 +28,9 @@ class Plan:
     """`trials`: config by left-out person, with None for everyone not named.
 
     choice: what the sweep says of how far its choice can be trusted (study.choice), and whose each block's is.
-    apart_from: faces tables that none of the tested photos may lie in.
+    apart_from: faces tables that none of the tested photos may lie in. chosen_with: for (backbone, weights) the digest
+    of the weights that the sweep's trials started from; learned_from: what check_starts said of all its networks;
+    unlike: how their starts differed.
     """
 
     name: str
@@ -39,6 +41,19 @@ class Plan:
     faces_digest: str | None
     choice: Mapping[str, Any] = field(default_factory=dict)
     apart_from: tuple[Path, ...] = ()
+    chosen_with: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    learned_from: tuple[Mapping[str, Any], ...] = ()
+    unlike: str = ""
+
+    def check_weights(self, starts: Sequence[Start]) -> None:
+        """Raise ValueError where weights are no longer those that the sweep chose with."""
+        for start in starts:
+            chosen = self.chosen_with.get((start.backbone, start.weights), start.digest)
+            if chosen != start.digest:
+                raise ValueError(
+                    f"the weights of {start.backbone} at {start.weights} are not those that the sweep's trials "
+                    "started from (another SHA-256): put the old ones back, or run study.sweep again with these"
+                )
 
     def config(self, person: str) -> TrialConfig:
         """The config that this person's fold trains."""
@@ -71,6 +86,11 @@ def plan_of_sweep(store: tracking.Tracking, *, name: str | None, training: Train
             + ": run one first with: python -m study.sweep"
         )
     best = tracking.read_json(store, named[0][0], "best.json")
+    if "starts" not in best:
+        raise ValueError(
+            f"sweep {best['sweep']!r} was made by an earlier version, which kept no record of its weights: "
+            "run study.sweep again"
+        )
     given = {k: v for k, v in vars(training).items() if v is not None and k not in ("config", "trial")}
     trials: dict[str | None, TrialConfig] = {}
     for block in best["blocks"]:
@@ -91,20 +111,7 @@ def plan_of_sweep(store: tracking.Tracking, *, name: str | None, training: Train
         best["faces_digest"],
         {**best["choice"], "select": best["select"], "people": {b["name"]: b["people"] for b in best["blocks"]}},
         tuple(Path(folder) for folder in best["apart_from"]),
+        {(start["backbone"], start["weights"]): start["digest"] for start in best["starts"]},
+        (best["learned_from"],),
+        best["unlike"],
     )
-
-
-def describe_pretraining(weights: str) -> dict[str, Any]:
-    """What is known of a starting point: one sentence under "what", and the fingerprint of its making."""
-    if weights == "random":
-        return {"what": "none (random weights)", "fingerprint": "random"}
-    if weights == "imagenet":
-        return {"what": "ImageNet", "fingerprint": "imagenet"}
-    if Path(weights).is_dir():
-        about = load_checkpoint(Path(weights)).about
-        dev = f", dev MAE {about['dev_mae']:.2f}" if "dev_mae" in about else ""
-        return {
-            "what": f"{about.get('trained_on', weights)}{dev}",
-            "fingerprint": about.get("fingerprint", weights),
-        }
-    return {"what": f"weights file {weights}", "fingerprint": weights}

@@ -8,11 +8,12 @@ same --batch would; but batch norm takes its statistics from each worker's own s
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,15 +24,19 @@ from study import tracking
 from study.cluster import start_ray
 from study.command import main, message
 from study.folds import dev_split
-from study.options import BUILT_IN_STRANGERS, PRETRAINED, Training, faces_or_built_in
+from study.options import STRANGERS, Allowed, Training, faces_or_synthetic, home, is_synthetic
+from study.starts import Start, read_start
+from study.storage import write_json
 from study.training import Room, find_room, forget, train_with_ray
+from trainables import code_version
 from trainables.backbones import BACKBONES
 from trainables.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from trainables.config import TrialConfig, fingerprint
-from trainables.fitting import Epoch, build_net
+from trainables.fitting import Epoch, build_net, has_batch_norm, resolve_precision
 from trainables.index import FacesIndex, index_faces
 from trainables.names import unknown
 from trainables.pretraining import Work
+from trainables.provenance import differences, environment, merge_photos, photos_of
 from trainables.streaming import make_tables
 
 
@@ -44,10 +49,13 @@ class Pretrain:
     """Networks to pretrain; `all` for every one of the study. One that fails does not stop the others."""
     faces: tuple[str, ...] = ()
     """Faces tables (OUT of study.align), trained on together: folders or URIs (s3://...) that every node reaches.
-    Default: the built-in strangers."""
+    Default: the synthetic strangers."""
     weights: str = "random"
     """Start from: random, imagenet, a weights file, or a checkpoint folder."""
-    out: Path = PRETRAINED
+    allowed: Annotated[Allowed, tyro.conf.arg(name="")] = field(default_factory=Allowed)
+    out: Path | None = None
+    """Folder for a checkpoint folder a backbone. Default: runs/pretrained, or runs/synthetic/pretrained of synthetic
+    faces."""
     dev_share: float = 0.1
     """Share of people (of photos where people are unknown) kept to measure on, never trained on."""
     window: int = 4096
@@ -87,58 +95,121 @@ def pretrain(options: Pretrain) -> int:
     configs = [options.training.trial_config(backbone=name, weights=options.weights) for name in names]
     if any(config.frozen for config in configs):
         raise ValueError("pretraining trains the whole network: give --frozen to study.lopo or a sweep, not here")
-    places = options.faces or [str(place) for place in faces_or_built_in((), BUILT_IN_STRANGERS)]
+    places = options.faces or [str(place) for place in faces_or_synthetic((), STRANGERS)]
     print("Reading where the faces lie ...", flush=True)
     index = index_faces(places)
-    failed = pretrain_all(configs, index, options)
+    out = options.out or home(index.datasets) / "pretrained"
+    jobs: list[Job] = []
+    failed: list[tuple[str, str]] = []
+    for config in configs:
+        try:
+            jobs.append(make_job(config, read_start(config.backbone, options.weights), index, options, out))
+        except (ValueError, OSError) as error:
+            if len(configs) == 1:
+                raise
+            failed.append((config.backbone, str(error)))
+    failed += pretrain_all(jobs, index, options)
     if failed:
         for name, why in failed:
             print(f"{name} failed: {why}", file=sys.stderr)
         print(f"{len(failed)} of {len(names)} failed; the same command tries them again", file=sys.stderr)
         return 1
-    listed = " ".join(names[:3])
-    print(f"Next: python -m study.sweep --pretrained {options.out}   (it finds {listed} there)")
+    print(f"Checkpoints: {', '.join(str(job.folder) for job in jobs)}")
+    print(f"Next: {next_command(index, options)}")
     return 0
 
 
-def pretrain_all(configs: list[TrialConfig], index: FacesIndex, options: Pretrain) -> list[tuple[str, str]]:
+def next_command(index: FacesIndex, options: Pretrain) -> str:
+    """The sweep that starts from these checkpoints, on the faces that belong to them; it works as typed."""
+    where = f" --pretrained {options.out}" if options.out else ""
+    if is_synthetic(index.datasets):
+        return f"python -m study.sweep{where}"
+    tables = [place for place in sorted(Path("runs").glob("fgnet*")) if (place / "faces").is_dir()]
+    if not tables:
+        return "python -m study.align --help   (a table with people, such as FG-NET's, is what a sweep runs on)"
+    return f"python -m study.sweep --faces {tables[0]}{where}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: made_from is all that decides its result, save what may move the last digits; key is its hash."""
+
+    config: TrialConfig
+    start: Start
+    folder: Path
+    made_from: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        return fingerprint(self.made_from)
+
+
+def make_job(config: TrialConfig, start: Start, index: FacesIndex, options: Pretrain, out: Path) -> Job:
+    """The job of one backbone. Raises ValueError where the network cannot be built, or must not start there."""
+    check_synthetic(start, index.datasets, options.allowed)
+    device = "cuda" if options.gpus_per_worker else "cpu"
+    made_from: dict[str, Any] = {
+        "trial": {**config.to_json(), "weights": start.digest},
+        "faces": index.digest,
+        "dev_share": options.dev_share,
+        "window": options.window,
+        "code": code_version(),
+        "device": device,
+        "precision": resolve_precision(config, device),
+    }
+    if has_batch_norm(config):  # else the number of workers does not matter
+        alone = options.workers == 1 or options.batch_norm == "global"
+        made_from["batch_norm_faces"] = config.batch if alone else config.batch // options.workers
+    return Job(config, start, out / config.backbone, made_from)
+
+
+def check_synthetic(start: Start, datasets: Sequence[str], allowed: Allowed) -> None:
+    """ValueError where a checkpoint of synthetic faces would be trained on with real ones, unless it is allowed."""
+    if is_synthetic(start.datasets) and not is_synthetic(datasets) and not allowed.allow_synthetic:
+        raise ValueError(
+            f"{start.weights} was pretrained on synthetic faces ({start.what}), and these are real: start from "
+            "--weights random or imagenet, or say --allow-synthetic"
+        )
+
+
+def pretrain_all(jobs: list[Job], index: FacesIndex, options: Pretrain) -> list[tuple[str, str]]:
     """Train what is missing, side by side as the cluster has room; (backbone, why) of what failed.
 
     The failure of one that was asked for alone is raised.
     """
     failed: list[tuple[str, str]] = []
     missing = []
-    for config in configs:
+    for job in jobs:
         try:
-            if not is_there(config, index, options):
-                missing.append(config)
+            if not is_there(job, options):
+                missing.append(job)
         except ValueError as error:
-            if len(configs) == 1:
+            if len(options.backbone) == 1:
                 raise
-            failed.append((config.backbone, str(error)))
+            failed.append((job.config.backbone, str(error)))
     store = tracking.connect()  # even where nothing is missing: it sends what waits from an earlier command
     if not missing:
         return failed
     start_ray(address=options.address, quiet_core=True)
     joined = bool(options.address or os.environ.get("RAY_ADDRESS"))
     room = find_room(options.workers, options.cpus_per_worker, options.gpus_per_worker, joined=joined)
-    if len(configs) == 1:
-        pretrain_one(configs[0], index, room, options, store)
+    if len(options.backbone) == 1:
+        pretrain_one(jobs[0], index, room, options, store)
         return []
-    waiting: queue.SimpleQueue[TrialConfig] = queue.SimpleQueue()
-    for config in missing:
-        waiting.put(config)
+    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    for job in missing:
+        waiting.put(job)
 
     def work() -> None:
         while True:
             try:
-                config = waiting.get_nowait()
+                job = waiting.get_nowait()
             except queue.Empty:
                 return
             try:
-                pretrain_one(config, index, room, options, store)
+                pretrain_one(job, index, room, options, store)
             except Exception as error:
-                failed.append((config.backbone, message(error) or f"{type(error).__name__}: {error}"))
+                failed.append((job.config.backbone, message(error) or f"{type(error).__name__}: {error}"))
 
     # daemons, so that Ctrl-C ends the command
     threads = [threading.Thread(target=work, daemon=True) for _ in range(options.at_once or room.at_once)]
@@ -149,40 +220,36 @@ def pretrain_all(configs: list[TrialConfig], index: FacesIndex, options: Pretrai
     return sorted(failed)
 
 
-def make_key(config: TrialConfig, index: FacesIndex, options: Pretrain) -> str:
-    """The fingerprint of all that decides a training's result, save the code and how many workers share the work."""
-    made_from: dict[str, Any] = {"trial": config.to_json(), "faces": index.digest}
-    made_from |= {"dev_share": options.dev_share, "window": options.window}
-    if options.workers > 1 and options.batch_norm == "global":
-        made_from["batch_norm"] = "global"
-    return fingerprint(made_from)
-
-
-def is_there(config: TrialConfig, index: FacesIndex, options: Pretrain) -> bool:
+def is_there(job: Job, options: Pretrain) -> bool:
     """Whether the backbone's checkpoint is finished. Raises ValueError where another one lies in its place."""
-    folder = options.out / config.backbone
+    folder = job.folder
     if options.force or not folder.is_dir():
         return False
     about = load_checkpoint(folder).about
-    if about.get("fingerprint") != make_key(config, index, options):
+    if about.get("fingerprint") != job.key:
+        before = about.get("made_from", {})
+        changed = sorted(name for name in job.made_from if before.get(name) != job.made_from[name])
         raise ValueError(
-            f"{folder} holds a checkpoint of other settings or faces: give another --out, or --force to replace it"
+            f"{folder} holds a checkpoint made otherwise (other {', '.join(changed)}; it learned from "
+            f"{about.get('trained_on', 'unknown faces')}): give another --out, or --force to replace it"
         )
-    print(f"{config.backbone}: already there at {folder}, dev MAE {about['dev_mae']:.2f}; --force trains it anew")
+    print(f"{job.config.backbone}: already there at {folder}, dev MAE {about['dev_mae']:.2f}; --force trains it anew")
     return True
 
 
-def pretrain_one(
-    config: TrialConfig, index: FacesIndex, room: Room, options: Pretrain, store: tracking.Tracking
-) -> Path:
+def pretrain_one(job: Job, index: FacesIndex, room: Room, options: Pretrain, store: tracking.Tracking) -> Path:
     """Train one backbone and write its checkpoint folder."""
-    folder, key = options.out / config.backbone, make_key(config, index, options)
+    config, folder, key = job.config, job.folder, job.key
     build_net(config)  # a size or weights that do not fit are said here, once, and not by workers again and again
     split = dev_split(index, share=options.dev_share, seed=config.seed)
     tables = make_tables(index, split.train, split.test, config, window=options.window)
+    seen = f"{len(split.train)} faces of {', '.join(index.datasets)}"
+    photos = photos_of(index, split.train)
     about: dict[str, Any] = {
         "fingerprint": key,
-        "trained_on": f"{len(split.train)} faces of {', '.join(index.datasets)}, from {config.weights} weights",
+        "made_from": dict(job.made_from),
+        "trained_on": f"{seen}, {config.epochs} epochs at {config.px} px, from {_from(job.start)}",
+        "datasets": sorted({*index.datasets, *job.start.datasets}),
         "faces_digest": index.digest,
         "dev_share": options.dev_share,
     }
@@ -199,9 +266,10 @@ def pretrain_one(
         f"{config.epochs} epochs, {options.workers} worker(s)",
         flush=True,
     )
-    storage = options.storage or str(options.out.resolve() / ".train")
+    storage = options.storage or str(folder.parent.resolve() / ".train")
     if options.force:
         forget(storage, key)
+    began = _continued(folder.parent / ".train" / f"{key}.json", {**environment("cpu"), "threads": str(room.cpus)})
     work = Work(
         threads=max(1, room.cpus - options.feeders),
         feeders=options.feeders,
@@ -212,14 +280,31 @@ def pretrain_one(
     snapshot, last = train_with_ray(config, tables, key=key, storage=storage, work=work, room=room, on_epoch=curve.tell)
     curve.log()
     about |= {"dev_mae": last.validation_mae, "dev_faces": len(split.test), "epochs": last.epoch}
-    save_checkpoint(folder, Checkpoint(snapshot.average or snapshot.net, config, about))
+    about["environment"] = json.loads(began.read_text())
+    known = None if job.start.photos is None else merge_photos([job.start.photos, photos])
+    save_checkpoint(folder, Checkpoint(snapshot.average or snapshot.net, config, about, known))
     tracking.log_json(store, run_id, "trial.json", {"trial": config.to_json(), "about": about})
     tracking.finish(store, run_id, metrics={"dev_mae": last.validation_mae}, tags={tracking.COMPLETE: "yes"})
     forget(storage, key)  # only now: until here a rerun goes on from it
+    began.unlink(missing_ok=True)
     print(
         f"{config.backbone}: dev MAE {last.validation_mae:.2f} years on {len(split.test)} faces; checkpoint at {folder}"
     )
     return folder
+
+
+def _from(start: Start) -> str:
+    """Where a training started, in words that hold no path: two that started alike say the same."""
+    return f"{start.weights} weights" if start.weights in ("random", "imagenet") else f"({start.what})"
+
+
+def _continued(file: Path, now: Mapping[str, str]) -> Path:
+    """The record of where an unfinished training began; a line where it goes on in another environment."""
+    then = json.loads(file.read_text()) if file.is_file() else now
+    if told := differences(then, now):
+        print(f"An unfinished training goes on in another environment: {told}", flush=True)
+    write_json(file, then)
+    return file
 
 
 @dataclass

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from study.bootstrap import DRAWS
+from study.brands import branded, unlike
 from study.calibration import Calibration, calibrate
 from study.predictions import Predictions
 from study.published import backbone_name
@@ -99,6 +100,13 @@ class Section:
         return " and ".join(DATASETS.get(part, part) for part in str(self.about["dataset"]).split(", "))
 
     @property
+    def unlike(self) -> str:
+        """How the starts of the networks compared here differ, those of a sweep included; "" where they are alike."""
+        told = [str((each.about.get("pretraining") or {}).get("unlike") or "") for each in self.results.values()]
+        starts = [start for each in self.results.values() for start in _starts(each.about)]
+        return unlike(starts) or next(filter(None, told), "")
+
+    @property
     def slug(self) -> str:
         """Names this section's pictures: "fgnet-1a2b3c"."""
         name = "-".join(str(self.about["dataset"]).split(", "))
@@ -149,7 +157,7 @@ def labels(results: Sequence[Result]) -> list[str]:
     """The backbone's name for each result, with what tells it from others of the same backbone in
     brackets."""
     flat = [_flat(each.about) for each in results]
-    names = [name_of(each.about) for each in results]
+    names = [branded(name_of(each.about), each.about) for each in results]
     found = []
     for i, (name, own) in enumerate(zip(names, flat, strict=True)):
         rivals = [flat[j] for j, other in enumerate(names) if other == name and j != i]
@@ -179,6 +187,10 @@ def _flat(about: Mapping[str, Any]) -> dict[str, str]:
                 values.setdefault(key if k == "name" else f"{key} {k}".strip(), []).append(str(v))
     own |= {key: " or ".join(dict.fromkeys(each)) for key, each in values.items()}
     return {**own, "pretraining": pretraining(about)}
+
+
+def _starts(about: Mapping[str, Any]) -> list[Mapping[str, str]]:
+    return list(about.get("starts") or [{"backbone": name_of(about), "what": pretraining(about)}])
 
 
 def pretraining(about: Mapping[str, Any]) -> str:

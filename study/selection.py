@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from study.folds import Fold, dev_split, person_folds
+from study.starts import Start
 from study.storage import write_json
-from trainables.checkpoints import read_trial
-from trainables.config import TrialConfig, fingerprint
-from trainables.faces import Faces, read_contents
+from trainables.faces import Faces, read_identities
+from trainables.provenance import differences
 
 Select = Literal["blocks", "dev", "none"]
 
@@ -52,7 +52,7 @@ def dev_block(faces: Faces, *, share: float, seed: int) -> list[Block]:
 
 def check_apart(pretraining: Sequence[Path], tested: Sequence[Path]) -> None:
     """Raise ValueError where a tested photo lies in the pretraining data, byte for byte. Reads no label."""
-    shared = read_contents(pretraining) & read_contents(tested)
+    shared = read_identities(pretraining).photos & read_identities(tested).photos
     if shared:
         raise ValueError(
             f"{len(shared)} photos of {', '.join(map(str, tested))} lie in {', '.join(map(str, pretraining))} too: a "
@@ -60,59 +60,47 @@ def check_apart(pretraining: Sequence[Path], tested: Sequence[Path]) -> None:
         )
 
 
-def check_never_seen(checkpoint: Path, faces: Faces, *, share: float, seed: int) -> None:
-    """Raise ValueError unless a checkpoint, and whatever it started from, left this dev part out of its training.
-
-    study.pretrain records the faces table's digest and the dev part's share; its seed is the config's. A dev part is
-    drawn by a hash, so that one of a larger share with the same seed holds the smaller one.
-    """
-    config, about = read_trial(checkpoint / "trial.json")
-    why = ""
-    if about.get("faces_digest") != faces.digest:
-        why = "was trained on other faces than --pretrain-faces, and may have seen them"
-    elif config.seed != seed:
-        why = f"left out the dev part of --seed {config.seed}, not that of {seed}"
-    elif _dev_share(config, about) < share:
-        why = f"left out {_dev_share(config, about):.0%} of the faces, less than --dev-share {share:g}"
-    if why:
+def check_never_seen(start: Start, faces: Faces, block: Block) -> None:
+    """Raise ValueError unless a start, and whatever came before it, left the block's dev part out of its training."""
+    if start.photos is None:
         raise ValueError(
-            f"{checkpoint} {why}: trials would be scored on faces that it learned from. Give --pretrain-faces and "
-            "--seed as it was pretrained with, or another --pretrained"
+            f"{start.weights} has no record of the photos that it learned from, so trials might be scored on faces "
+            "that it knows: pretrain it again, or give another --pretrained"
         )
-    if Path(config.weights).is_dir():
-        check_never_seen(Path(config.weights), faces, share=share, seed=seed)
-    elif config.weights not in ("random", "imagenet"):
-        raise ValueError(f"{checkpoint} started from {config.weights}, of which nobody knows what it has seen")
+    (dev,) = block.folds
+    photos = set(faces.content[dev.test].tolist()) & set(start.photos["photo_sha256"].to_pylist())
+    people = (set(faces.person[dev.test].tolist()) - {""}) & set(start.photos["person"].to_pylist())
+    if photos or people:
+        raise ValueError(
+            f"{start.weights} learned from {len(photos)} photos and {len(people)} people of the dev part: trials would "
+            "be scored on faces that it knows. Give --pretrain-faces, --dev-share and --seed as it was pretrained "
+            "with, or another --pretrained"
+        )
 
 
-def _dev_share(config: TrialConfig, about: Mapping[str, Any]) -> float:
-    """The share of faces that a pretraining left out; 0 where it cannot be known."""
-    if "dev_share" in about:
-        return float(about["dev_share"])
-    default = {"trial": config.to_json(), "faces": about.get("faces_digest"), "dev_share": 0.1}
-    return 0.1 if about.get("fingerprint") == fingerprint(default) else 0.0  # written before shares were recorded
-
-
-def claim(folder: Path, settings: Mapping[str, Any], *, lag: int, force: bool) -> int:
+def claim(folder: Path, settings: Mapping[str, Any], *, lag: int, environment: Mapping[str, str], force: bool) -> int:
     """The folder belongs to one setting: trials of two are never mixed. Raises ValueError where it holds another.
 
     Returns the lag (study.searching) that the sweep began with, so that a rerun on more or fewer machines asks the same
-    questions; `lag` where it begins now.
+    questions; `lag` where it begins now. A sweep that goes on in another environment says so in a line.
     """
     file = folder / "sweep.json"
     there = json.loads(file.read_text()) if file.is_file() else {}
-    begun = there.pop("lag", lag)
+    begun, begun_in = there.pop("lag", lag), there.pop("environment", environment)
     if there == settings:
+        if told := differences(begun_in, environment):
+            print(f"This sweep goes on in another environment than it began in: {told}", flush=True)
         return int(begun)
     if there:
         if not force:
+            changed = sorted(name for name in there.keys() | settings if there.get(name) != settings.get(name))
             raise ValueError(
-                f"{folder} holds a sweep of other settings, faces or checkpoints: give another --name, or --force to "
-                "discard it"
+                f"{folder} holds a sweep of other settings, faces or checkpoints (other {', '.join(changed)}): give "
+                "another --name, or --force to discard it"
             )
         discarded = len(list(folder.glob("*/*.json")))
         print(f"Discarding {discarded} trials of another setting in {folder}")
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(file, {**settings, "lag": lag})
+    write_json(file, {**settings, "lag": lag, "environment": dict(environment)})
     return lag

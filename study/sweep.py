@@ -26,6 +26,7 @@ from ray import tune
 
 from search_spaces import Space, find_space
 from study import tracking
+from study.brands import brand, branded, unlike
 from study.choice import describe_choice
 from study.cluster import fits, gpu_share, start_ray
 from study.command import main
@@ -33,14 +34,7 @@ from study.describe import describe
 from study.finalists import BlockSearch, Choice, choose, finalists, missing_finals, read_finals
 from study.fronts import cost_field, draw_front, front_table
 from study.mirror import Mirror, study_of, sync_mirror
-from study.options import (
-    BUILT_IN_PEOPLE,
-    BUILT_IN_STRANGERS,
-    PRETRAINED,
-    Training,
-    faces_or_built_in,
-    is_built_in,
-)
+from study.options import PEOPLE, STRANGERS, Allowed, Training, faces_or_synthetic, home, is_synthetic
 from study.searching import COSTS, JournalSearch, Objective, read_journal
 from study.selection import (
     Block,
@@ -52,12 +46,15 @@ from study.selection import (
     everybody,
     person_blocks,
 )
+from study.starts import Start, check_starts, put_weights, read_start
 from study.storage import write_json
 from study.sweep_plots import draw
 from study.sweeping import Recorder, best_table
-from trainables.checkpoints import load_checkpoint
+from trainables import code_version
 from trainables.config import TrialConfig, fingerprint
-from trainables.faces import Faces, load_faces
+from trainables.faces import Faces, load_faces, read_identities
+from trainables.fitting import resolve_precision
+from trainables.provenance import environment
 from trainables.trial import tune_trial
 
 
@@ -84,13 +81,15 @@ class Sweep:
     folds: int = 3
     """Inner folds over people that score a trial (with --select dev it has the dev part alone)."""
     faces: tuple[Path, ...] = ()
-    """Faces tables with people (OUT of study.align). Default: the built-in people."""
+    """Faces tables with people (OUT of study.align). Default: the synthetic people."""
+    allowed: Annotated[Allowed, tyro.conf.arg(name="")] = field(default_factory=Allowed)
     pretrain_faces: tuple[Path, ...] = ()
-    """With --select dev: the faces tables that study.pretrain was given. Default: the built-in strangers."""
+    """With --select dev: the faces tables that study.pretrain was given. Default: the synthetic strangers."""
     dev_share: float = 0.1
     """With --select dev: the dev part's share, as study.pretrain had it (or less)."""
-    pretrained: Path = PRETRAINED
-    """Folder of study.pretrain: a backbone found there starts from its checkpoint."""
+    pretrained: Path | None = None
+    """Folder of study.pretrain: a backbone found there starts from its checkpoint. Default: runs/pretrained, or
+    runs/synthetic/pretrained for synthetic people."""
     weights: str = "random"
     """Where a backbone has no checkpoint there: random or imagenet."""
     objective: Objective = "mae"
@@ -110,7 +109,8 @@ class Sweep:
     """Level of the paired test that ends a trial which is worse than the best; 0 never prunes."""
     name: str | None = None
     """Folder under --out and name in MLflow; default: the space's."""
-    out: Path = Path("runs/sweeps")
+    out: Path | None = None
+    """Default: runs/sweeps, or runs/synthetic/sweeps of synthetic people."""
     force: bool = False
     """Discard a sweep of this name that was made with other settings."""
     address: str | None = None
@@ -129,7 +129,8 @@ class Running:
     folder: Path
     space: Space
     base: TrialConfig
-    pretrained: Mapping[str, tuple[str, str]]
+    starts: Mapping[str, Start]
+    learned_from: Mapping[str, Any]
     shared: Mapping[str, Any]
     store: tracking.Tracking
     parent: str
@@ -148,15 +149,22 @@ def sweep(options: Sweep) -> int:
     if options.select == "blocks" and options.blocks < 2:
         raise ValueError(f"--blocks {options.blocks} seals nothing: expected 2 or more, or --select dev or none")
     base = options.training.trial_config(weights=options.weights)
-    tested = faces_or_built_in(options.faces, BUILT_IN_PEOPLE)
+    tested = faces_or_synthetic(options.faces, PEOPLE)
     folders = tested
     if options.select == "dev":
-        folders = faces_or_built_in(options.pretrain_faces, BUILT_IN_STRANGERS)
+        folders = faces_or_synthetic(options.pretrain_faces, STRANGERS)
         check_apart(folders, tested)
     faces = load_faces(folders, px=base.px)
-    pretrained = find_pretrained(options.pretrained, space, base)
-    blocks = make_blocks(options, faces, pretrained, seed=base.seed)
+    identities = read_identities(tested)
+    starts = find_starts(options.pretrained or home(identities.datasets) / "pretrained", space, base)
+    learned_from = check_starts(list(starts.values()), identities, options.allowed)
+    differ = unlike([start.record for start in starts.values()])
+    print(f"Pretraining: {learned_from['sentence']}" + (f". NOTE: {differ}" if differ else ""), flush=True)
+    blocks = make_blocks(options, faces, starts, seed=base.seed)
     name = options.name or options.space
+    folder = (options.out or home(identities.datasets) / "sweeps") / name
+    start_ray(address=options.address)
+    device = "cuda" if gpu_share(options.gpus_per_trial) else "cpu"
     settings = {
         "space": options.space,
         "base": base.to_json(),
@@ -165,25 +173,35 @@ def sweep(options: Sweep) -> int:
         "split": options.dev_share if options.select == "dev" else [len(blocks), options.folds],
         "prune": options.prune,
         "objective": options.objective,
-        "pretrained": {backbone: digest for backbone, (_, digest) in pretrained.items()},
+        "starts": {backbone: start.digest for backbone, start in starts.items()},
+        "code": code_version(),
+        "device": device,
+        "precision": resolve_precision(base, device),
     }
-    folder = options.out / name
-    start_ray(address=options.address)
     parallel = options.parallel or fits(options.cpus_per_trial, gpu_share(options.gpus_per_trial))
-    lag = claim(folder, settings, lag=2 * parallel, force=options.force)
+    here = {**environment("cpu"), "threads": str(options.cpus_per_trial)}
+    lag = claim(folder, settings, lag=2 * parallel, environment=here, force=options.force)
     store = tracking.connect()
     key = f"sweep-{name}-{fingerprint(settings)}"
     told = {"space": options.space, "select": options.select, "blocks": len(blocks), "folds": options.folds}
     told |= {"faces": ", ".join(map(str, folders)), "objective": options.objective}
-    parent = tracking.find_or_start(store, key=key, name=f"sweep {name}", stage="sweep", params=told)
+    mark = {"sealed": options.select != "none", "learned_from": learned_from}
+    parent = tracking.find_or_start(
+        store,
+        key=key,
+        name=branded(f"sweep {name}", mark),
+        stage="sweep",
+        params=told,
+        tags={"study.brand": brand(mark) or "none"},
+    )
     print(
         f"Sweep {name!r}: {len(blocks)} block(s) x {options.trials} trials, {len(faces)} faces"
         + (f" of {len(faces.people)} people" if faces.people else "")
         + f", {base.px} px, {len(blocks[0].folds)} inner fold(s), {base.epochs} epochs",
         flush=True,
     )
-    shared = _shared(faces, folders, space.px(base), pretrained)
-    running = Running(options, folder, space, base, pretrained, shared, store, parent, key, parallel, lag)
+    shared = _shared(faces, folders, space.px(base), starts)
+    running = Running(options, folder, space, base, starts, learned_from, shared, store, parent, key, parallel, lag)
     _sync(running, blocks)
     deadline = None if options.minutes is None else time.monotonic() + options.minutes * 60
     chosen: list[tuple[Block, Choice]] = []
@@ -195,26 +213,26 @@ def sweep(options: Sweep) -> int:
     return 0
 
 
-def make_blocks(options: Sweep, faces: Faces, pretrained: Mapping[str, tuple[str, str]], *, seed: int) -> list[Block]:
+def make_blocks(options: Sweep, faces: Faces, starts: Mapping[str, Start], *, seed: int) -> list[Block]:
     """The studies that --select asks for. Raises ValueError where a checkpoint learned from the dev part."""
     if options.select == "blocks":
         return person_blocks(faces, blocks=options.blocks, folds=options.folds, seed=seed)
     if options.select == "none":
         return everybody(faces, folds=options.folds, seed=seed)
-    for place, _ in pretrained.values():
-        check_never_seen(Path(place), faces, share=options.dev_share, seed=seed)
-    return dev_block(faces, share=options.dev_share, seed=seed)
+    (block,) = dev_block(faces, share=options.dev_share, seed=seed)
+    for start in starts.values():
+        check_never_seen(start, faces, block)
+    return [block]
 
 
-def find_pretrained(folder: Path, space: Space, base: TrialConfig) -> dict[str, tuple[str, str]]:
-    """Backbone: (checkpoint folder, fingerprint), for those of the space that study.pretrain has written there."""
+def find_starts(folder: Path, space: Space, base: TrialConfig) -> dict[str, Start]:
+    """Where each backbone of the space starts: from its checkpoint in the folder, else from base.weights."""
     found = {}
     for backbone in space.backbones or (base.backbone,):
         place = folder / backbone
+        found[backbone] = read_start(backbone, str(place) if place.is_dir() else base.weights)
         if place.is_dir():
-            about = load_checkpoint(place).about
-            found[backbone] = (str(place), str(about.get("fingerprint", "")))
-            print(f"  {backbone}: pretrained, {about.get('trained_on', place)}")
+            print(f"  {backbone}: pretrained, {found[backbone].what}")
         else:
             print(
                 f"  {backbone}: {base.weights} weights (no {place}; "
@@ -224,17 +242,13 @@ def find_pretrained(folder: Path, space: Space, base: TrialConfig) -> dict[str, 
 
 
 def _shared(
-    faces: Faces, folders: Sequence[Path], sizes: tuple[int, ...], pretrained: Mapping[str, tuple[str, str]]
+    faces: Faces, folders: Sequence[Path], sizes: tuple[int, ...], starts: Mapping[str, Start]
 ) -> dict[str, Any]:
     """What every trial reads from the object store, without a copy of its own: the faces in every size, and weights."""
-    weights = {
-        place: ray.put({name: value.numpy() for name, value in load_checkpoint(Path(place)).state.items()})
-        for place, _ in pretrained.values()
-    }
     there = faces.pixels.shape[1]
     return {
         "faces": {px: ray.put(faces if px == there else load_faces(folders, px=px)) for px in sizes},
-        "weights": weights,
+        "weights": {(start.backbone, start.weights): put_weights(start) for start in starts.values()},
     }
 
 
@@ -258,7 +272,7 @@ def _run_block(running: Running, block: Block, ends: float | None) -> Choice:
     if missing > 0 or missing_finals(finalists(journal, most), read_finals(place), options.final_seeds):
         search = JournalSearch(
             running.space, running.base, journal, trials=options.trials, lag=running.lag, seed=running.base.seed,
-            ends=ends, pretrained={backbone: path for backbone, (path, _) in running.pretrained.items()},
+            ends=ends, pretrained={backbone: start.weights for backbone, start in running.starts.items()},
             objective=options.objective,
         )  # fmt: skip
         expected = missing + most * options.final_seeds
@@ -343,9 +357,12 @@ def _finish(
         "key": running.key,
         "faces": [str(place) for place in tested],
         "faces_digest": None if options.select == "dev" else faces.digest,
-        "built_in": is_built_in(folders),
+        "built_in": is_synthetic(read_identities(tested).datasets),
         "select": options.select,
         "sealed": options.select != "none",
+        "starts": [start.record for start in running.starts.values()],
+        "learned_from": dict(running.learned_from),
+        "unlike": unlike([start.record for start in running.starts.values()]),
         "apart_from": [str(place) for place in folders] if options.select == "dev" else [],
         "space": options.space,
         "trials": options.trials,
@@ -370,7 +387,7 @@ def _finish(
     for block, choice in chosen:
         seeds = f", mean of {choice.seeds} seeds" if choice.seeds > 1 else ""
         print(
-            f"{block.name} chose trial {choice.tried.number:03d}: {describe(choice.tried.config)}, "
+            f"{branded(block.name, record)} chose trial {choice.tried.number:03d}: {describe(choice.tried.config)}, "
             f"MAE {choice.mae:.2f} {where}{seeds}"
         )
     gap = told["optimism"]
@@ -378,7 +395,7 @@ def _finish(
         f"Of that choice: the least error claims {gap['claimed']:.2f}, corrected for being the least of many "
         f"{gap['corrected']:.2f} (optimism {gap['gap']:.2f}, 95 % {gap['gap_low']:.2f} to {gap['gap_high']:.2f})"
     )
-    print(f"Next: python -m study.lopo --best        Look: {tracking.how_to_look()}")
+    print(f"Next: python -m study.lopo --best --sweep {folder.name}        Look: {tracking.how_to_look()}")
     print(f"Plots: {folder}/*.png        Live: optuna-dashboard sqlite:///{folder / 'optuna.db'}")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from study.bootstrap import Interval
+from study.brands import MEANING, brand
 from study.published import (
     CROSS_TEST_ON_FGNET,
     LOPO_ON_FGNET,
@@ -186,10 +187,12 @@ def headline(section: Section) -> str:
     seeds = len(summary.seed_maes)
     text = (
         f"**{section.front}: MAE {summary.mae.value:.2f} years{_span(summary.mae)}**, the mean over "
-        f"{summary.people} people, each tested by a network that never saw them; pooled over the "
-        f"{summary.photos:,} photos {summary.mae_pooled:.2f}. A constant guess scores "
+        f"{summary.people} people, each tested by a network that was trained without them{_seen(section)}; pooled over "
+        f"the {summary.photos:,} photos {summary.mae_pooled:.2f}. A constant guess scores "
         f"{guess.mae.value:.2f} over people and {guess.mae_pooled.value:.2f} pooled."
     )
+    if differ := section.unlike:
+        text += f" **Read with care: {differ}.**"
     if seeds > 1:
         text += (
             f" Each of {seeds} seeds was run over all folds and the figure is their mean; they range from "
@@ -199,9 +202,20 @@ def headline(section: Section) -> str:
     return text
 
 
+def _seen(section: Section) -> str:
+    """What is known of the leader's pretraining and the tested people; nothing is claimed that was not compared."""
+    learned_from = section.about.get("learned_from")
+    if learned_from is None:
+        return " (whether its pretraining had seen them is not recorded)"
+    return f" ({learned_from['sentence']})"
+
+
 def caveats(section: Section) -> list[str]:
     """What a reader must know before believing the headline, one sentence or two each."""
     found = []
+    for label, each in section.results.items():
+        for word in filter(None, brand(each.about).split(", ")):
+            found.append(f"**{word}: {label}.** {MEANING[word]}")
     for label, sentences in section.alarms.items():
         found += [f"**Alarm, {label}:** {sentence}" for sentence in sentences]
     histories: dict[str, list[str]] = {}

@@ -15,7 +15,7 @@ from typing import Literal
 
 from study import tracking
 from study.command import main
-from study.options import BUILT_IN_PEOPLE
+from study.options import SYNTHETIC_HOME
 
 CORES_EACH = str(max(1, (os.cpu_count() or 1) // 2))
 """The tour's two networks are pretrained side by side."""
@@ -32,7 +32,7 @@ WHOLE: dict[str, tuple[str, ...]] = {
         "--blocks", "2", "--finalists", "2",
     ),
     "lopo": ("--best", "--sweep", "tour"),
-    "report": (),
+    "report": ("--out", str(SYNTHETIC_HOME / "report")),
 }  # fmt: skip
 SMALL: dict[str, tuple[str, ...]] = WHOLE | {
     "pretrain": ("--backbone", "efficientnet_lite0", "--px", "32", "--epochs", "3", "--batch", "32"),
@@ -66,8 +66,8 @@ def tour(options: Tour) -> int:
         took.append((stage, time.monotonic() - began))
     times = ", ".join(f"{stage} {seconds / 60:.1f} min" for stage, seconds in took)
     print(f"\nDone in {sum(seconds for _, seconds in took) / 60:.1f} min: {times}.")
-    print(f"Read: runs/report/report.md and its pictures. Compare: {tracking.how_to_look()}")
-    print(f"Faces: {BUILT_IN_PEOPLE} are drawn people. With your own photos: python -m study.align --help")
+    print(f"Read: {SYNTHETIC_HOME}/report/report.md and its pictures. Compare: {tracking.how_to_look()}")
+    print(f"All of it lies in {SYNTHETIC_HOME}: synthetic people. With your own photos: python -m study.align --help")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections.abc import Callable
@@ -60,7 +61,8 @@ def write_table(
                     "landmarks": None,
                     "landmarker": "none",
                     "found_by": "as is",
-                    "photo_sha256": f"{dataset}-{person}-{shot}",
+                    # two tables that are drawn with one seed hold the same pictures, and stand for different photos
+                    "photo_sha256": hashlib.sha256(dataset.encode() + data.getvalue()).hexdigest(),
                 }
             )
     (folder / "faces").mkdir(parents=True)

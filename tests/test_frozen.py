@@ -158,7 +158,7 @@ def test_freezing_what_was_never_trained_is_refused(config, faces):
 def test_the_average_of_a_folds_models_is_that_of_their_distributions(config):
     one, two = np.zeros((2, 1, 101), np.float32)
     one[0, 20], two[0, 30] = 1, 1
-    results = [FoldResult(each, np.zeros(1, np.float32), [], 2.0) for each in (one, two)]
+    results = [FoldResult(each, np.zeros(1, np.float32), [], 2.0, {}) for each in (one, two)]
     found = average_folds(config.to_json(), *results)
     assert found.distribution[0, 20] == found.distribution[0, 30] == 0.5
     assert found.predicted.tolist() == [25.0]

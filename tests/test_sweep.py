@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import resource
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,12 +21,13 @@ from study import cluster, tracking
 from study.folds import dev_split, person_folds
 from study.mirror import Mirror, sync_mirror
 from study.searching import COSTS, JournalSearch, Tried, read_journal, write_tried
-from study.selection import check_apart, check_never_seen, everybody, person_blocks
+from study.selection import check_apart, check_never_seen, dev_block, everybody, person_blocks
+from study.starts import Start
 from study.sweeping import Recorder, reason
-from trainables.checkpoints import Checkpoint, save_checkpoint
-from trainables.config import TrialConfig, fingerprint
+from trainables.config import TrialConfig
 from trainables.costs import count_cost, measure_latency
 from trainables.faces import Faces, load_faces
+from trainables.provenance import photos_of
 from trainables.trial import hopeless, lacking_memory, score_folds, tune_trial
 
 BASE = TrialConfig(backbone="resnet18", px=32)
@@ -57,33 +57,20 @@ def test_tested_photos_may_not_lie_in_the_data_chosen_on(make_table, tmp_path):
         check_apart([strangers, people], [people])
 
 
-def checkpoint(folder: Path, faces: Faces, *, weights: str = "random", seed: int = 0, **about) -> Path:
-    config = BASE.replace(weights=weights, seed=seed)
-    save_checkpoint(folder, Checkpoint({"x": torch.zeros(1)}, config, {"faces_digest": faces.digest, **about}))
-    return folder
+def test_a_start_that_learned_from_the_dev_part_is_refused(faces):
+    (block,) = dev_block(faces, share=0.2, seed=0)
+    (dev,) = block.folds
 
+    def start(rows, photos=True) -> Start:
+        return Start("resnet18", "there", "0", "a test", photos_of(faces, rows) if photos else None)
 
-def test_a_checkpoint_that_saw_the_dev_part_is_refused(faces, tmp_path):
-    good = checkpoint(tmp_path / "good", faces, dev_share=0.2)
-    check_never_seen(good, faces, share=0.2, seed=0)
-    check_never_seen(good, faces, share=0.1, seed=0)
-    smaller, larger = (set(dev_split(faces, share=share, seed=0).test.tolist()) for share in (0.1, 0.2))
-    assert smaller <= larger, "which is why a larger share left out will do"
-    with pytest.raises(ValueError, match="less than --dev-share 0.3"):
-        check_never_seen(good, faces, share=0.3, seed=0)
-    with pytest.raises(ValueError, match="--seed 0, not that of 5"):
-        check_never_seen(good, faces, share=0.1, seed=5)
-    with pytest.raises(ValueError, match="other faces"):
-        check_never_seen(good, replace(faces, digest="other"), share=0.1, seed=0)
-    with pytest.raises(ValueError, match="left out 0%"):
-        check_never_seen(checkpoint(tmp_path / "unsaid", faces), faces, share=0.1, seed=0)
-    key = fingerprint({"trial": BASE.to_json(), "faces": faces.digest, "dev_share": 0.1})
-    check_never_seen(checkpoint(tmp_path / "older", faces, fingerprint=key), faces, share=0.1, seed=0)
-    # what it started from counts too
-    bad = checkpoint(tmp_path / "bad", faces, dev_share=0.1, seed=7)
-    heir = checkpoint(tmp_path / "heir", faces, dev_share=0.1, weights=str(bad))
-    with pytest.raises(ValueError, match="bad left out the dev part of --seed 7"):
-        check_never_seen(heir, faces, share=0.1, seed=0)
+    check_never_seen(start(dev.train), faces, block)
+    smaller = set(dev_split(faces, share=0.1, seed=0).test.tolist())
+    assert smaller <= set(dev.test.tolist()), "which is why a larger share left out will do"
+    with pytest.raises(ValueError, match="learned from 1 photos and 1 people of the dev part"):
+        check_never_seen(start(np.append(dev.train, dev.test[0])), faces, block)
+    with pytest.raises(ValueError, match="no record of the photos"):
+        check_never_seen(start(dev.train, photos=False), faces, block)
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,11 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-_LEARNING = ("losses", "backbones", "config", "faces", "augmentation", "batches", "fitting", "metrics")
-
 
 @cache
 def code_version() -> str:
-    """12 hex digits of the source that decides what a training computes: another code, another result."""
-    digest = hashlib.sha256()
-    for name in _LEARNING:
-        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    """12 hex digits of all source in this package: another code may compute another result, so it has another key."""
+    here, digest = Path(__file__).parent, hashlib.sha256()
+    for file in sorted(here.rglob("*.py")):
+        digest.update(f"{file.relative_to(here).as_posix()}\0".encode() + file.read_bytes() + b"\0")
     return digest.hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""A checkpoint is one folder: model.safetensors and trial.json. No pickle is ever loaded."""
+"""A checkpoint is one folder: model.safetensors, trial.json and photos.parquet. No pickle is ever loaded."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import safetensors.torch
 from torch import Tensor
 
 from trainables.config import TrialConfig
+from trainables.provenance import PHOTOS, photos_digest, tensors_digest
+
+MODEL, TRIAL, PHOTOS_FILE = "model.safetensors", "trial.json", "photos.parquet"
 
 
 @dataclass(frozen=True)
@@ -21,11 +26,13 @@ class Checkpoint:
     """A trained network: its tensors, the config that trained it, and what was measured on the way.
 
     about holds at least "trained_on" (one sentence), and "dev_mae" (years) where there was a dev set.
+    photos: all that it and what it started from learned from (trainables.provenance); None where nobody knows.
     """
 
     state: Mapping[str, Tensor]
     config: TrialConfig
     about: Mapping[str, Any]
+    photos: pa.Table | None = None
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -39,10 +46,15 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     new.mkdir()
     # contiguous: channels_last weights would be refused
     state = {name: value.detach().cpu().contiguous() for name, value in checkpoint.state.items()}
-    record = {"trial": checkpoint.config.to_json(), "about": dict(checkpoint.about)}
+    content = {"tensors": tensors_digest(state)}
+    if checkpoint.photos is not None:
+        content["photos"] = photos_digest(checkpoint.photos)
+    record = {"trial": checkpoint.config.to_json(), "about": {**checkpoint.about, "content": content}}
     try:
-        safetensors.torch.save_file(state, new / "model.safetensors")
-        (new / "trial.json").write_text(json.dumps(record, indent=2) + "\n")
+        safetensors.torch.save_file(state, new / MODEL)
+        if checkpoint.photos is not None:
+            pq.write_table(checkpoint.photos, new / PHOTOS_FILE, compression="zstd")
+        (new / TRIAL).write_text(json.dumps(record, indent=2) + "\n")
     except (safetensors.SafetensorError, OSError) as error:  # a full disk, most likely: what is there takes room
         shutil.rmtree(new, ignore_errors=True)
         raise OSError(f"the checkpoint {folder} cannot be written: {error}") from error
@@ -54,20 +66,44 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """The checkpoint in a folder. Raises FileNotFoundError or ValueError with what was expected."""
-    for name in ("model.safetensors", "trial.json"):
+    """The checkpoint in a folder. Raises FileNotFoundError or ValueError with what was expected.
+
+    Tensors and photos are compared with the digests that trial.json holds: a file that was replaced is not believed.
+    """
+    for name in (MODEL, TRIAL):
         if not (folder / name).is_file():
             raise FileNotFoundError(
                 f"no checkpoint at {folder}: expected {name} in it; make one with: python -m study.pretrain --help"
             )
-    config, about = read_trial(folder / "trial.json")
+    config, about = read_trial(folder / TRIAL)
     try:
-        state = safetensors.torch.load_file(folder / "model.safetensors")
+        state = safetensors.torch.load_file(folder / MODEL)
     except Exception as error:  # safetensors raises its own kind for each sort of damage
+        raise ValueError(f"{folder / MODEL} is damaged ({error}); pretrain again or copy it again") from error
+    content = about.get("content") or {}
+    _compare(folder / MODEL, tensors_digest(state) if "tensors" in content else None, content.get("tensors"))
+    photos = _read_photos(folder / PHOTOS_FILE) if "photos" in content else None
+    _compare(folder / PHOTOS_FILE, photos_digest(photos) if photos is not None else None, content.get("photos"))
+    return Checkpoint(state, config, about, photos)
+
+
+def _read_photos(file: Path) -> pa.Table:
+    try:
+        table = pq.ParquetFile(file).read(columns=PHOTOS.names)
+        return table.cast(PHOTOS)
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise ValueError(
-            f"{folder / 'model.safetensors'} is damaged ({error}); pretrain again or copy it again"
+            f"{file} is missing or damaged ({error}): nobody would know whom the checkpoint learned from; pretrain "
+            "again or copy the whole folder again"
         ) from error
-    return Checkpoint(state, config, about)
+
+
+def _compare(file: Path, found: str | None, expected: str | None) -> None:
+    if found != expected:
+        raise ValueError(
+            f"{file} is not the file that {TRIAL} next to it describes: one of them was replaced or edited; pretrain "
+            "again or copy the whole folder again"
+        )
 
 
 def read_trial(file: Path) -> tuple[TrialConfig, dict[str, Any]]:

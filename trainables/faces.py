@@ -72,6 +72,16 @@ class Faces:
         """Names of the known people, sorted."""
         return sorted({str(name) for name in self.person if name})
 
+    @property
+    def datasets(self) -> list[str]:
+        """Names of the datasets, sorted."""
+        return sorted({str(photo).split("/")[0] for photo in self.photo})
+
+    @property
+    def identities(self) -> Identities:
+        """Who and what is tested or trained on here."""
+        return Identities(frozenset(self.people), frozenset(map(str, self.content)), frozenset(self.datasets))
+
 
 def faces_files(folder: Path) -> list[Path]:
     """The Parquet files of one table, sorted. `folder` is OUT of `study.align`, or its `faces/`.
@@ -114,10 +124,24 @@ def load_faces(folders: Sequence[Path], *, px: int) -> Faces:
     return Faces(pixels, age, np.array(person), np.array(photo), content, digest.hexdigest()[:16])
 
 
-def read_contents(folders: Sequence[Path]) -> set[str]:
-    """SHA-256 of every photo in whole tables. No age, name or picture is read."""
+@dataclass(frozen=True)
+class Identities:
+    """Who and what is in faces tables, without any age or picture: people as in Faces, SHA-256 of photo files, names of
+    datasets."""
+
+    people: frozenset[str]
+    photos: frozenset[str]
+    datasets: frozenset[str]
+
+
+def read_identities(folders: Sequence[Path]) -> Identities:
+    """The identities of whole tables. No age, name of a photo or picture is read."""
     files = [str(file) for folder in folders for file in faces_files(folder)]
-    return set(pads.dataset(files, format="parquet", schema=SCHEMA).to_table(["photo_sha256"])[0].to_pylist())
+    columns = ["dataset", "person", "photo_sha256"]
+    table = pads.dataset(files, format="parquet", schema=SCHEMA).to_table(columns)
+    dataset, person, photo = (table[name].to_pylist() for name in columns)
+    people = frozenset(f"{d}/{p}" for d, p in zip(dataset, person, strict=True) if p)
+    return Identities(people, frozenset(photo), frozenset(dataset))
 
 
 def digest_row(photo: str, person: str, age: int, face_sha256: str) -> bytes:

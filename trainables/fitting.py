@@ -302,11 +302,23 @@ def decode(distribution: Float32[np.ndarray, "rows ages"], config: TrialConfig) 
 
 
 def autocast(config: TrialConfig, device: torch.device) -> torch.autocast:
-    """Mixed precision as the config says: "auto" is bfloat16 on a GPU, float32 on a processor."""
-    precision = config.precision
-    if precision == "auto":
-        precision = "bfloat16" if device.type == "cuda" else "float32"
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+    """Mixed precision as resolve_precision says."""
+    mixed = resolve_precision(config, device.type) == "bfloat16"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=mixed)
+
+
+def resolve_precision(config: TrialConfig, device: str) -> str:
+    """What config.precision means on a kind of device: "auto" is bfloat16 on a GPU ("cuda"), float32 on a processor."""
+    if config.precision == "auto":
+        return "bfloat16" if device == "cuda" else "float32"
+    return config.precision
+
+
+def has_batch_norm(config: TrialConfig) -> bool:
+    """Whether the network's statistics depend on how many faces are computed together."""
+    with torch.device("meta"):
+        net = age_net(config.backbone, ages=config.ages, weights="random", px=config.px)
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules())
 
 
 def rate_factor(config: TrialConfig, step: int, total: int) -> float:

@@ -16,16 +16,19 @@ from trainables.config import TrialConfig
 from trainables.faces import Faces
 from trainables.features import Features
 from trainables.fitting import Fitted, decode, fit, freeze, predict
+from trainables.provenance import environment
 
 
 @dataclass(frozen=True)
 class FoldResult:
-    """Predictions for the left-out faces, in the order of the rows tested, and the training's curve."""
+    """Predictions for the left-out faces, in the order of the rows tested, the training's curve, and what computed it
+    (trainables.provenance.environment)."""
 
     distribution: Float32[np.ndarray, "faces ages"]
     predicted: Float32[np.ndarray, " faces"]
     history: list[dict[str, Any]]
     seconds: float
+    environment: dict[str, str]
 
 
 def run_fold(
@@ -47,7 +50,7 @@ def run_fold(
     distribution = predict(config, fitted.net, faces, test)
     history = [asdict(epoch) for epoch in fitted.history]
     predicted = decode(distribution, config).astype(np.float32)
-    return FoldResult(distribution, predicted, history, time.perf_counter() - began)
+    return FoldResult(distribution, predicted, history, time.perf_counter() - began, environment(device))
 
 
 def run_freeze(
@@ -79,7 +82,8 @@ def average_folds(record: Mapping[str, Any], *results: FoldResult) -> FoldResult
     """Several models of one fold as one: the mean of their distributions, decoded; the first one's curve."""
     distribution = np.stack([result.distribution for result in results]).mean(axis=0)
     predicted = decode(distribution, TrialConfig.from_json(record)).astype(np.float32)
-    return FoldResult(distribution, predicted, results[0].history, sum(result.seconds for result in results))
+    seconds = sum(result.seconds for result in results)
+    return FoldResult(distribution, predicted, results[0].history, seconds, results[0].environment)
 
 
 def _train(

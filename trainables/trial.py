@@ -35,14 +35,14 @@ def tune_trial(
     *,
     faces: Mapping[int, Any],
     folds: Sequence[tuple[np.ndarray, np.ndarray]],
-    weights: Mapping[str, Any],
+    weights: Mapping[tuple[str, str], Any],
     threads: int,
     device: str,
     prune_p: float,
 ) -> None:
     """Score point["trial"] (TrialConfig as JSON) as score_folds does, and tell Tune its rows.
 
-    faces: references to a Faces by picture size. weights: references to starting tensors by config.weights.
+    faces: references to a Faces by picture size. weights: references to starting tensors by backbone and weights.
     point["rival"]: `people` and `halfway` of a finished trial (score_folds), or None. Rows also hold latency_ms (a
     face's, alone) and trial_seconds (since the trial began). A trial that needs more memory than there is ends with a
     row whose state is "failed" and that says why.
@@ -53,7 +53,8 @@ def tune_trial(
     told: dict[str, Any] = {}
     try:
         table: Faces = ray.get(faces[config.px])
-        initial = as_tensors(ray.get(weights[config.weights]) if config.weights in weights else None)
+        random = config.weights == "random"  # drawn by the config's seed
+        initial = as_tensors(None if random else ray.get(weights[config.backbone, config.weights]))
         told["latency_ms"] = measure_latency(config, device)
         score_folds(
             config, table, folds, initial=initial, device=device, rival=point.get("rival"), prune_p=prune_p,

@@ -1,0 +1,133 @@
+"""Where networks start from: their weights by content, what those learned from, and whether that touches the tested."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from study.options import Allowed, is_synthetic
+from trainables.backbones import read_weights
+from trainables.checkpoints import load_checkpoint
+from trainables.faces import Identities
+from trainables.provenance import NO_PHOTOS, tensors_digest
+
+UNRECORDED = "what it learned from is not recorded, so nobody can tell whether it saw the tested people"
+
+
+@dataclass(frozen=True)
+class Start:
+    """The weights that a network starts from: `weights` as a config names them, digest by content ("random": none).
+
+    what: in words, what they learned from. photos: the same as a trainables.provenance.PHOTOS table; None where it is
+    not recorded. datasets: names of the study's own.
+    """
+
+    backbone: str
+    weights: str
+    digest: str
+    what: str
+    photos: pa.Table | None
+    datasets: tuple[str, ...] = ()
+
+    @property
+    def record(self) -> dict[str, str]:
+        """What best.json and about.json keep of it."""
+        return {"backbone": self.backbone, "weights": self.weights, "digest": self.digest, "what": self.what}
+
+
+def read_start(backbone: str, weights: str) -> Start:
+    """The start that config.weights names. Raises FileNotFoundError or ValueError where it cannot be read or is of
+    another network."""
+    if weights == "random":
+        return Start(backbone, weights, "random", "none (random weights)", NO_PHOTOS)
+    if weights == "imagenet":
+        return Start(backbone, weights, tensors_digest(read_weights(backbone, weights)), "ImageNet", NO_PHOTOS)
+    if not Path(weights).is_dir():
+        digest = tensors_digest(read_weights(backbone, weights))
+        return Start(backbone, weights, digest, f"weights file {Path(weights).name}", None)
+    checkpoint = load_checkpoint(Path(weights))
+    if checkpoint.config.backbone != backbone:
+        raise ValueError(
+            f"{weights} is a checkpoint of {checkpoint.config.backbone}, expected one of {backbone}: pretrain it with: "
+            f"python -m study.pretrain --backbone {backbone}"
+        )
+    about = checkpoint.about
+    dev = f", dev MAE {about['dev_mae']:.2f}" if "dev_mae" in about else ""
+    what = f"{about.get('trained_on', weights)}{dev}"
+    digest, datasets = tensors_digest(checkpoint.state), tuple(about.get("datasets", ()))
+    return Start(backbone, weights, digest, what, checkpoint.photos, datasets)
+
+
+def put_weights(start: Start) -> Any:
+    """A reference to the starting tensors in Ray's object store, read once; None for random ones, which each training
+    draws by its seed. Raises ValueError where the file was replaced since the start was read."""
+    if start.weights == "random":
+        return None
+    state = read_weights(start.backbone, start.weights)
+    if tensors_digest(state) != start.digest:
+        raise ValueError(f"the weights of {start.backbone} at {start.weights} were replaced while they were read")
+    return ray.put({name: value.numpy() for name, value in state.items()})
+
+
+def check_starts(starts: Sequence[Start], tested: Identities, allowed: Allowed) -> dict[str, Any]:
+    """What the networks learned from against the tested people and photos, for about.json and best.json.
+
+    state is "apart" (compared: none of the tested is among them), "overlap", or "unknown" where a start has no record
+    of its photos; photos and people count the tested that some start learned from; sentence says it all in words.
+    Raises ValueError for an overlap, and for a pretraining on synthetic faces under real ones, unless it is allowed.
+    """
+    photos, people, compared, synthetic = set[str](), set[str](), 0, False
+    for start in starts:
+        synthetic |= is_synthetic(start.datasets) and not is_synthetic(tested.datasets)
+        if synthetic and not allowed.allow_synthetic:
+            raise ValueError(
+                f"{start.weights} was pretrained on synthetic faces ({start.what}), and "
+                f"{', '.join(sorted(tested.datasets))} has real ones: pretrain on real faces with: python -m "
+                f"study.pretrain --backbone {start.backbone} --faces FACES; or say --allow-synthetic"
+            )
+        if start.photos is None:
+            continue
+        compared = max(compared, start.photos.num_rows)
+        seen = tested.photos.intersection(start.photos["photo_sha256"].to_pylist())
+        known = tested.people.intersection(start.photos["person"].to_pylist())
+        if (seen or known) and not allowed.allow_overlap:
+            raise ValueError(
+                f"{start.weights} learned from {len(seen)} of the tested photos and from {len(known)} of the tested "
+                "people: a model is tested on nobody that it has seen. Pretrain without them, or say --allow-overlap, "
+                "which marks all that is made from it"
+            )
+        photos, people = photos | seen, people | known
+    unknown = sorted({start.weights for start in starts if start.photos is None})
+    state = "overlap" if photos or people else "unknown" if unknown else "apart"
+    return {
+        "state": state,
+        "photos": len(photos),
+        "people": len(people),
+        "compared": compared,
+        "synthetic": synthetic,
+        "sentence": _sentence(state, len(photos), len(people), compared, unknown),
+    }
+
+
+def worst(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Of several records of check_starts the one that says least good of a result."""
+    order = ("apart", "unknown", "overlap")
+    found = max(records, key=lambda record: (order.index(record["state"]), record["photos"]))
+    return {**found, "synthetic": any(record["synthetic"] for record in records)}
+
+
+def _sentence(state: str, photos: int, people: int, compared: int, unknown: Sequence[str]) -> str:
+    if state == "overlap":
+        return (
+            f"{photos} of the tested photos and {people} of the tested people are among those that it was pretrained on"
+        )
+    if state == "unknown":
+        return f"{', '.join(unknown)}: {UNRECORDED}"
+    if not compared:
+        return "it was pretrained on none of the study's data sets"
+    return f"none of the tested photos or people is among the {compared:,} photos that it was pretrained on"

@@ -1,0 +1,197 @@
+"""Whom a network learned from: recorded with every checkpoint, compared with the tested, told only where compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import safetensors.torch
+import torch
+
+from study.brands import brand, branded, unlike
+from study.options import Allowed
+from study.plans import Plan
+from study.starts import check_starts, put_weights, read_start, worst
+from trainables import code_version
+from trainables.backbones import age_net
+from trainables.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from trainables.config import TrialConfig
+from trainables.faces import Faces, Identities, load_faces, read_identities
+from trainables.provenance import differences, environment, merge_photos, photos_digest, photos_of, tensors_digest
+
+CONFIG = TrialConfig(backbone="resnet18", px=32)
+STRICT = Allowed()
+
+
+@pytest.fixture(scope="module")
+def people(make_table, tmp_path_factory) -> Path:
+    return make_table(tmp_path_factory.mktemp("people"), people=6, photos=2)
+
+
+@pytest.fixture(scope="module")
+def faces(people) -> Faces:
+    return load_faces([people], px=32)
+
+
+@pytest.fixture(scope="module")
+def state() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return age_net("resnet18", px=32).state_dict()
+
+
+def write(folder: Path, state, photos, **about) -> str:
+    save_checkpoint(folder, Checkpoint(state, CONFIG, {"trained_on": "a test", **about}, photos))
+    return str(folder)
+
+
+def test_nobody_is_tested_by_a_network_that_learned_from_them(faces, state, tmp_path):
+    rows = np.arange(len(faces))
+    some = np.flatnonzero(faces.person == faces.people[0])[:1]  # one photo of one person
+    others = Identities(frozenset({"crowd/1"}), frozenset({"abc"}), frozenset({"crowd"}))
+    start = read_start("resnet18", write(tmp_path / "saw_one", state, photos_of(faces, some)))
+    with pytest.raises(ValueError, match="learned from 1 of the tested photos and from 1 of the tested people"):
+        check_starts([start], faces.identities, STRICT)
+    told = check_starts([start], faces.identities, Allowed(allow_overlap=True))
+    assert (told["state"], told["photos"], told["people"]) == ("overlap", 1, 1)
+    assert brand({"learned_from": told}) == "OVERLAP"
+    apart = check_starts([start], others, STRICT)
+    assert apart["state"] == "apart"
+    assert apart["sentence"] == "none of the tested photos or people is among the 1 photos that it was pretrained on"
+    whole = read_start("resnet18", write(tmp_path / "saw_all", state, photos_of(faces, rows)))
+    assert check_starts([whole], faces.identities, Allowed(allow_overlap=True))["photos"] == len(faces)
+
+
+def test_another_photo_of_a_tested_person_is_an_overlap_too(faces, state, tmp_path):
+    first = np.flatnonzero(faces.person == faces.people[0])[:1]
+    rest = Identities(
+        frozenset(faces.people), frozenset(map(str, np.delete(faces.content, first))), frozenset({"drawn"})
+    )
+    start = read_start("resnet18", write(tmp_path / "saw_another", state, photos_of(faces, first)))
+    with pytest.raises(ValueError, match="from 0 of the tested photos and from 1 of the tested people"):
+        check_starts([start], rest, STRICT)
+
+
+def test_what_was_not_compared_is_not_claimed(faces, state, tmp_path):
+    file = tmp_path / "somebodys.safetensors"
+    safetensors.torch.save_file({name: value.contiguous() for name, value in state.items()}, file)
+    for start in (read_start("resnet18", str(file)), read_start("resnet18", write(tmp_path / "old", state, None))):
+        told = check_starts([start], faces.identities, STRICT)
+        assert told["state"] == "unknown"
+        assert "not recorded" in told["sentence"]
+    random = check_starts([read_start("resnet18", "random")], faces.identities, STRICT)
+    assert random["state"] == "apart"
+    assert worst([random, told])["state"] == "unknown"
+
+
+def test_a_checkpoint_of_synthetic_faces_is_refused_for_real_ones_unless_asked_for(faces, state, tmp_path):
+    photos = photos_of(faces, np.arange(1))
+    start = read_start("resnet18", write(tmp_path / "synthetic", state, photos, datasets=["strangers"]))
+    real = Identities(frozenset({"fgnet/001"}), frozenset({"x"}), frozenset({"fgnet"}))
+    with pytest.raises(ValueError, match="synthetic faces .* and fgnet has real ones"):
+        check_starts([start], real, STRICT)
+    told = check_starts([start], real, Allowed(allow_synthetic=True))
+    assert branded("LOPO", {"learned_from": told}) == "LOPO [SYNTHETIC START]"
+    drawn = Identities(frozenset({"people/001"}), frozenset({"x"}), frozenset({"people"}))
+    assert check_starts([start], drawn, STRICT)["state"] == "apart"
+
+
+def test_networks_that_start_otherwise_are_told_in_one_sentence():
+    one, other = (
+        {"backbone": name, "what": f"9 faces of utkface, from {start} weights, dev MAE {dev}"}
+        for name, start, dev in (("resnet18", "random", 6.1), ("efficientnet_lite0", "imagenet", 5.4))
+    )
+    assert unlike([one, {**one, "backbone": "resnet34", "what": one["what"].replace("6.1", "7.2")}]) == ""
+    told = unlike([one, other])
+    assert "do not start alike" in told
+    assert "resnet18: 9 faces of utkface, from random weights" in told
+
+
+def test_a_checkpoint_whose_files_were_exchanged_is_refused(faces, state, tmp_path):
+    photos = photos_of(faces, np.arange(3))
+    folder = Path(write(tmp_path / "net", state, photos))
+    loaded = load_checkpoint(folder)
+    assert loaded.photos is not None
+    assert loaded.photos.equals(photos)
+    zeroed = {name: torch.zeros_like(value).contiguous() for name, value in state.items()}
+    safetensors.torch.save_file(zeroed, folder / "model.safetensors")
+    with pytest.raises(ValueError, match="model.safetensors is not the file that trial.json"):
+        load_checkpoint(folder)
+    folder = Path(write(tmp_path / "net", state, photos))
+    pq.write_table(photos.slice(1), folder / "photos.parquet")
+    with pytest.raises(ValueError, match="photos.parquet is not the file"):
+        load_checkpoint(folder)
+    (folder / "photos.parquet").unlink()
+    with pytest.raises(ValueError, match="photos.parquet is missing or damaged"):
+        load_checkpoint(folder)
+
+
+def test_weights_are_known_by_content_wherever_they_lie(state, tmp_path):
+    file = tmp_path / "net.pth"
+    torch.save(state, file)
+    before = read_start("resnet18", str(file))
+    assert before.digest == read_start("resnet18", write(tmp_path / "folder", state, None)).digest
+    torch.save({**state, "network.fc.bias": state["network.fc.bias"] + 1}, file)
+    after = read_start("resnet18", str(file))
+    assert after.digest != before.digest
+    plan = Plan("p", {}, "", True, (), None, chosen_with={("resnet18", str(file)): before.digest})
+    plan.check_weights([before])
+    with pytest.raises(ValueError, match="not those that the sweep's trials"):
+        plan.check_weights([after])
+    with pytest.raises(ValueError, match="replaced while"):
+        put_weights(before)
+    with pytest.raises(ValueError, match="a checkpoint of resnet18, expected one of resnet34"):
+        read_start("resnet34", str(tmp_path / "folder"))
+
+
+def test_the_digest_of_tensors_sees_names_kinds_shapes_and_values():
+    base = {"a": torch.arange(4.0), "b": torch.tensor(3)}
+    changed = (
+        {"a": torch.arange(4.0), "c": torch.tensor(3)},
+        {"a": torch.arange(4), "b": torch.tensor(3)},
+        {"a": torch.arange(4.0).reshape(2, 2), "b": torch.tensor(3)},
+        {"a": torch.arange(4.0), "b": torch.tensor(4)},
+    )
+    assert len({tensors_digest(state) for state in (base, *changed)}) == 5
+    picture = torch.rand(2, 3, 4, 5)
+    assert tensors_digest({"a": picture}) == tensors_digest({"a": picture.to(memory_format=torch.channels_last)})
+
+
+def test_photos_of_ancestors_are_kept(people, faces):
+    assert read_identities([people]) == faces.identities
+    old, new = photos_of(faces, np.array([0, 1])), photos_of(faces, np.array([1, 2]))
+    both = merge_photos([old, new])
+    assert sorted(both["photo_sha256"].to_pylist()) == sorted(map(str, faces.content[:3]))
+    assert photos_digest(both) == photos_digest(merge_photos([new, old]))
+    assert photos_digest(both) != photos_digest(old)
+
+
+def test_another_environment_is_told_by_name():
+    now = environment("cpu")
+    assert differences(now, now) == ""
+    assert differences({**now, "torch": "1.0"}, now) == f"torch 1.0 then, {now['torch']} now"
+    assert json.loads(json.dumps(now)) == now
+
+
+def test_any_changed_source_of_what_is_learned_is_another_code(monkeypatch, tmp_path):
+    import shutil
+
+    import trainables
+
+    shutil.copytree(Path(trainables.__file__).parent, tmp_path / "trainables")
+    monkeypatch.setattr(trainables, "__file__", str(tmp_path / "trainables" / "__init__.py"))
+
+    def version() -> str:
+        code_version.cache_clear()
+        return code_version()
+
+    try:
+        known = {version()}
+        for file in sorted((tmp_path / "trainables").rglob("*.py")):
+            file.write_text(file.read_text() + "\n# changed\n")
+            known.add(version())
+        assert len(known) == 1 + len(list((tmp_path / "trainables").rglob("*.py")))
+    finally:
+        code_version.cache_clear()
