@@ -59,7 +59,11 @@ def sleep_fold(
     distribution = np.full((len(test), record["ages"]), 1 / record["ages"], np.float32)
     # not a FoldResult: its module would make every worker import torch
     return SimpleNamespace(
-        distribution=distribution, predicted=np.full(len(test), 50, np.float32), history=history, seconds=0.0
+        distribution=distribution,
+        predicted=np.full(len(test), 50, np.float32),
+        history=history,
+        seconds=0.0,
+        environment={},
     )
 
 

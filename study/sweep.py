@@ -343,10 +343,11 @@ def _finish(
     options, store, parent, folder = running.options, running.store, running.parent, running.folder
     journals = {block.name: read_journal(folder / block.name) for block, _ in chosen}
     cost = cost_field(options.objective)
+    mark = {"sealed": options.select != "none", "learned_from": running.learned_from}
     for block, _ in chosen:
         journal = journals[block.name]
-        plots = draw(study_of(running.mirror(block), journal), folder, name=block.name)
-        title = f"{folder.name}/{block.name}: what accuracy costs"
+        plots = draw(study_of(running.mirror(block), journal), folder, name=block.name, mark=branded("", mark))
+        title = f"{branded(f'{folder.name}/{block.name}', mark)}: what accuracy costs"
         picture = draw_front(journal, cost, folder / f"{block.name}-front.png", title=title)
         tracking.log_files(store, parent, [*plots, *([picture] if picture else [])])
         if options.objective in COSTS:

@@ -26,13 +26,13 @@ LEAST = {"history": 1, "slice": 2, "importance": 8, "parallel": 4}
 """Trials of different MAE that a plot needs to say something: complete ones, for importance pruned ones too."""
 
 
-def draw(study: optuna.Study, folder: Path, *, name: str) -> list[Path]:
+def draw(study: optuna.Study, folder: Path, *, name: str, mark: str = "") -> list[Path]:
     """Write `folder`/`name`-history.png, -slice, -importance and -parallel; those are left out that lack trials.
 
     Importance is PED-ANOVA's (Watanabe et al., IJCAI 2023), which needs no fitted model. It is of the parameters that
     every trial has, for it would leave out the trials that lack one, and of the pruned trials too, with the MAE at
     which they ended: they are what the bad choices led to. Parallel coordinates show the parameters that all complete
-    trials have; conditional ones stand in the slices.
+    trials have; conditional ones stand in the slices. mark: what stands behind the study's name.
     """
     complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
     different = len({trial.value for trial in complete})
@@ -73,7 +73,7 @@ def draw(study: optuna.Study, folder: Path, *, name: str) -> list[Path]:
             told = f"{len(complete)} complete trials"
             if plot == "importance":
                 told += f" and {len(scored.trials) - len(complete)} pruned"
-            figure.suptitle(f"{study.study_name}: {told}", x=0.02, y=1.03, ha="left")
+            figure.suptitle(f"{study.study_name}{mark}: {told}", x=0.02, y=1.03, ha="left")
             file = folder / f"{name}-{plot}.png"
             save_picture(figure, file, bbox_inches="tight")
             plt.close(figure)

@@ -237,3 +237,38 @@ def test_the_command_reads_mlflow_and_logs_what_it_wrote(tmp_path, monkeypatch, 
     assert runs[0].data.metrics["fgnet-d1.mae"] == pytest.approx(
         sections(three[:2])[0].summaries["EfficientNet-Lite0"].mae.value
     )
+
+
+def test_a_brand_stands_wherever_the_result_does(three):
+    """In every table, picture and sentence that names it; and what was not compared is not claimed."""
+    bad = {
+        **three[0].about,
+        "sealed": False,
+        "learned_from": {"state": "overlap", "sentence": "12 of the tested photos"},
+    }
+    (section,) = sections([Result("lopo b0", bad, three[0].predictions), *three[1:]], draws=200)
+    name = "EfficientNet-B0 [OPTIMISTIC, OVERLAP]"
+    told = [
+        tables.mae_table(section),
+        tables.rmse_table(section),
+        tables.cs_table(section),
+        tables.config_table(section),
+    ]
+    told += [tables.comparisons(section), tables.calibration_table(section), report.terminal([section])]
+    assert all(name in text for text in told)
+    caveats = "\n".join(tables.caveats(section))
+    assert f"**OPTIMISTIC: {name}.**" in caveats
+    assert f"**OVERLAP: {name}.**" in caveats
+    for figure in report.draw(section).values():
+        drawn = " ".join(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))
+        assert "EfficientNet-B0" not in drawn or "OPTIMISTIC" in drawn
+    assert "never saw" not in tables.headline(section)
+    assert "whether its pretraining had seen them is not recorded" in tables.headline(section)
+
+
+def test_networks_that_start_otherwise_are_told_in_the_headline(three):
+    other = {**three[2].about, "pretraining": {"what": "none (random weights)"}}
+    (section,) = sections([*three[:2], Result("lopo 34", other, three[2].predictions)], draws=200)
+    assert "Read with care: the networks do not start alike" in tables.headline(section)
+    (alike,) = sections(three, draws=200)
+    assert "do not start alike" not in tables.headline(alike)
