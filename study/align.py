@@ -36,6 +36,7 @@ from study.landmarks import LANDMARKERS, weights_digest
 from study.photos import Photo, Reason, Reject
 from study.shards import Shard, claim, finish, plan_shards, take_stock, write_shard
 from study.storage import Folder, open_folder
+from trainables.fields import Count, Range, Whole
 from trainables.names import unknown
 
 VERSION = "1"
@@ -57,9 +58,9 @@ class Options:
     landmarker: str = ""
     """fan (face-alignment, the paper's), dlib (packages only, no download) or pts (points that come with the
     photos). Without it: fan for your own data, dlib for the built-in people."""
-    size: int = 256
+    size: Annotated[int, Range(16, 4096)] = 256
     """Side of an aligned face in pixels; training resizes, so be generous here."""
-    quality: int = 95
+    quality: Annotated[int, Range(1, 100)] = 95
     """JPEG quality of the stored faces."""
     device: str = "cpu"
     """Where fan runs: cpu, cuda or cuda:0."""
@@ -67,13 +68,13 @@ class Options:
     """Numbers fan computes in: float32, or bfloat16 and float16 for a GPU."""
     compile: bool = False
     """Compile fan's network first: over a minute at start, for long runs on a GPU."""
-    workers: int = 0
+    workers: Whole = 0
     """Actors that hold a landmark model; 0 stands for as many as the cluster's CPUs (or GPUs) carry."""
     cpus_per_worker: float = 1.0
     """CPUs each such actor takes; it uses as many threads."""
     gpus_per_worker: float = 0.0
     """GPUs each such actor takes; 0.25 puts four on one GPU, so that it works while photos are decoded."""
-    shard: int = 256
+    shard: Count = 256
     """Photos a shard: the unit of files and of resuming."""
     overwrite: bool = False
     """Delete a table at --out that was made with other options."""

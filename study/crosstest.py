@@ -48,7 +48,13 @@ def crosstest(options: CrossTest) -> int:
         raise ValueError(f"{', '.join(map(str, folders))} names no people, over whom intervals are taken; use fgnet")
     if faces.digest == checkpoint.about.get("faces_digest"):
         raise ValueError(f"{options.checkpoint} was trained on these very faces: test it on others")
-    net = build_net(config.replace(weights="random"), checkpoint.state).to(options.device)
+    try:
+        device = torch.device(options.device)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).splitlines()[0].split())
+        raise ValueError(f"--device {options.device} is not to be had here ({reason}); choose --device cpu") from None
+    net = build_net(config.replace(weights="random"), checkpoint.state).to(device)
     torch.manual_seed(config.seed)
     rows = np.flatnonzero(faces.person != "")
     distribution = predict(config, net, faces, rows)

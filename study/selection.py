@@ -66,6 +66,8 @@ def check_never_seen(checkpoint: Path, faces: Faces, *, share: float, seed: int)
     study.pretrain records the faces table's digest and the dev part's share; its seed is the config's. A dev part is
     drawn by a hash, so that one of a larger share with the same seed holds the smaller one.
     """
+    if not checkpoint.is_dir():
+        raise ValueError(f"{checkpoint} is a weights file, of which nobody knows what it has seen: pretrain instead")
     config, about = read_trial(checkpoint / "trial.json")
     why = ""
     if about.get("faces_digest") != faces.digest:

@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +28,7 @@ from search_spaces import Space, find_space
 from study import tracking
 from study.choice import describe_choice
 from study.cluster import fits, gpu_share, start_ray
-from study.command import main
+from study.command import main, refuse_ignored
 from study.describe import describe
 from study.finalists import BlockSearch, Choice, choose, finalists, missing_finals, read_finals
 from study.fronts import cost_field, draw_front, front_table
@@ -52,12 +52,14 @@ from study.selection import (
     everybody,
     person_blocks,
 )
+from study.starts import find_pretrained
 from study.storage import write_json
 from study.sweep_plots import draw
 from study.sweeping import Recorder, best_table
-from trainables.checkpoints import load_checkpoint
+from trainables.backbones import read_weights
 from trainables.config import TrialConfig, fingerprint
 from trainables.faces import Faces, load_faces
+from trainables.fields import Chance, Count, Part, Positive, Range, Whole
 from trainables.trial import tune_trial
 
 
@@ -71,42 +73,43 @@ class Sweep:
     backbones, efficientnet (B0 to B7 with size and drop path), stages (four networks and how many early stages stay
     frozen), transformers (ViT, Swin, ConvNeXt, EfficientNetV2), paper (its eleven networks), or tour (what make study
     runs)."""
-    trials: int = 12
+    trials: Count = 12
     """Trials of each block."""
-    minutes: float | None = None
+    minutes: Positive | None = None
     """Start no further trial after this long (all blocks together); finalists' seeds are run all the same."""
     select: Select = "blocks"
     """On whom the config is chosen. blocks: for each block of people on the other blocks' people. dev: for everyone on
     a dev part of the pretraining data, touching no label of --faces. none: on everyone, whose LOPO figure is then
     marked as optimistic."""
-    blocks: int = 4
+    blocks: Count = 4
     """With --select blocks: how many; 2 for a quick look."""
-    folds: int = 3
+    folds: Annotated[int, Range(2)] = 3
     """Inner folds over people that score a trial (with --select dev it has the dev part alone)."""
     faces: tuple[Path, ...] = ()
     """Faces tables with people (OUT of study.align). Default: the built-in people."""
     pretrain_faces: tuple[Path, ...] = ()
     """With --select dev: the faces tables that study.pretrain was given. Default: the built-in strangers."""
-    dev_share: float = 0.1
+    dev_share: Part = 0.1
     """With --select dev: the dev part's share, as study.pretrain had it (or less)."""
     pretrained: Path = PRETRAINED
     """Folder of study.pretrain: a backbone found there starts from its checkpoint."""
-    weights: str = "random"
-    """Where a backbone has no checkpoint there: random or imagenet."""
+    weights: str | None = None
+    """Where a backbone has no checkpoint there: random or imagenet. Default: random; with --trial the file's own, which
+    its backbone then starts from in any case."""
     objective: Objective = "mae"
     """What the sampler minds beside the MAE: multiply-adds, parameters, or a face's measured time. The front of what is
     best at its cost is drawn and printed; --best takes the lowest MAE all the same."""
-    finalists: int = 3
+    finalists: Whole = 3
     """The best so many trials of a block are run once more with each of --final-seeds further seeds, and the lowest
     mean over the seeds is chosen."""
-    final_seeds: int = 1
+    final_seeds: Whole = 1
     """Further seeds of each finalist; 0: the trials' one seed decides."""
-    parallel: int | None = None
+    parallel: Count | None = None
     """Trials side by side; default: as many as the resources hold."""
     cpus_per_trial: int = 1
     gpus_per_trial: float | None = None
     """Share of a GPU: 0.1 puts ten trials on one. Default: 0.25 where there are GPUs, else none."""
-    prune: float = 0.1
+    prune: Chance = 0.1
     """Level of the paired test that ends a trial which is worse than the best; 0 never prunes."""
     name: str | None = None
     """Folder under --out and name in MLflow; default: the space's."""
@@ -115,6 +118,10 @@ class Sweep:
     """Discard a sweep of this name that was made with other settings."""
     address: str | None = None
     """Ray cluster to join; default: RAY_ADDRESS, else one started here."""
+
+
+_ONLY = {"blocks": "blocks", "pretrain_faces": "dev", "dev_share": "dev"}
+"""Options that one --select alone looks at."""
 
 
 @dataclass(frozen=True)
@@ -144,20 +151,27 @@ class Running:
 
 def sweep(options: Sweep) -> int:
     """Run every block's trials that are still missing; returns the exit status."""
-    space = find_space(options.space)
     if options.select == "blocks" and options.blocks < 2:
         raise ValueError(f"--blocks {options.blocks} seals nothing: expected 2 or more, or --select dev or none")
+    refuse_ignored(
+        options, [name for name, only in _ONLY.items() if only != options.select], why=f"with --select {options.select}"
+    )
     base = options.training.trial_config(weights=options.weights)
+    base.replace(seed=base.seed + options.final_seeds)  # the finalists' last one: a number too
+    space = replace(find_space(options.space), own=options.training.own)
+    space.check(base)
+    sizes = space.sizes(base)
     tested = faces_or_built_in(options.faces, BUILT_IN_PEOPLE)
     folders = tested
     if options.select == "dev":
         folders = faces_or_built_in(options.pretrain_faces, BUILT_IN_STRANGERS)
         check_apart(folders, tested)
-    faces = load_faces(folders, px=base.px)
-    pretrained = find_pretrained(options.pretrained, space, base)
+    faces = load_faces(folders, px=sizes[0])
+    from_file = options.training.trial is not None and options.weights is None
+    pretrained = find_pretrained(options.pretrained, space, base, from_file=from_file)
     blocks = make_blocks(options, faces, pretrained, seed=base.seed)
     name = options.name or options.space
-    settings = {
+    settings: dict[str, Any] = {
         "space": options.space,
         "base": base.to_json(),
         "faces": faces.digest,
@@ -167,6 +181,8 @@ def sweep(options: Sweep) -> int:
         "objective": options.objective,
         "pretrained": {backbone: digest for backbone, (_, digest) in pretrained.items()},
     }
+    if space.own != ("dropout",):  # as it is without --config, --px and --dropout
+        settings["own"] = list(space.own)
     folder = options.out / name
     start_ray(address=options.address)
     parallel = options.parallel or fits(options.cpus_per_trial, gpu_share(options.gpus_per_trial))
@@ -179,10 +195,10 @@ def sweep(options: Sweep) -> int:
     print(
         f"Sweep {name!r}: {len(blocks)} block(s) x {options.trials} trials, {len(faces)} faces"
         + (f" of {len(faces.people)} people" if faces.people else "")
-        + f", {base.px} px, {len(blocks[0].folds)} inner fold(s), {base.epochs} epochs",
+        + f", {', '.join(map(str, sizes))} px, {len(blocks[0].folds)} inner fold(s), {base.epochs} epochs",
         flush=True,
     )
-    shared = _shared(faces, folders, space.px(base), pretrained)
+    shared = _shared(faces, folders, sizes, pretrained)
     running = Running(options, folder, space, base, pretrained, shared, store, parent, key, parallel, lag)
     _sync(running, blocks)
     deadline = None if options.minutes is None else time.monotonic() + options.minutes * 60
@@ -202,25 +218,9 @@ def make_blocks(options: Sweep, faces: Faces, pretrained: Mapping[str, tuple[str
     if options.select == "none":
         return everybody(faces, folds=options.folds, seed=seed)
     for place, _ in pretrained.values():
-        check_never_seen(Path(place), faces, share=options.dev_share, seed=seed)
+        if place != "imagenet":
+            check_never_seen(Path(place), faces, share=options.dev_share, seed=seed)
     return dev_block(faces, share=options.dev_share, seed=seed)
-
-
-def find_pretrained(folder: Path, space: Space, base: TrialConfig) -> dict[str, tuple[str, str]]:
-    """Backbone: (checkpoint folder, fingerprint), for those of the space that study.pretrain has written there."""
-    found = {}
-    for backbone in space.backbones or (base.backbone,):
-        place = folder / backbone
-        if place.is_dir():
-            about = load_checkpoint(place).about
-            found[backbone] = (str(place), str(about.get("fingerprint", "")))
-            print(f"  {backbone}: pretrained, {about.get('trained_on', place)}")
-        else:
-            print(
-                f"  {backbone}: {base.weights} weights (no {place}; "
-                f"make it with: python -m study.pretrain --backbone {backbone})"
-            )
-    return found
 
 
 def _shared(
@@ -228,8 +228,8 @@ def _shared(
 ) -> dict[str, Any]:
     """What every trial reads from the object store, without a copy of its own: the faces in every size, and weights."""
     weights = {
-        place: ray.put({name: value.numpy() for name, value in load_checkpoint(Path(place)).state.items()})
-        for place, _ in pretrained.values()
+        place: ray.put({name: value.numpy() for name, value in read_weights(backbone, place).items()})
+        for backbone, (place, _) in pretrained.items()
     }
     there = faces.pixels.shape[1]
     return {

@@ -11,7 +11,19 @@ from typing import Annotated, Any, Literal
 
 from trainables.backbones import AGES, BACKBONES, check_backbone, find_backbone
 from trainables.fields import (
-    Amount, Batch, Chance, Count, Pixels, Positive, Range, Seed, Share, Whole, check_fields, describe, read_fields,
+    Amount,
+    Batch,
+    Chance,
+    Count,
+    Pixels,
+    Positive,
+    Range,
+    Seed,
+    Share,
+    Whole,
+    check_fields,
+    describe,
+    read_fields,
 )  # fmt: skip
 from trainables.losses import LOSSES, PAPER_NAMES, Decoder, Loss, MeanVariance, loss_name
 from trainables.names import unknown
@@ -59,7 +71,7 @@ class TrialConfig:
     """
 
     backbone: str = "efficientnet_b0"
-    weights: str = "random"
+    weights: Annotated[str, Range(1, 4096)] = "random"
     loss: Loss = field(default_factory=MeanVariance)
     px: Pixels = 64
     epochs: Annotated[int, Range(1, 1_000_000)] = 4
@@ -141,7 +153,9 @@ def _read_loss(record: Any) -> Loss:
     """The loss of a record: its name alone, or an object with its name and weights."""
     values = {"name": record} if isinstance(record, str) else record
     if not isinstance(values, Mapping):
-        raise ValueError(f'loss is {describe(record)}, expected a name or an object such as {{"name": "mean_variance"}}')
+        raise ValueError(
+            f'loss is {describe(record)}, expected a name or an object such as {{"name": "mean_variance"}}'
+        )
     values = dict(values)
     if "name" not in values:
         raise ValueError(f'loss has no "name", expected one of {", ".join(LOSSES)}')

@@ -1,4 +1,4 @@
-"""What the fields of a frozen dataclass may hold, read from their annotations: the one check for configs and options."""
+"""What the fields of a frozen dataclass may hold, by their annotations: the one check for configs and options."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from trainables.names import near, unknown
 
-
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Range:
-    """Bounds of a number, for Annotated. A bound that is `open` is itself outside. Every number must be finite."""
+    """Bounds of a number, or of a text's length, for Annotated. A bound that is `open` is itself outside. Every number
+    must be finite."""
 
     low: int | float = -math.inf
     high: int | float = math.inf
-    open: Literal["neither", "low", "high"] = "neither"
+    open: Literal["neither", "low", "high", "both"] = "neither"
 
     def __contains__(self, value: int | float) -> bool:
-        above = self.low < value or (self.low == value and self.open != "low")
-        below = value < self.high or (value == self.high and self.open != "high")
+        above = self.low < value or (self.low == value and self.open not in ("low", "both"))
+        below = value < self.high or (value == self.high and self.open not in ("high", "both"))
         return above and below and abs(value) <= sys.float_info.max  # an int may be larger than any float
 
     def __str__(self) -> str:
         if self.high == math.inf:
             return "" if self.low == -math.inf else f" {'>' if self.open == 'low' else '>='} {self.low:g}"
-        left, right = "(" if self.open == "low" else "[", ")" if self.open == "high" else "]"
+        left, right = "(" if self.open in ("low", "both") else "[", ")" if self.open in ("high", "both") else "]"
         return f" in {left}{_plain(self.low)}, {_plain(self.high)}{right}"
 
 
@@ -44,7 +44,8 @@ Positive = Annotated[float, Range(0, open="low")]
 Amount = Annotated[float, Range(0)]
 Chance = Annotated[float, Range(0, 1)]
 Share = Annotated[float, Range(0, 1, open="high")]
-"""Ranges that many fields share: >= 1, >= 0, > 0, >= 0, in [0, 1] and in [0, 1)."""
+Part = Annotated[float, Range(0, 1, open="both")]
+"""Ranges that many fields share: >= 1, >= 0, > 0, >= 0, in [0, 1], in [0, 1) and in (0, 1)."""
 
 Seed = Annotated[int, Range(0, 2**31 - 1)]
 """Of the weights drawn, the order of faces and their augmentation: predictions are stored with it as int32."""
@@ -56,11 +57,11 @@ Batch = Annotated[int, Range(1, 65_536)]
 def check_fields(record: Any, *, of: str = "", names: Collection[str] | None = None) -> None:
     """Raise ValueError unless each field of a dataclass holds what its annotation says, in one line that names it.
 
-    Known are int (never a bool), float (finite; an int is one), str (not empty), bool, Literal, dataclasses, tuples
+    Known are int (never a bool), float (finite; an int is one), str, bool, Literal, dataclasses, tuples
     and unions of these, with a Range where Annotated. Other annotations are not looked at. of: put before a field's
     name, such as "loss." or "--". names: the fields to look at; default: all.
     """
-    for name, hint in hints(type(record)).items():
+    for name, hint in hints(type(record)).items():  # type: ignore[arg-type]
         if names is None or name in names:
             shown = name.replace("_", "-") if of == "--" else name
             check(f"{of}{shown}", getattr(record, name), hint)
@@ -79,13 +80,15 @@ def check(name: str, value: object, hint: Any) -> None:
     raise ValueError(f"{name} is {describe(value)}, expected {_expected(kind, span)}{_guess(value, kind, span)}")
 
 
-def read_fields(kind: type[T], record: Mapping[str, Any], *, what: str, of: str = "", elsewhere: Mapping[str, str]) -> T:
+def read_fields(
+    kind: type[T], record: Mapping[str, Any], *, what: str, of: str = "", elsewhere: Mapping[str, str]
+) -> T:
     """The dataclass with a record's values, which may come from anywhere. what: its name, as in "no field of a trial".
 
     Raises ValueError, in one line, where a key is no field of it or a value is not what the field's annotation says.
     elsewhere: where a key belongs that is a field of something else, such as {"flip": '"augmentation"'}.
     """
-    fields = hints(kind)
+    fields = hints(kind)  # type: ignore[arg-type]
     for name, value in record.items():
         if name in fields:
             check(f"{of}{name}", value, fields[name])
@@ -114,7 +117,7 @@ def describe(value: object) -> str:
 
 
 @functools.cache
-def hints(kind: type) -> Mapping[str, Any]:
+def hints(kind: Any) -> Mapping[str, Any]:
     """Each field's annotation, resolved."""
     return typing.get_type_hints(kind, include_extras=True)
 
@@ -147,18 +150,20 @@ def _fits(value: object, kind: Any, span: Range) -> bool:
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and value in span
     if kind is str:
-        return isinstance(value, str) and value != ""
+        return isinstance(value, str) and len(value) in span
     return isinstance(kind, type) and isinstance(value, kind)
 
 
 def _expected(kind: Any, span: Range) -> str:
     if typing.get_origin(kind) is Literal:
         return f"one of {', '.join(map(repr, typing.get_args(kind)))}"
+    if kind is str:
+        return "a text" if span == Range() else f"a text, its length{span}"
     if kind in (int, float):
         return f"{'a whole' if kind is int else 'a'} number{span}"
     if dataclasses.is_dataclass(kind):
         return "an object"
-    return {bool: "true or false", str: "a text that is not empty"}.get(kind, "")
+    return "true or false" if kind is bool else ""
 
 
 def _guess(value: object, kind: Any, span: Range) -> str:

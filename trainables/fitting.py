@@ -149,12 +149,23 @@ def freeze(
         raise ValueError(f"features of {found} frozen stages were given to a config with frozen={config.frozen}")
     if found == config.frozen or isinstance(faces, Features):
         return faces
-    if config.weights == "random":
-        raise ValueError(
-            f"frozen stages stay as they were pretrained, so frozen={config.frozen} needs weights, got random"
-        )
+    check_frozen(config)
+    set_up(config, torch.device(device))
     net = build_net(config, initial).to(device)
     return compute_features(net, config.frozen, faces, config.augmentation, config.frozen_views)
+
+
+def check_frozen(config: TrialConfig) -> None:
+    """Raise ValueError where the config freezes stages that were never trained, or more than its network has."""
+    if not config.frozen:
+        return
+    if config.weights == "random":
+        raise ValueError(
+            f"frozen stages stay as they were pretrained, so frozen={config.frozen} needs weights, got random ones for "
+            f"{config.backbone}"
+        )
+    with torch.device("meta"):  # names only
+        later_stages(age_net(config.backbone, ages=config.ages, px=config.px), config.frozen)
 
 
 def train(
@@ -180,10 +191,8 @@ def train(
     Raises Diverged where the loss is no longer finite.
     """
     device = torch.device(device)
+    set_up(config, device)
     torch.manual_seed(config.seed)
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.deterministic = True
     whole = build_net(config, initial).to(device)
     net = later_stages(whole, config.frozen) if config.frozen else whole
     model = wrap(net)
@@ -205,6 +214,8 @@ def train(
             asked = time.perf_counter()
             pixels, age = next(stream)
             waited += time.perf_counter() - asked
+            if step == start:
+                _check_batch_norm(config, net, pixels, source)
             torch.manual_seed(_luck(config.seed, step, source.rank))
             rate = config.learning_rate * rate_factor(config, step, total)
             for group in optimizer.param_groups:
@@ -232,7 +243,7 @@ def train(
         if not math.isfinite(train_loss):
             raise Diverged(
                 f"the loss became {train_loss} in epoch {epoch + 1} of {config.backbone} at learning rate "
-                f"{config.learning_rate:g}: a lower rate, more warm-up or --clip may help"
+                f"{config.learning_rate:g}: a lower rate or more warm-up may help (--learning-rate, --warmup)"
             )
         seconds = time.perf_counter() - began
         error = measure(_with_state(net, average)) if measure is not None else float("nan")
@@ -245,6 +256,25 @@ def train(
         whole.load_state_dict(tested.state_dict(), strict=False)  # the frozen stages are there already
         tested = whole
     return Fitted(tested, tuple(history))
+
+
+def set_up(config: TrialConfig, device: torch.device) -> None:
+    """Make the device compute as the config says: called by whatever computes, before it does.
+
+    On a processor nothing is set, and a config's result is the same to the last bit for the same faces, versions, kind
+    of processor and number of threads. On a GPU cuDNN takes deterministic algorithms, chosen without timing them, and
+    precision "float32" is float32 in every product (else TF32 may stand in for what autocast leaves in float32): there
+    a result is the same again on the same kind of GPU with the same versions, as far as PyTorch has deterministic
+    kernels. It has none for the backward pass of some poolings and of indexing (AlexNet's and VGG's adaptive pooling,
+    Swin's position tables), which add in no fixed order.
+    Random numbers come from the config's seed and the step, never from what ran before.
+    """
+    if device.type == "cuda":
+        exact = config.precision == "float32"
+        torch.set_float32_matmul_precision("highest" if exact else "high")
+        torch.backends.cudnn.allow_tf32 = not exact
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
 
 
 def build_net(config: TrialConfig, initial: Mapping[str, Tensor] | None = None) -> AgeNet:
@@ -288,6 +318,7 @@ def predict_batch(
 @torch.inference_mode()
 def _mean_over_views(config: TrialConfig, net: AgeNet, views: list[Tensor]) -> Float32[Tensor, "batch ages"]:
     """The distribution of a face, and where the config says so the mean of it and of the mirror image's."""
+    set_up(config, views[0].device)
     net.eval()
     with autocast(config, views[0].device):
         probability = net(views[0]).float().softmax(dim=1)
@@ -317,6 +348,23 @@ def rate_factor(config: TrialConfig, step: int, total: int) -> float:
     if config.schedule == "constant":
         return 1.0
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1.0, total - warm)))
+
+
+def _check_batch_norm(config: TrialConfig, net: AgeNet, pixels: Tensor, source: Source) -> None:
+    """Raise ValueError where a batch of the epoch has one face (a worker) and batch norm no second value beside it.
+
+    Where pictures are small, a network's last layers see one value a channel and face, which has no variance.
+    """
+    least = min(source.size(step) // source.world for step in range(source.steps))
+    if least != 1 or not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()):
+        return
+    try:
+        copy.deepcopy(net).to("meta").train()(pixels[:1].to("meta"))  # shapes only
+    except ValueError as error:
+        raise ValueError(
+            f"a batch of one face is too small for {config.backbone}'s batch norm at {config.px} px ({error}): give "
+            "another --batch, of which every batch has two faces, or more faces"
+        ) from None
 
 
 def _optimizer(config: TrialConfig, net: AgeNet) -> torch.optim.Optimizer:

@@ -203,7 +203,8 @@ LOSSES: dict[str, type[Loss]] = {
 
 PAPER_NAMES = {
     "mean_variance": {
-        "lambda1": "mean_weight", "lambda_1": "mean_weight", "lambda2": "variance_weight", "lambda_2": "variance_weight",
+        "lambda1": "mean_weight", "lambda_1": "mean_weight",
+        "lambda2": "variance_weight", "lambda_2": "variance_weight",
     },
 }  # fmt: skip
 """Weights under the names that their paper gives them, which people write too."""

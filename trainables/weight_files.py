@@ -45,7 +45,9 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         try:
             state = safetensors.torch.load_file(file)
         except Exception as error:  # safetensors raises its own kind for each sort of damage
-            raise ValueError(f"{file} is not a readable weights file ({_line(error)}): copy or download it again") from None
+            raise ValueError(
+                f"{file} is not a readable weights file ({_line(error)}): copy or download it again"
+            ) from None
     elif start.startswith((b"PK\x03\x04", b"\x80")):
         state = _choose(file, _load_torch(file))
     else:
@@ -80,9 +82,7 @@ def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         first = next((wrap for wrap in WRAPPERS if _share(found, wrap) >= 0.9), None)
         if first is None:
             return found
-        found = {
-            name.removeprefix(f"{first}."): value for name, value in found.items() if name.startswith(f"{first}.")
-        }
+        found = {name.removeprefix(f"{first}."): value for name, value in found.items() if name.startswith(f"{first}.")}
     return found
 
 
@@ -139,8 +139,8 @@ def _choose(file: Path, record: Any) -> dict[str, Tensor]:
         if isinstance(record, Mapping):
             held = f"a record of {', '.join(map(str, list(record)[:8])) or 'nothing'}"
         raise ValueError(
-            f"{file} is not a readable weights file: it holds {held} and no state dict, a mapping from parameter names to "
-            "tensors as torch.save(net.state_dict(), NEW) writes it"
+            f"{file} is not a readable weights file: it holds {held} and no state dict, a mapping from parameter names "
+            "to tensors as torch.save(net.state_dict(), NEW) writes it"
         )
     most = max(map(len, found.values()))
     found = {name: state for name, state in found.items() if 2 * len(state) > most}  # the rest: a loss's, a head's
