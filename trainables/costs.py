@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from trainables.backbones import age_net
 from trainables.config import TrialConfig
-from trainables.fitting import autocast, set_up
+from trainables.device import autocast, set_up
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from trainables.backbones import AgeNet, age_net, find_backbone, load_weights
 from trainables.batches import Batches, to_device
 from trainables.config import TrialConfig
+from trainables.device import autocast, set_up
 from trainables.faces import Faces
 from trainables.features import FACE, MIRROR, FeatureBatches, Features, compute_features
 from trainables.losses import decode_age
@@ -258,25 +259,6 @@ def train(
     return Fitted(tested, tuple(history))
 
 
-def set_up(config: TrialConfig, device: torch.device) -> None:
-    """Make the device compute as the config says: called by whatever computes, before it does.
-
-    On a processor nothing is set, and a config's result is the same to the last bit for the same faces, versions, kind
-    of processor and number of threads. On a GPU cuDNN takes deterministic algorithms, chosen without timing them, and
-    precision "float32" is float32 in every product (else TF32 may stand in for what autocast leaves in float32): there
-    a result is the same again on the same kind of GPU with the same versions, as far as PyTorch has deterministic
-    kernels. It has none for the backward pass of some poolings and of indexing (AlexNet's and VGG's adaptive pooling,
-    Swin's position tables), which add in no fixed order.
-    Random numbers come from the config's seed and the step, never from what ran before.
-    """
-    if device.type == "cuda":
-        exact = config.precision == "float32"
-        torch.set_float32_matmul_precision("highest" if exact else "high")
-        torch.backends.cudnn.allow_tf32 = not exact
-        torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.benchmark = False
-
-
 def build_net(config: TrialConfig, initial: Mapping[str, Tensor] | None = None) -> AgeNet:
     """The config's network with its starting weights: `initial` where given, else what config.weights names."""
     net = age_net(
@@ -332,14 +314,6 @@ def decode(distribution: Float32[np.ndarray, "rows ages"], config: TrialConfig) 
     return decode_age(torch.from_numpy(distribution), config.decoder).numpy()
 
 
-def autocast(config: TrialConfig, device: torch.device) -> torch.autocast:
-    """Mixed precision as the config says: "auto" is bfloat16 on a GPU, float32 on a processor."""
-    precision = config.precision
-    if precision == "auto":
-        precision = "bfloat16" if device.type == "cuda" else "float32"
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
-
-
 def rate_factor(config: TrialConfig, step: int, total: int) -> float:
     """Share of the peak learning rate at a step: a linear warm-up, then a cosine to zero, or constant."""
     warm = config.warmup * total
@@ -356,7 +330,8 @@ def _check_batch_norm(config: TrialConfig, net: AgeNet, pixels: Tensor, source: 
     Where pictures are small, a network's last layers see one value a channel and face, which has no variance.
     """
     least = min(source.size(step) // source.world for step in range(source.steps))
-    if least != 1 or not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()):
+    norms = [part for part in net.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    if least != 1 or not norms or isinstance(norms[0], nn.SyncBatchNorm):
         return
     try:
         copy.deepcopy(net).to("meta").train()(pixels[:1].to("meta"))  # shapes only
