@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -28,7 +29,7 @@ from tqdm import tqdm
 from study import funnel, pipeline
 from study.alignment import TEMPLATE, TEMPLATE_NAME, Alignment
 from study.cluster import room, side_by_side, start_ray
-from study.command import main
+from study.command import main, refuse_ignored
 from study.datasets import DATASETS, Dataset
 from study.detection import TRIES, Runtime
 from study.fan import DTYPES, check_device
@@ -55,6 +56,8 @@ class Options:
     """Folder of the dataset, local or a URI such as s3://bucket/fgnet; its own layout is read as it is."""
     out: str = ""
     """Folder for the faces table, local or a URI; without it, runs/<dataset>."""
+    follow_links: bool = False
+    """Read photos that are links to outside the root, as git-annex, DVC and the Hugging Face cache keep them."""
     landmarker: str = ""
     """fan (face-alignment, the paper's), dlib (packages only, no download) or pts (points that come with the
     photos). Without it: fan for your own data, dlib for the built-in people."""
@@ -102,6 +105,8 @@ def align(options: Options) -> int:
         raise ValueError(f"--shard must be >= 1, --workers >= 0, --cpus-per-worker > 0, got {options}")
     if landmarker == "fan":
         check_runtime(options)
+    else:
+        refuse_ignored(options, ["device", "dtype", "compile"], why=f"with --landmarker {landmarker}")
     alignment = Alignment(size=options.size, quality=options.quality)
     root, out = _root(dataset, options), open_folder(options.out or f"runs/{dataset.name}")
     about = {
@@ -147,6 +152,7 @@ def list_photos(dataset: Dataset, root: Folder) -> tuple[pa.Table, list[Reject]]
         # Part by part: half a million Python objects at once would stay in the driver's memory for the whole run
         found = iter(dataset.photos(root))
         while entries := list(islice(found, 4096)):
+            entries = [_in_utf8(entry) for entry in entries]
             photos = [entry for entry in entries if isinstance(entry, Photo)]
             rejects += [entry for entry in entries if isinstance(entry, Reject)]
             columns = [
@@ -159,6 +165,16 @@ def list_photos(dataset: Dataset, root: Folder) -> tuple[pa.Table, list[Reject]]
     except (ValueError, FileNotFoundError) as error:
         raise type(error)(f"{error}{_looks_like(root, dataset)}") from None
     return pa.concat_tables(parts).sort_by("photo"), sorted(rejects, key=lambda reject: reject.path)
+
+
+def _in_utf8(entry: Photo | Reject) -> Photo | Reject:
+    """The entry; where its path is no UTF-8, as on old disks, a Reject: neither Arrow nor Parquet can hold it."""
+    try:
+        entry.path.encode()
+        return entry
+    except UnicodeEncodeError:
+        shown = os.fsencode(entry.path).decode("utf-8", "backslashreplace")
+        return Reject(shown, Reason.BAD_NAME, "its name is no UTF-8: rename it, such as with convmv")
 
 
 def hash_listing(listing: pa.Table, root: Folder) -> tuple[pa.Table, list[Reject]]:
@@ -306,7 +322,7 @@ def _root(dataset: Dataset, options: Options) -> Folder:
         raise ValueError(f"{dataset.name} needs --root, the folder that holds its photos")
     if not root.is_folder():
         raise FileNotFoundError(f"no folder {root}; --root is where {dataset.what.split(':')[0]} lies")
-    return root
+    return replace(root, follow_links=options.follow_links)
 
 
 def _looks_like(root: Folder, dataset: Dataset) -> str:

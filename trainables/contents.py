@@ -27,6 +27,8 @@ _SIGNS: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", "a PNG photo"),
     (b"GIF8", "a GIF picture"),
     (b"BM", "a BMP picture"),
+    (b"II*\0", "a TIFF picture"),
+    (b"MM\0*", "a TIFF picture"),
     (b"\x1aE\xdf\xa3", "a Matroska or WebM video: extract its pictures first"),
     (b"OggS", "an Ogg file"),
     (b"ID3", "an MP3 file"),
