@@ -12,7 +12,8 @@ from typing import Any
 import optuna
 
 from search_spaces import backbones, efficientnet, losses, mean_variance, paper, small, stages, tour, transformers
-from trainables.config import TrialConfig
+from trainables.backbones import check_backbone, find_backbone
+from trainables.config import TrialConfig, of_network
 from trainables.names import unknown
 
 
@@ -26,13 +27,36 @@ class Space:
     """A question: which configs, asked how; `first` are points tried before the sampler's own.
 
     backbones: those that may be asked for (none: the base's own). px: every picture size that may be asked for, so that
-    the faces lie ready in each.
+    the faces lie ready in each. own: fields ("px", "dropout") that follow the network instead of the base.
     """
 
     ask: Callable[[optuna.Trial, TrialConfig], TrialConfig]
     first: tuple[Mapping[str, Any], ...]
     backbones: tuple[str, ...]
     px: Callable[[TrialConfig], tuple[int, ...]] = base_px
+    own: tuple[str, ...] = ()
+
+    def config(self, trial: optuna.Trial, base: TrialConfig) -> TrialConfig:
+        """The config of one trial."""
+        own = [name for name in self.own if name != "px" or self.px is base_px]
+        return of_network(self.ask(trial, self._start(base)), own)
+
+    def sizes(self, base: TrialConfig) -> tuple[int, ...]:
+        """Every picture size (pixels) that config() may ask for, sorted."""
+        if "px" in self.own and self.px is base_px:
+            return tuple(sorted({find_backbone(name).px for name in self.backbones or (base.backbone,)}))
+        return self.px(self._start(base))
+
+    def check(self, base: TrialConfig) -> None:
+        """Raise ValueError where a network of the space cannot see pictures of the base's size."""
+        for name in self.backbones:
+            check_backbone(name, px=find_backbone(name).px if "px" in self.own else base.px)
+
+    def _start(self, base: TrialConfig) -> TrialConfig:
+        """A space that asks for sizes of its own scales them from the base's: native sizes from its first network's."""
+        if "px" in self.own and self.px is not base_px:
+            return base.replace(backbone=self.backbones[0], px=find_backbone(self.backbones[0]).px)
+        return base
 
 
 SPACES: dict[str, Space] = {

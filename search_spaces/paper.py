@@ -19,5 +19,5 @@ FIRST: tuple[Mapping[str, Any], ...] = tuple({"backbone": name} for name in BACK
 
 
 def ask(trial: optuna.Trial, base: TrialConfig) -> TrialConfig:
-    """The base config (--config paper for the paper's batch and rate) with one of the paper's networks."""
+    """The base config (--config paper for the paper's batch, rate and native sizes) and one of its networks."""
     return base.replace(backbone=trial.suggest_categorical("backbone", BACKBONES), loss=MeanVariance(0.2, 0.05))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -28,7 +29,7 @@ from tqdm import tqdm
 from study import funnel, pipeline
 from study.alignment import TEMPLATE, TEMPLATE_NAME, Alignment
 from study.cluster import room, side_by_side, start_ray
-from study.command import main
+from study.command import main, refuse_ignored
 from study.datasets import DATASETS, Dataset
 from study.detection import TRIES, Runtime
 from study.fan import DTYPES, check_device
@@ -37,6 +38,7 @@ from study.options import home
 from study.photos import Photo, Reason, Reject
 from study.shards import Shard, claim, finish, plan_shards, take_stock, write_shard
 from study.storage import Folder, open_folder
+from trainables.fields import Count, Range, Whole
 from trainables.names import unknown
 
 VERSION = "1"
@@ -55,12 +57,14 @@ class Options:
     """Folder of the dataset, local or a URI such as s3://bucket/fgnet; its own layout is read as it is."""
     out: str = ""
     """Folder for the faces table, local or a URI; without it, runs/<dataset>, or runs/synthetic/<dataset>."""
+    follow_links: bool = False
+    """Read photos that are links to outside the root, as git-annex, DVC and the Hugging Face cache keep them."""
     landmarker: str = ""
     """fan (face-alignment, the paper's), dlib (packages only, no download) or pts (points that come with the
     photos). Without it: fan for your own data, dlib for the built-in people."""
-    size: int = 256
+    size: Annotated[int, Range(16, 4096)] = 256
     """Side of an aligned face in pixels; training resizes, so be generous here."""
-    quality: int = 95
+    quality: Annotated[int, Range(1, 100)] = 95
     """JPEG quality of the stored faces."""
     device: str = "cpu"
     """Where fan runs: cpu, cuda or cuda:0."""
@@ -68,13 +72,13 @@ class Options:
     """Numbers fan computes in: float32, or bfloat16 and float16 for a GPU."""
     compile: bool = False
     """Compile fan's network first: over a minute at start, for long runs on a GPU."""
-    workers: int = 0
+    workers: Whole = 0
     """Actors that hold a landmark model; 0 stands for as many as the cluster's CPUs (or GPUs) carry."""
     cpus_per_worker: float = 1.0
     """CPUs each such actor takes; it uses as many threads."""
     gpus_per_worker: float = 0.0
     """GPUs each such actor takes; 0.25 puts four on one GPU, so that it works while photos are decoded."""
-    shard: int = 256
+    shard: Count = 256
     """Photos a shard: the unit of files and of resuming."""
     overwrite: bool = False
     """Delete a table at --out that was made with other options."""
@@ -102,6 +106,8 @@ def align(options: Options) -> int:
         raise ValueError(f"--shard must be >= 1, --workers >= 0, --cpus-per-worker > 0, got {options}")
     if landmarker == "fan":
         check_runtime(options)
+    else:
+        refuse_ignored(options, ["device", "dtype", "compile"], why=f"with --landmarker {landmarker}")
     alignment = Alignment(size=options.size, quality=options.quality)
     root, out = _root(dataset, options), open_folder(options.out or home([dataset.name]) / dataset.name)
     about = {
@@ -147,6 +153,7 @@ def list_photos(dataset: Dataset, root: Folder) -> tuple[pa.Table, list[Reject]]
         # Part by part: half a million Python objects at once would stay in the driver's memory for the whole run
         found = iter(dataset.photos(root))
         while entries := list(islice(found, 4096)):
+            entries = [_in_utf8(entry) for entry in entries]
             photos = [entry for entry in entries if isinstance(entry, Photo)]
             rejects += [entry for entry in entries if isinstance(entry, Reject)]
             columns = [
@@ -159,6 +166,16 @@ def list_photos(dataset: Dataset, root: Folder) -> tuple[pa.Table, list[Reject]]
     except (ValueError, FileNotFoundError) as error:
         raise type(error)(f"{error}{_looks_like(root, dataset)}") from None
     return pa.concat_tables(parts).sort_by("photo"), sorted(rejects, key=lambda reject: reject.path)
+
+
+def _in_utf8(entry: Photo | Reject) -> Photo | Reject:
+    """The entry; where its path is no UTF-8, as on old disks, a Reject: neither Arrow nor Parquet can hold it."""
+    try:
+        entry.path.encode()
+        return entry
+    except UnicodeEncodeError:
+        shown = os.fsencode(entry.path).decode("utf-8", "backslashreplace")
+        return Reject(shown, Reason.BAD_NAME, "its name is no UTF-8: rename it, such as with convmv")
 
 
 def hash_listing(listing: pa.Table, root: Folder) -> tuple[pa.Table, list[Reject]]:
@@ -306,7 +323,7 @@ def _root(dataset: Dataset, options: Options) -> Folder:
         raise ValueError(f"{dataset.name} needs --root, the folder that holds its photos")
     if not root.is_folder():
         raise FileNotFoundError(f"no folder {root}; --root is where {dataset.what.split(':')[0]} lies")
-    return root
+    return replace(root, follow_links=options.follow_links)
 
 
 def _looks_like(root: Folder, dataset: Dataset) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import gc
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import tyro
 
 from study.spool import settle
+from trainables.fields import check_fields
 
 Options = TypeVar("Options")
 
@@ -43,6 +45,7 @@ def main(
     """
     parsed = tyro.cli(options, prog=prog, description=description, args=args)
     try:
+        check_options(parsed)
         status = run(parsed) or 0
     except KeyboardInterrupt:
         print(f"{prog}: interrupted; the same command continues where it stopped", file=sys.stderr)
@@ -57,6 +60,25 @@ def main(
         print(f"{prog}: {line}", file=sys.stderr)
         status = status or 1
     return status
+
+
+def check_options(options: Any) -> None:
+    """Raise ValueError, in one line that names the option, where one is not what its annotation says.
+
+    options: a command's dataclass. The options of those within it (Training) have no prefix.
+    """
+    for value in vars(options).values():
+        if dataclasses.is_dataclass(value):
+            check_options(value)
+    check_fields(options, of="--")
+
+
+def refuse_ignored(options: Any, names: Iterable[str], *, why: str) -> None:
+    """Raise ValueError where an option that would have no effect differs from its default; why: "without --best"."""
+    defaults = {field.name: field.default for field in dataclasses.fields(options)}
+    for name in names:
+        if getattr(options, name) != defaults[name]:
+            raise ValueError(f"--{name.replace('_', '-')} has no effect {why}: leave it out")
 
 
 def message(error: BaseException) -> str | None:

@@ -25,8 +25,9 @@ from study.statistics import alarms, constant_guess, summarise
 from trainables import code_version
 from trainables.checkpoints import load_checkpoint
 from trainables.config import fingerprint
+from trainables.device import resolve_precision
 from trainables.faces import load_faces, read_identities
-from trainables.fitting import build_net, decode, predict, resolve_precision
+from trainables.fitting import build_net, decode, predict
 from trainables.provenance import environment
 
 
@@ -58,13 +59,18 @@ def crosstest(options: CrossTest) -> int:
         raise ValueError(f"{', '.join(map(str, folders))} names no people, over whom intervals are taken; use fgnet")
     start = read_start(config.backbone, str(folder))
     learned_from = check_starts([start], faces.identities, options.allowed)
-    net = build_net(config.replace(weights="random"), checkpoint.state).to(options.device)
+    try:
+        device = torch.device(options.device)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).splitlines()[0].split())
+        raise ValueError(f"--device {options.device} is not to be had here ({reason}); choose --device cpu") from None
+    net = build_net(config.replace(weights="random"), checkpoint.state).to(device)
     torch.manual_seed(config.seed)
     rows = np.flatnonzero(faces.person != "")
     distribution = predict(config, net, faces, rows)
-    device = torch.device(options.device).type
     made_from = {"checkpoint": start.digest, "trial": config.to_json(), "faces": faces.digest, "code": code_version()}
-    key = fingerprint({**made_from, "device": device, "precision": resolve_precision(config, device)})
+    key = fingerprint({**made_from, "device": device.type, "precision": resolve_precision(config, device.type)})
     predictions = Predictions(
         photo=faces.photo[rows],
         person=faces.person[rows],
@@ -82,7 +88,7 @@ def crosstest(options: CrossTest) -> int:
         "pretraining": {"what": start.what},
         "learned_from": learned_from,
         "built_in": is_synthetic(faces.datasets),
-        "environments": [environment(options.device)],
+        "environments": [environment(device)],
     }
     file = (options.out or place / "crosstest") / key / "predictions.parquet"
     write_predictions(file, predictions, about=about)

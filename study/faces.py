@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw
 from study.command import main
 from study.storage import Folder, open_folder
 from trainables.faces import ALIGNMENT_KEY, decode_face
+from trainables.fields import Count, Range
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,14 @@ class Options:
     """OUT of study.align, local or a URI."""
     sheet: Path | None = None
     """PNG to draw faces into, in order of age. Of real people: not to be published."""
-    count: int = 96
+    count: Count = 96
     """Faces on the sheet, spread evenly over the ages."""
-    px: int = 96
+    px: Annotated[int, Range(8, 4096)] = 96
     """Pixels a face on the sheet."""
 
 
 def show(options: Options) -> int:
     """Print the summary of a table, and draw its contact sheet where asked."""
-    if options.count < 1 or options.px < 8:
-        raise ValueError(f"--count must be >= 1 and --px >= 8, got {options.count} and {options.px}")
     folder = open_folder(options.table)
     faces, about = read_table(folder)
     print("\n".join(summary(faces, about, rejects=read_rejects(folder))))

@@ -26,8 +26,8 @@ from study.starts import Start, put_weights
 from study.tree import fold_tree
 from trainables import code_version
 from trainables.config import TrialConfig, fingerprint
+from trainables.device import resolve_precision
 from trainables.faces import Faces
-from trainables.fitting import resolve_precision
 from trainables.fold import FoldResult, average_folds, run_fold, run_freeze, run_stage
 from trainables.metrics import mae, rmse
 from trainables.provenance import differences, environment

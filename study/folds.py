@@ -26,7 +26,9 @@ def lopo_folds(faces: Faces) -> list[Fold]:
     """One fold a person, in name order. Raises ValueError where people are unknown or fewer than two."""
     people = _people(faces)
     names = np.array(people)
-    return [Fold(name, np.flatnonzero(faces.person != name), np.flatnonzero(faces.person == name)) for name in names]
+    return _trainable(
+        [Fold(name, np.flatnonzero(faces.person != name), np.flatnonzero(faces.person == name)) for name in names]
+    )
 
 
 def person_folds(faces: Faces, *, folds: int, seed: int, rows: Int[np.ndarray, " rows"] | None = None) -> list[Fold]:
@@ -48,7 +50,9 @@ def person_folds(faces: Faces, *, folds: int, seed: int, rows: Int[np.ndarray, "
         groups[least].append(people[index])
         size[least] += count[people[index]]
     tests = [among & np.isin(faces.person, group) for group in groups]
-    return [Fold(f"{k + 1}of{folds}", np.flatnonzero(among & ~t), np.flatnonzero(t)) for k, t in enumerate(tests)]
+    return _trainable(
+        [Fold(f"{k + 1}of{folds}", np.flatnonzero(among & ~t), np.flatnonzero(t)) for k, t in enumerate(tests)]
+    )
 
 
 def dev_split(faces: Faces | FacesIndex, *, share: float, seed: int) -> Fold:
@@ -63,7 +67,15 @@ def dev_split(faces: Faces | FacesIndex, *, share: float, seed: int) -> Fold:
     test = np.array([chosen[key] for key in keys], bool)
     if test.all() or not test.any():
         raise ValueError(f"{len(chosen)} people or photos are too few for a dev set of {share:.0%}")
-    return Fold("dev", np.flatnonzero(~test), np.flatnonzero(test))
+    return _trainable([Fold("dev", np.flatnonzero(~test), np.flatnonzero(test))])[0]
+
+
+def _trainable(folds: list[Fold]) -> list[Fold]:
+    """The folds. Raises ValueError where one has a single face to train on, of which nothing can be learned."""
+    for fold in folds:
+        if len(fold.train) < 2:
+            raise ValueError(f"without {fold.name} there is {len(fold.train)} face to train on: expected 2 or more")
+    return folds
 
 
 def shared_content(faces: Faces) -> Iterator[tuple[str, str]]:

@@ -20,7 +20,7 @@ import tyro
 from study import tracking
 from study.brands import brand, branded
 from study.cluster import gpu_share, start_ray
-from study.command import main
+from study.command import main, refuse_ignored
 from study.describe import flat
 from study.folding import Schedule, gather, make_jobs, run_jobs
 from study.options import PEOPLE, Allowed, Training, faces_or_synthetic, home, is_synthetic
@@ -33,6 +33,8 @@ from study.storage import write_json
 from trainables import code_version
 from trainables.config import TrialConfig
 from trainables.faces import Faces, load_faces
+from trainables.fields import Count
+from trainables.fitting import check_frozen
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,9 @@ class Lopo:
     schedule: Literal["plain", "tree"] = "plain"
     """plain: a training a fold, for the figure to publish; tree: all folds for the cost of a few trainings, for
     screening (see docs/lopo.md)."""
-    tree_orders: int = 1
+    tree_orders: Count = 1
     """With --schedule tree: trees, each over the people in another order, whose answers are averaged."""
-    seeds: int = 1
+    seeds: Count = 1
     """Trainings a person, with seeds counted up from the config's."""
     cpus_per_fold: int = 1
     gpus_per_fold: float | None = None
@@ -75,6 +77,10 @@ def lopo(options: Lopo) -> int:
     """Run the folds that are missing, then write, log and print the result; returns the exit status."""
     if options.best and (options.backbone or options.weights or options.training.trial):
         raise ValueError("--best takes the sweep's config: give it without --backbone, --weights and --trial")
+    if options.best and options.training.config:
+        raise ValueError("--best takes the sweep's config: give it without --config")
+    if not options.best:
+        refuse_ignored(options, ["sweep"], why="without --best")
     if options.tree_orders < 1 or (options.tree_orders > 1 and options.schedule == "plain"):
         raise ValueError(f"--tree-orders is >= 1, and more than 1 with --schedule tree, got {options.tree_orders}")
     store = tracking.connect()
@@ -84,6 +90,8 @@ def lopo(options: Lopo) -> int:
         plan = plan_by_hand(options.training, backbone=options.backbone, weights=options.weights)
     folders = faces_or_synthetic(options.faces or plan.faces, PEOPLE)
     configs = list({config.fingerprint(): config for config in plan.trials.values()}.values())
+    for config in configs:
+        check_frozen(config)
     tables = {px: load_faces(folders, px=px) for px in sorted({config.px for config in configs})}
     faces = next(iter(tables.values()))
     if plan.faces_digest not in (None, faces.digest):

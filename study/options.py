@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from trainables.backbones import find_backbone
 from trainables.checkpoints import read_trial
-from trainables.config import CONFIGS, TrialConfig
+from trainables.config import CONFIGS, NATIVE_PX, TrialConfig
+from trainables.fields import Amount, Batch, Count, Pixels, Positive, Seed, Share, Whole
 from trainables.losses import CrossEntropy, MeanResidue, MeanVariance, loss_name
 from trainables.names import unknown
 
@@ -37,60 +39,87 @@ class Allowed:
 class Training:
     """The config of a training: a named one or a file, with the values given here in their place."""
 
-    config: str = "default"
-    """Named config to start from: default (laptop), or paper (batch 8, learning rate 0.001, 100 epochs)."""
+    config: str | None = None
+    """Named config to start from: default (laptop), or paper (batch 8, learning rate 0.001, 100 epochs, each network's
+    native picture size)."""
     trial: Path | None = None
     """A trial.json to start from instead: a sweep's winner, a checkpoint's, or one written by hand."""
-    px: int | None = None
+    px: Pixels | None = None
     """Picture size in pixels. This and the following: without them the config's own value."""
-    epochs: int | None = None
+    epochs: Count | None = None
     """Epochs of a training: fixed beforehand, never chosen by an error."""
-    batch: int | None = None
+    batch: Batch | None = None
     """Faces a step, over all workers."""
-    learning_rate: float | None = None
+    learning_rate: Positive | None = None
     """The rate at its peak, after the warm-up."""
-    weight_decay: float | None = None
+    weight_decay: Amount | None = None
     """AdamW's, for kernels and matrices."""
-    ema: float | None = None
+    ema: Share | None = None
     """Decay a step of the averaged weights that are tested; 0 tests the last weights."""
-    dropout: float | None = None
-    """Before the head."""
-    frozen: int | None = None
+    dropout: Share | None = None
+    """Before the head; 0: none. Without it the network's own: 0.5 in AlexNet, none in the others."""
+    frozen: Whole | None = None
     """Stages of the pretrained network that stay as they are; their output is computed once for all trainings."""
-    frozen_views: int | None = None
+    frozen_views: Count | None = None
     """Augmented views of each face that take turns where stages are frozen."""
-    drop_path: float | None = None
+    drop_path: Share | None = None
     """Chance that a residual branch is left out."""
     rate_schedule: Literal["cosine", "constant"] | None = None
     """How the learning rate goes after the warm-up: down to zero, or on."""
-    warmup: float | None = None
+    warmup: Share | None = None
     """Share of all steps in which the learning rate rises."""
-    label_smoothing: float | None = None
+    label_smoothing: Share | None = None
     """Share of a label's mass that is spread over all ages, in losses with a cross-entropy to one age."""
     decoder: Literal["expectation", "median", "argmax"] | None = None
     """From a distribution over ages to one age."""
     precision: Literal["auto", "float32", "bfloat16"] | None = None
     """auto: bfloat16 autocast on a GPU, float32 on a processor."""
-    seed: int | None = None
+    seed: Seed | None = None
     """Of the weights drawn, the order of faces, their augmentation, and the splits of people."""
 
-    def trial_config(self, **changes: Any) -> TrialConfig:
-        """The config these options stand for, with further changes where they are not None."""
+    @property
+    def given(self) -> dict[str, Any]:
+        """The values given on the command line to be put in a config's place, by the option's name."""
+        return {n: value for n, value in vars(self).items() if value is not None and n not in ("config", "trial")}
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The fields that each network has of its own, since neither an option nor a file says otherwise."""
+        if self.trial is not None:
+            return ()
+        px = self.config in NATIVE_PX and self.px is None
+        return (*(("px",) if px else ()), *(("dropout",) if self.dropout is None else ()))
+
+    def trial_config(self, *, backbone: str | None = None, weights: str | None = None) -> TrialConfig:
+        """The config these options stand for, with this backbone and these weights where they are not None."""
+        if self.trial is not None and self.config is not None:
+            raise ValueError("--trial and --config both name a config to start from: give one of them")
         if self.trial is not None:
             base, _ = read_trial(self.trial)
-        elif self.config in CONFIGS:
-            base = CONFIGS[self.config]
         else:
-            raise unknown("config", self.config, CONFIGS)
-        others = ("config", "trial", "label_smoothing", "rate_schedule")
-        given = {name: value for name, value in vars(self).items() if name not in others}
-        given |= {"schedule": self.rate_schedule} | changes  # --schedule is study.lopo's own
-        config = base.replace(**{name: value for name, value in given.items() if value is not None})
-        if self.label_smoothing is None:
+            name = self.config or "default"
+            if name not in CONFIGS:
+                raise unknown("config", name, CONFIGS)
+            base = CONFIGS[name]
+        changes: dict[str, Any] = {"backbone": backbone or base.backbone, "weights": weights or base.weights}
+        changes |= {name: getattr(find_backbone(changes["backbone"]), name) for name in self.own}
+        return self.change(base, **changes)
+
+    def change(self, config: TrialConfig, **changes: Any) -> TrialConfig:
+        """The config with the given options' values in place of its own, and with further changes.
+
+        Raises ValueError where its loss has no label to smooth.
+        """
+        values = changes | self.given
+        smoothing = values.pop("label_smoothing", None)
+        if "rate_schedule" in values:  # --schedule is study.lopo's own
+            values["schedule"] = values.pop("rate_schedule")
+        config = config.replace(**values)
+        if smoothing is None:
             return config
         if not isinstance(config.loss, CrossEntropy | MeanVariance | MeanResidue):
             raise ValueError(f"the loss {loss_name(config.loss)} has no label to smooth; leave out --label-smoothing")
-        return config.replace(loss=dataclasses.replace(config.loss, label_smoothing=self.label_smoothing))
+        return config.replace(loss=dataclasses.replace(config.loss, label_smoothing=smoothing))
 
 
 def faces_or_synthetic(faces: Sequence[Path], default: Path) -> list[Path]:

@@ -13,8 +13,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "MPO")
-"""Formats that are decoded; Pillow's others (EPS, which runs Ghostscript, and 40 rare ones) are refused."""
+from trainables.contents import what_is
+
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+"""Formats that are decoded, JPEG also where a file holds several (MPO); Pillow's others (EPS, which runs Ghostscript, and
+40 rare ones) are refused."""
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 """File names that a listing takes for photos, in either case."""
@@ -32,7 +35,7 @@ MIN_SIDE = 16
 class Reason(StrEnum):
     """Why a photo is not in the faces table: the fixed set of the rejects table's column `reason`."""
 
-    BAD_NAME = "bad_name"  # the name or the metadata row does not say who or how old
+    BAD_NAME = "bad_name"  # the name or the metadata row does not say who or how old, or is no UTF-8
     AGE_OUT_OF_RANGE = "age_out_of_range"
     NO_FACE_IN_METADATA = "no_face_in_metadata"  # IMDB-WIKI: face_score is not finite
     LOW_FACE_SCORE = "low_face_score"
@@ -118,8 +121,9 @@ def decode_photo(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
         except Image.DecompressionBombError as error:
             raise PhotoError(Reason.TOO_LARGE, str(error)) from None
         except UnidentifiedImageError:
-            start = encoded[:12]
-            raise PhotoError(Reason.NOT_A_PHOTO, f"{len(encoded)} bytes that start with {start!r}") from None
+            found = what_is(encoded)
+            broken = " with a broken header" if found.endswith((" photo", " picture")) else ""
+            raise PhotoError(Reason.NOT_A_PHOTO, f"{found}{broken}") from None
         except Exception as error:  # a hostile header ends Pillow's parsers in many ways
             raise PhotoError(Reason.NOT_A_PHOTO, f"{type(error).__name__}: {error}") from None
         with image:

@@ -68,14 +68,14 @@ def configure() -> None:
 
 
 def read_photo(root: Folder, path: str) -> bytes:
-    """A photo's bytes, or PhotoError. Links and paths that leave the root are refused."""
+    """A photo's bytes, or PhotoError. Paths that leave the root are refused, and links unless root.follow_links."""
     if climbs(path):
         raise PhotoError(Reason.OUTSIDE_ROOT, "an absolute or climbing path")
     try:
         if root.local is not None:
             target = os.path.realpath(root.local / path, strict=True)
-            if not Path(target).is_relative_to(_real(root.local)):
-                raise PhotoError(Reason.OUTSIDE_ROOT, "a link that leaves the root")
+            if not root.follow_links and not Path(target).is_relative_to(_real(root.local)):
+                raise PhotoError(Reason.OUTSIDE_ROOT, "a link that leaves the root; with --follow-links it is read")
             if not os.path.isfile(target):  # a pipe would be waited on for ever
                 raise PhotoError(Reason.NOT_A_PHOTO, "not a regular file")
         data = root.read(path)

@@ -74,7 +74,8 @@ def plan_by_hand(training: Training, *, backbone: str | None, weights: str | Non
 def plan_of_sweep(store: tracking.Tracking, *, name: str | None, training: Training) -> Plan:
     """The winner of the newest finished sweep (of this name), a config a block of people.
 
-    Raises ValueError where no sweep is finished.
+    Options of training are put in the place of each winner's own, which the selection says. Raises ValueError where no
+    sweep is finished.
     """
     sweeps = tracking.finished(store, stage="sweep")
     named = [(run_id, tags) for run_id, _, tags in sweeps if name in (None, tags.get("study.name"))]
@@ -91,10 +92,10 @@ def plan_of_sweep(store: tracking.Tracking, *, name: str | None, training: Train
             f"sweep {best['sweep']!r} was made by an earlier version, which kept no record of its weights: "
             "run study.sweep again"
         )
-    given = {k: v for k, v in vars(training).items() if v is not None and k not in ("config", "trial")}
+    given = ", ".join(f"--{name.replace('_', '-')} {value}" for name, value in training.given.items())
     trials: dict[str | None, TrialConfig] = {}
     for block in best["blocks"]:
-        config = TrialConfig.from_json(block["trial"]).replace(**given)
+        config = training.change(TrialConfig.from_json(block["trial"]))
         trials.update(dict.fromkeys(block["people"] or [None], config))
     picks = "; ".join(
         f"{b['name']}: trial {b['number']} ({TrialConfig.from_json(b['trial']).backbone})" for b in best["blocks"]

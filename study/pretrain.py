@@ -29,12 +29,13 @@ from study.starts import Start, read_start
 from study.storage import write_json
 from study.training import Room, find_room, forget, train_with_ray
 from trainables import code_version
-from trainables.backbones import BACKBONES
+from trainables.backbones import BACKBONES, find_backbone
 from trainables.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from trainables.config import TrialConfig, fingerprint
-from trainables.fitting import Epoch, build_net, has_batch_norm, resolve_precision
+from trainables.device import resolve_precision
+from trainables.fields import Count, Part, Positive
+from trainables.fitting import Epoch, build_net, has_batch_norm
 from trainables.index import FacesIndex, index_faces
-from trainables.names import unknown
 from trainables.pretraining import Work
 from trainables.provenance import differences, environment, merge_photos, photos_of
 from trainables.streaming import make_tables
@@ -45,35 +46,36 @@ class Pretrain:
     """Options of study.pretrain."""
 
     training: Annotated[Training, tyro.conf.arg(name="")] = field(default_factory=Training)
-    backbone: tuple[str, ...] = ("efficientnet_b0",)
-    """Networks to pretrain; `all` for every one of the study. One that fails does not stop the others."""
+    backbone: tuple[str, ...] = ()
+    """Networks to pretrain; `all` for every one of the study. One that fails does not stop the others. Default: the
+    config's (efficientnet_b0), or that of --trial."""
     faces: tuple[str, ...] = ()
     """Faces tables (OUT of study.align), trained on together: folders or URIs (s3://...) that every node reaches.
     Default: the synthetic strangers."""
-    weights: str = "random"
-    """Start from: random, imagenet, a weights file, or a checkpoint folder."""
+    weights: str | None = None
+    """Start from: random, imagenet, a weights file, or a checkpoint folder. Default: random, or what --trial says."""
     allowed: Annotated[Allowed, tyro.conf.arg(name="")] = field(default_factory=Allowed)
     out: Path | None = None
     """Folder for a checkpoint folder a backbone. Default: runs/pretrained, or runs/synthetic/pretrained of synthetic
     faces."""
-    dev_share: float = 0.1
+    dev_share: Part = 0.1
     """Share of people (of photos where people are unknown) kept to measure on, never trained on."""
-    window: int = 4096
+    window: Count = 4096
     """Faces that are shuffled together (docs/pretraining.md). Part of what decides the result."""
-    workers: int = 1
+    workers: Count = 1
     """Data-parallel processes; the global batch is divided among them."""
     cpus_per_worker: int | None = None
     """Cores of a worker, its feeders' included. Default: this machine's cores divided among the workers; 4 on a cluster
     that was joined (--address, RAY_ADDRESS), since it may still be growing."""
-    feeders: int = 1
+    feeders: Count = 1
     """How many of a worker's cores decode and augment; the others train. With one core both share it."""
     gpus_per_worker: float = 0.0
     batch_norm: Literal["worker", "global"] = "worker"
     """Over which faces batch norm takes its statistics: each worker's share of the batch, or the whole batch
     (SyncBatchNorm, on GPUs only). Without batch norm (ViT, Swin, ConvNeXt) two workers give what one does."""
-    at_once: int | None = None
+    at_once: Count | None = None
     """Backbones trained side by side. Default: as many as the cluster has room for, when it is full grown."""
-    checkpoint_minutes: float = 5.0
+    checkpoint_minutes: Positive = 5.0
     """A snapshot is written so often, and after each epoch: what a kill costs at most."""
     storage: str | None = None
     """Where Ray Train keeps what an interrupted training goes on from: a folder or URI that all nodes reach (s3://...).
@@ -86,15 +88,22 @@ class Pretrain:
 
 def pretrain(options: Pretrain) -> int:
     """Pretrain each backbone; returns the exit status."""
-    names = list(BACKBONES) if "all" in options.backbone else list(dict.fromkeys(options.backbone))
+    asked = options.backbone or (options.training.trial_config().backbone,)
+    names = list(BACKBONES) if "all" in asked else list(dict.fromkeys(asked))
     for name in names:
-        if name not in BACKBONES:
-            raise unknown("backbone", name, BACKBONES)
+        find_backbone(name)
     if options.batch_norm == "global" and not options.gpus_per_worker:
         raise ValueError("--batch-norm global needs GPUs (--gpus-per-worker): there is no SyncBatchNorm on processors")
     configs = [options.training.trial_config(backbone=name, weights=options.weights) for name in names]
     if any(config.frozen for config in configs):
-        raise ValueError("pretraining trains the whole network: give --frozen to study.lopo or a sweep, not here")
+        raise ValueError(
+            "pretraining trains the whole network: give --frozen to study.lopo or a sweep, and here --frozen 0 where "
+            "the trial file freezes stages"
+        )
+    if configs[0].batch % options.workers:
+        raise ValueError(
+            f"--batch {configs[0].batch} does not divide among --workers {options.workers}: expected a multiple"
+        )
     places = options.faces or [str(place) for place in faces_or_synthetic((), STRANGERS)]
     print("Reading where the faces lie ...", flush=True)
     index = index_faces(places)
@@ -103,7 +112,7 @@ def pretrain(options: Pretrain) -> int:
     failed: list[tuple[str, str]] = []
     for config in configs:
         try:
-            jobs.append(make_job(config, read_start(config.backbone, options.weights), index, options, out))
+            jobs.append(make_job(config, read_start(config.backbone, config.weights), index, options, out))
         except (ValueError, OSError) as error:
             if len(configs) == 1:
                 raise

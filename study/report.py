@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from matplotlib.figure import Figure
 
@@ -26,6 +27,7 @@ from study.published import PAPER_MAE, backbone_name
 from study.results import Result, Section, name_of, sections
 from study.statistics import by_decade
 from study.storage import write_whole
+from trainables.fields import Range
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Report:
 
     out: Path = Path("runs/report")
     """Folder for report.md and its pictures."""
-    draws: int = DRAWS
+    draws: Annotated[int, Range(2, 1_000_000)] = DRAWS
     """Bootstrap draws behind each interval; fewer are faster and rougher."""
 
 

@@ -189,9 +189,9 @@ class JournalSearch(Searcher):
     def _ask(self, number: int) -> None:
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # multivariate, group
         warnings.filterwarnings("ignore", message=".*warn_independent_sampling", category=FutureWarning)
-        self.study.sampler = self.sampler(self.seed * 100_003 + number)
+        self.study.sampler = self.sampler((self.seed * 100_003 + number) % 2**32)
         trial = self.study.ask()
-        config = self.space.ask(trial, self.base)
+        config = self.space.config(trial, self.base)
         if config.backbone in self.pretrained:
             config = config.replace(weights=self.pretrained[config.backbone])
         self.asked[number] = (trial, config)

@@ -10,10 +10,13 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from search_spaces import Space
 from study.options import Allowed, is_synthetic
-from trainables.backbones import read_weights
+from trainables.backbones import find_backbone, read_weights
 from trainables.checkpoints import load_checkpoint
+from trainables.config import TrialConfig
 from trainables.faces import Identities
+from trainables.fitting import check_frozen
 from trainables.provenance import NO_PHOTOS, tensors_digest
 
 UNRECORDED = "what it learned from is not recorded, so nobody can tell whether it saw the tested people"
@@ -61,6 +64,32 @@ def read_start(backbone: str, weights: str) -> Start:
     what = f"{about.get('trained_on', weights)}{dev}"
     digest, datasets = tensors_digest(checkpoint.state), tuple(about.get("datasets", ()))
     return Start(backbone, weights, digest, what, checkpoint.photos, datasets)
+
+
+def find_starts(folder: Path, space: Space, base: TrialConfig, *, from_file: bool) -> dict[str, Start]:
+    """Where each backbone of the space starts: from its checkpoint in the folder, else from base.weights.
+
+    from_file: base.weights came with its backbone (--trial), which then starts from them in any case. Raises ValueError
+    where a file's weights are to start other networks too, or where stages are frozen that were never trained.
+    """
+    found = {}
+    elsewhere = base.weights not in ("random", "imagenet")
+    for backbone in space.backbones or (base.backbone,):
+        place = folder / backbone
+        own = backbone == base.backbone and (from_file or (elsewhere and not space.backbones and not place.is_dir()))
+        weights = str(place) if place.is_dir() and not (own and base.weights != "random") else base.weights
+        if elsewhere and weights == base.weights and not own:
+            raise ValueError(
+                f"the weights at {base.weights} cannot start {backbone}, which has no checkpoint at {place}: pretrain "
+                "it, or give --weights random or imagenet"
+            )
+        found[backbone] = read_start(backbone, weights)
+        hint = f" (no {place}; make it with: python -m study.pretrain --backbone {backbone})"
+        print(f"  {backbone}: {found[backbone].what}" + ("" if weights != base.weights or own else hint))
+        px = find_backbone(backbone).px if "px" in space.own else base.px
+        drop_path = base.drop_path if find_backbone(backbone).drop_path else 0.0
+        check_frozen(base.replace(backbone=backbone, weights=weights, px=px, drop_path=drop_path))
+    return found
 
 
 def put_weights(start: Start) -> Any:

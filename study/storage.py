@@ -20,10 +20,12 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 class Folder:
     """A folder by its absolute local path or its URI (s3://, gs://, and whatever fsspec knows).
 
-    Paths given to its methods are relative, with / between folders. It travels to Ray workers as its name.
+    Paths given to its methods are relative, with / between folders. It travels to Ray workers as it is.
+    follow_links: whether what a link names outside the folder counts as the folder's (study.pipeline.read_photo).
     """
 
     name: str
+    follow_links: bool = False
 
     @property
     def local(self) -> Path | None:
@@ -112,6 +114,11 @@ def write_json(file: Path, record: object) -> None:
 def open_folder(place: str | Path) -> Folder:
     """A folder by local path (made absolute, since a Ray worker's working directory is Ray's) or URI."""
     text = str(place)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(text).decode("utf-8", "backslashreplace")
+        raise ValueError(f"the folder {shown} has a name that is no UTF-8: rename it, such as with convmv") from None
     if text.startswith("file://"):
         text = text.removeprefix("file://")
     return Folder(text.rstrip("/") if _SCHEME.match(text) else os.path.abspath(Path(text).expanduser()))

@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,7 +29,7 @@ from study import tracking
 from study.brands import brand, branded, unlike
 from study.choice import describe_choice
 from study.cluster import fits, gpu_share, start_ray
-from study.command import main
+from study.command import main, refuse_ignored
 from study.describe import describe
 from study.finalists import BlockSearch, Choice, choose, finalists, missing_finals, read_finals
 from study.fronts import cost_field, draw_front, front_table
@@ -46,14 +46,15 @@ from study.selection import (
     everybody,
     person_blocks,
 )
-from study.starts import Start, check_starts, put_weights, read_start
+from study.starts import Start, check_starts, find_starts, put_weights
 from study.storage import write_json
 from study.sweep_plots import draw
 from study.sweeping import Recorder, best_table
 from trainables import code_version
 from trainables.config import TrialConfig, fingerprint
+from trainables.device import resolve_precision
 from trainables.faces import Faces, load_faces, read_identities
-from trainables.fitting import resolve_precision
+from trainables.fields import Chance, Count, Part, Positive, Range, Whole
 from trainables.provenance import environment
 from trainables.trial import tune_trial
 
@@ -68,44 +69,45 @@ class Sweep:
     backbones, efficientnet (B0 to B7 with size and drop path), stages (four networks and how many early stages stay
     frozen), transformers (ViT, Swin, ConvNeXt, EfficientNetV2), paper (its eleven networks), or tour (what make study
     runs)."""
-    trials: int = 12
+    trials: Count = 12
     """Trials of each block."""
-    minutes: float | None = None
+    minutes: Positive | None = None
     """Start no further trial after this long (all blocks together); finalists' seeds are run all the same."""
     select: Select = "blocks"
     """On whom the config is chosen. blocks: for each block of people on the other blocks' people. dev: for everyone on
     a dev part of the pretraining data, touching no label of --faces. none: on everyone, whose LOPO figure is then
     marked as optimistic."""
-    blocks: int = 4
+    blocks: Count = 4
     """With --select blocks: how many; 2 for a quick look."""
-    folds: int = 3
+    folds: Annotated[int, Range(2)] = 3
     """Inner folds over people that score a trial (with --select dev it has the dev part alone)."""
     faces: tuple[Path, ...] = ()
     """Faces tables with people (OUT of study.align). Default: the synthetic people."""
     allowed: Annotated[Allowed, tyro.conf.arg(name="")] = field(default_factory=Allowed)
     pretrain_faces: tuple[Path, ...] = ()
     """With --select dev: the faces tables that study.pretrain was given. Default: the synthetic strangers."""
-    dev_share: float = 0.1
+    dev_share: Part = 0.1
     """With --select dev: the dev part's share, as study.pretrain had it (or less)."""
     pretrained: Path | None = None
     """Folder of study.pretrain: a backbone found there starts from its checkpoint. Default: runs/pretrained, or
     runs/synthetic/pretrained for synthetic people."""
-    weights: str = "random"
-    """Where a backbone has no checkpoint there: random or imagenet."""
+    weights: str | None = None
+    """Where a backbone has no checkpoint there: random or imagenet. Default: random; with --trial the file's own, which
+    its backbone then starts from in any case."""
     objective: Objective = "mae"
     """What the sampler minds beside the MAE: multiply-adds, parameters, or a face's measured time. The front of what is
     best at its cost is drawn and printed; --best takes the lowest MAE all the same."""
-    finalists: int = 3
+    finalists: Whole = 3
     """The best so many trials of a block are run once more with each of --final-seeds further seeds, and the lowest
     mean over the seeds is chosen."""
-    final_seeds: int = 1
+    final_seeds: Whole = 1
     """Further seeds of each finalist; 0: the trials' one seed decides."""
-    parallel: int | None = None
+    parallel: Count | None = None
     """Trials side by side; default: as many as the resources hold."""
     cpus_per_trial: int = 1
     gpus_per_trial: float | None = None
     """Share of a GPU: 0.1 puts ten trials on one. Default: 0.25 where there are GPUs, else none."""
-    prune: float = 0.1
+    prune: Chance = 0.1
     """Level of the paired test that ends a trial which is worse than the best; 0 never prunes."""
     name: str | None = None
     """Folder under --out and name in MLflow; default: the space's."""
@@ -115,6 +117,10 @@ class Sweep:
     """Discard a sweep of this name that was made with other settings."""
     address: str | None = None
     """Ray cluster to join; default: RAY_ADDRESS, else one started here."""
+
+
+_ONLY = {"blocks": "blocks", "pretrain_faces": "dev", "dev_share": "dev"}
+"""Options that one --select alone looks at."""
 
 
 @dataclass(frozen=True)
@@ -145,18 +151,26 @@ class Running:
 
 def sweep(options: Sweep) -> int:
     """Run every block's trials that are still missing; returns the exit status."""
-    space = find_space(options.space)
     if options.select == "blocks" and options.blocks < 2:
         raise ValueError(f"--blocks {options.blocks} seals nothing: expected 2 or more, or --select dev or none")
+    refuse_ignored(
+        options, [name for name, only in _ONLY.items() if only != options.select], why=f"with --select {options.select}"
+    )
     base = options.training.trial_config(weights=options.weights)
+    base.replace(seed=base.seed + options.final_seeds)  # the finalists' last one: a number too
+    space = replace(find_space(options.space), own=options.training.own)
+    space.check(base)
+    sizes = space.sizes(base)
     tested = faces_or_synthetic(options.faces, PEOPLE)
     folders = tested
     if options.select == "dev":
         folders = faces_or_synthetic(options.pretrain_faces, STRANGERS)
         check_apart(folders, tested)
-    faces = load_faces(folders, px=base.px)
+    faces = load_faces(folders, px=sizes[0])
     identities = read_identities(tested)
-    starts = find_starts(options.pretrained or home(identities.datasets) / "pretrained", space, base)
+    from_file = options.training.trial is not None and options.weights is None
+    pretrained = options.pretrained or home(identities.datasets) / "pretrained"
+    starts = find_starts(pretrained, space, base, from_file=from_file)
     learned_from = check_starts(list(starts.values()), identities, options.allowed)
     differ = unlike([start.record for start in starts.values()])
     print(f"Pretraining: {learned_from['sentence']}" + (f". NOTE: {differ}" if differ else ""), flush=True)
@@ -165,7 +179,7 @@ def sweep(options: Sweep) -> int:
     folder = (options.out or home(identities.datasets) / "sweeps") / name
     start_ray(address=options.address)
     device = "cuda" if gpu_share(options.gpus_per_trial) else "cpu"
-    settings = {
+    settings: dict[str, Any] = {
         "space": options.space,
         "base": base.to_json(),
         "faces": faces.digest,
@@ -178,6 +192,8 @@ def sweep(options: Sweep) -> int:
         "device": device,
         "precision": resolve_precision(base, device),
     }
+    if space.own != ("dropout",):  # as it is without --config, --px and --dropout
+        settings["own"] = list(space.own)
     parallel = options.parallel or fits(options.cpus_per_trial, gpu_share(options.gpus_per_trial))
     here = {**environment("cpu"), "threads": str(options.cpus_per_trial)}
     lag = claim(folder, settings, lag=2 * parallel, environment=here, force=options.force)
@@ -197,10 +213,10 @@ def sweep(options: Sweep) -> int:
     print(
         f"Sweep {name!r}: {len(blocks)} block(s) x {options.trials} trials, {len(faces)} faces"
         + (f" of {len(faces.people)} people" if faces.people else "")
-        + f", {base.px} px, {len(blocks[0].folds)} inner fold(s), {base.epochs} epochs",
+        + f", {', '.join(map(str, sizes))} px, {len(blocks[0].folds)} inner fold(s), {base.epochs} epochs",
         flush=True,
     )
-    shared = _shared(faces, folders, space.px(base), starts)
+    shared = _shared(faces, folders, sizes, starts)
     running = Running(options, folder, space, base, starts, learned_from, shared, store, parent, key, parallel, lag)
     _sync(running, blocks)
     deadline = None if options.minutes is None else time.monotonic() + options.minutes * 60
@@ -223,22 +239,6 @@ def make_blocks(options: Sweep, faces: Faces, starts: Mapping[str, Start], *, se
     for start in starts.values():
         check_never_seen(start, faces, block)
     return [block]
-
-
-def find_starts(folder: Path, space: Space, base: TrialConfig) -> dict[str, Start]:
-    """Where each backbone of the space starts: from its checkpoint in the folder, else from base.weights."""
-    found = {}
-    for backbone in space.backbones or (base.backbone,):
-        place = folder / backbone
-        found[backbone] = read_start(backbone, str(place) if place.is_dir() else base.weights)
-        if place.is_dir():
-            print(f"  {backbone}: pretrained, {found[backbone].what}")
-        else:
-            print(
-                f"  {backbone}: {base.weights} weights (no {place}; "
-                f"make it with: python -m study.pretrain --backbone {backbone})"
-            )
-    return found
 
 
 def _shared(

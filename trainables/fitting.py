@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from trainables.backbones import AgeNet, age_net, find_backbone, load_weights
 from trainables.batches import Batches, to_device
 from trainables.config import TrialConfig
+from trainables.device import autocast, set_up
 from trainables.faces import Faces
 from trainables.features import FACE, MIRROR, FeatureBatches, Features, compute_features
 from trainables.losses import decode_age
@@ -149,12 +150,23 @@ def freeze(
         raise ValueError(f"features of {found} frozen stages were given to a config with frozen={config.frozen}")
     if found == config.frozen or isinstance(faces, Features):
         return faces
-    if config.weights == "random":
-        raise ValueError(
-            f"frozen stages stay as they were pretrained, so frozen={config.frozen} needs weights, got random"
-        )
+    check_frozen(config)
+    set_up(config, torch.device(device))
     net = build_net(config, initial).to(device)
     return compute_features(net, config.frozen, faces, config.augmentation, config.frozen_views)
+
+
+def check_frozen(config: TrialConfig) -> None:
+    """Raise ValueError where the config freezes stages that were never trained, or more than its network has."""
+    if not config.frozen:
+        return
+    if config.weights == "random":
+        raise ValueError(
+            f"frozen stages stay as they were pretrained, so frozen={config.frozen} needs weights, got random ones for "
+            f"{config.backbone}"
+        )
+    with torch.device("meta"):  # names only
+        later_stages(age_net(config.backbone, ages=config.ages, px=config.px), config.frozen)
 
 
 def train(
@@ -180,10 +192,8 @@ def train(
     Raises Diverged where the loss is no longer finite.
     """
     device = torch.device(device)
+    set_up(config, device)
     torch.manual_seed(config.seed)
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.deterministic = True
     whole = build_net(config, initial).to(device)
     net = later_stages(whole, config.frozen) if config.frozen else whole
     model = wrap(net)
@@ -205,6 +215,8 @@ def train(
             asked = time.perf_counter()
             pixels, age = next(stream)
             waited += time.perf_counter() - asked
+            if step == start:
+                _check_batch_norm(config, net, pixels, source)
             torch.manual_seed(_luck(config.seed, step, source.rank))
             rate = config.learning_rate * rate_factor(config, step, total)
             for group in optimizer.param_groups:
@@ -232,7 +244,7 @@ def train(
         if not math.isfinite(train_loss):
             raise Diverged(
                 f"the loss became {train_loss} in epoch {epoch + 1} of {config.backbone} at learning rate "
-                f"{config.learning_rate:g}: a lower rate, more warm-up or --clip may help"
+                f"{config.learning_rate:g}: a lower rate or more warm-up may help (--learning-rate, --warmup)"
             )
         seconds = time.perf_counter() - began
         error = measure(_with_state(net, average)) if measure is not None else float("nan")
@@ -288,6 +300,7 @@ def predict_batch(
 @torch.inference_mode()
 def _mean_over_views(config: TrialConfig, net: AgeNet, views: list[Tensor]) -> Float32[Tensor, "batch ages"]:
     """The distribution of a face, and where the config says so the mean of it and of the mirror image's."""
+    set_up(config, views[0].device)
     net.eval()
     with autocast(config, views[0].device):
         probability = net(views[0]).float().softmax(dim=1)
@@ -299,19 +312,6 @@ def _mean_over_views(config: TrialConfig, net: AgeNet, views: list[Tensor]) -> F
 def decode(distribution: Float32[np.ndarray, "rows ages"], config: TrialConfig) -> Float[np.ndarray, " rows"]:
     """Predicted ages (years) by the config's decoder."""
     return decode_age(torch.from_numpy(distribution), config.decoder).numpy()
-
-
-def autocast(config: TrialConfig, device: torch.device) -> torch.autocast:
-    """Mixed precision as resolve_precision says."""
-    mixed = resolve_precision(config, device.type) == "bfloat16"
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=mixed)
-
-
-def resolve_precision(config: TrialConfig, device: str) -> str:
-    """What config.precision means on a kind of device: "auto" is bfloat16 on a GPU ("cuda"), float32 on a processor."""
-    if config.precision == "auto":
-        return "bfloat16" if device == "cuda" else "float32"
-    return config.precision
 
 
 def has_batch_norm(config: TrialConfig) -> bool:
@@ -329,6 +329,24 @@ def rate_factor(config: TrialConfig, step: int, total: int) -> float:
     if config.schedule == "constant":
         return 1.0
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1.0, total - warm)))
+
+
+def _check_batch_norm(config: TrialConfig, net: AgeNet, pixels: Tensor, source: Source) -> None:
+    """Raise ValueError where a batch of the epoch has one face (a worker) and batch norm no second value beside it.
+
+    Where pictures are small, a network's last layers see one value a channel and face, which has no variance.
+    """
+    least = min(source.size(step) // source.world for step in range(source.steps))
+    norms = [part for part in net.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    if least != 1 or not norms or isinstance(norms[0], nn.SyncBatchNorm):
+        return
+    try:
+        copy.deepcopy(net).to("meta").train()(pixels[:1].to("meta"))  # shapes only
+    except ValueError as error:
+        raise ValueError(
+            f"a batch of one face is too small for {config.backbone}'s batch norm at {config.px} px ({error}): give "
+            "another --batch, of which every batch has two faces, or more faces"
+        ) from None
 
 
 def _optimizer(config: TrialConfig, net: AgeNet) -> torch.optim.Optimizer:

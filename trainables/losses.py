@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from trainables.fields import Amount, Positive, Share, check_fields
+
 Decoder = Literal["expectation", "median", "argmax"]
 Distance = Literal["squared", "absolute"]
 
@@ -52,11 +54,10 @@ class CrossEntropy:
     over all classes. The other losses that have it smooth their cross-entropy alone.
     """
 
-    label_smoothing: float = 0.0
+    label_smoothing: Share = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing must lie in [0, 1), got {self}")
+        check_fields(self, of="loss.")
 
     def __call__(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
         return F.cross_entropy(logits, age, label_smoothing=self.label_smoothing)
@@ -72,15 +73,12 @@ class MeanVariance:
     lambda 1, variance_weight its lambda 2. The one half belongs to the formula: copies that drop it double lambda 1.
     """
 
-    mean_weight: float = 0.2
-    variance_weight: float = 0.05
-    label_smoothing: float = 0.0
+    mean_weight: Amount = 0.2
+    variance_weight: Amount = 0.05
+    label_smoothing: Share = 0.0
 
     def __post_init__(self) -> None:
-        if self.mean_weight < 0 or self.variance_weight < 0:
-            raise ValueError(f"loss weights must be >= 0, got {self}")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing must lie in [0, 1), got {self}")
+        check_fields(self, of="loss.")
 
     def __call__(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
         mean, variance = age_moments(logits)
@@ -99,12 +97,11 @@ class DLDLv2:
     paper takes 2 where a dataset does not say. expectation_weight is its lambda, 1 there.
     """
 
-    sigma: float = 2.0
-    expectation_weight: float = 1.0
+    sigma: Positive = 2.0
+    expectation_weight: Amount = 1.0
 
     def __post_init__(self) -> None:
-        if self.sigma <= 0 or self.expectation_weight < 0:
-            raise ValueError(f"sigma must be > 0 and expectation_weight >= 0, got {self}")
+        check_fields(self, of="loss.")
 
     def __call__(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
         penalty = years_off(logits, age).square() / (2 * self.sigma**2)
@@ -125,13 +122,10 @@ class SORD:
     """
 
     distance: Distance = "squared"
-    scale: float = 1.0
+    scale: Positive = 1.0
 
     def __post_init__(self) -> None:
-        if self.distance not in ("squared", "absolute"):
-            raise ValueError(f"distance must be squared or absolute, got {self}")
-        if self.scale <= 0:
-            raise ValueError(f"scale must be > 0, got {self}")
+        check_fields(self, of="loss.")
 
     def __call__(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
         years = years_off(logits, age)
@@ -173,15 +167,12 @@ class MeanResidue:
     of the softmax needs none.
     """
 
-    mean_weight: float = 0.2
-    residue_weight: float = 0.25
-    label_smoothing: float = 0.0
+    mean_weight: Amount = 0.2
+    residue_weight: Amount = 0.25
+    label_smoothing: Share = 0.0
 
     def __post_init__(self) -> None:
-        if self.mean_weight < 0 or self.residue_weight < 0:
-            raise ValueError(f"loss weights must be >= 0, got {self}")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing must lie in [0, 1), got {self}")
+        check_fields(self, of="loss.")
 
     def __call__(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
         mean, _ = age_moments(logits)
@@ -209,6 +200,14 @@ LOSSES: dict[str, type[Loss]] = {
     "mean_residue": MeanResidue,
 }
 """Every loss by its name in a config."""
+
+PAPER_NAMES = {
+    "mean_variance": {
+        "lambda1": "mean_weight", "lambda_1": "mean_weight",
+        "lambda2": "variance_weight", "lambda_2": "variance_weight",
+    },
+}  # fmt: skip
+"""Weights under the names that their paper gives them, which people write too."""
 
 
 def loss_name(loss: Loss) -> str:

@@ -1,0 +1,181 @@
+"""What the fields of a frozen dataclass may hold, by their annotations: the one check for configs and options."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import sys
+import types
+import typing
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from trainables.names import near, unknown
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of a number, or of a text's length, for Annotated. A bound that is `open` is itself outside. Every number
+    must be finite."""
+
+    low: int | float = -math.inf
+    high: int | float = math.inf
+    open: Literal["neither", "low", "high", "both"] = "neither"
+
+    def __contains__(self, value: int | float) -> bool:
+        above = self.low < value or (self.low == value and self.open not in ("low", "both"))
+        below = value < self.high or (value == self.high and self.open not in ("high", "both"))
+        return above and below and abs(value) <= sys.float_info.max  # an int may be larger than any float
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            return "" if self.low == -math.inf else f" {'>' if self.open == 'low' else '>='} {self.low:g}"
+        left, right = "(" if self.open in ("low", "both") else "[", ")" if self.open in ("high", "both") else "]"
+        return f" in {left}{_plain(self.low)}, {_plain(self.high)}{right}"
+
+
+Count = Annotated[int, Range(1)]
+Whole = Annotated[int, Range(0)]
+Positive = Annotated[float, Range(0, open="low")]
+Amount = Annotated[float, Range(0)]
+Chance = Annotated[float, Range(0, 1)]
+Share = Annotated[float, Range(0, 1, open="high")]
+Part = Annotated[float, Range(0, 1, open="both")]
+"""Ranges that many fields share: >= 1, >= 0, > 0, >= 0, in [0, 1], in [0, 1) and in (0, 1)."""
+
+Seed = Annotated[int, Range(0, 2**31 - 1)]
+"""Of the weights drawn, the order of faces and their augmentation: predictions are stored with it as int32."""
+Pixels = Annotated[int, Range(8, 4096)]
+Batch = Annotated[int, Range(1, 65_536)]
+"""Upper bounds are far beyond what any memory holds: more is a slip of the pen."""
+
+
+def check_fields(record: Any, *, of: str = "", names: Collection[str] | None = None) -> None:
+    """Raise ValueError unless each field of a dataclass holds what its annotation says, in one line that names it.
+
+    Known are int (never a bool), float (finite; an int is one), str, bool, Literal, dataclasses, tuples
+    and unions of these, with a Range where Annotated. Other annotations are not looked at. of: put before a field's
+    name, such as "loss." or "--". names: the fields to look at; default: all.
+    """
+    for name, hint in hints(type(record)).items():  # type: ignore[arg-type]
+        if names is None or name in names:
+            shown = name.replace("_", "-") if of == "--" else name
+            check(f"{of}{shown}", getattr(record, name), hint)
+
+
+def check(name: str, value: object, hint: Any) -> None:
+    """Raise ValueError, in one line that begins with the name, unless the value is what the annotation says."""
+    kinds = [_parts(part) for part in _options(hint)]
+    if any(_fits(value, kind, span) for kind, span in kinds):
+        return
+    kind, span = kinds[0]
+    if typing.get_origin(kind) is Literal and isinstance(value, str):
+        raise unknown(name, value, typing.get_args(kind))
+    if not any(_expected(kind, span) for kind, span in kinds):  # an annotation that is not looked at
+        return
+    raise ValueError(f"{name} is {describe(value)}, expected {_expected(kind, span)}{_guess(value, kind, span)}")
+
+
+def read_fields(
+    kind: type[T], record: Mapping[str, Any], *, what: str, of: str = "", elsewhere: Mapping[str, str]
+) -> T:
+    """The dataclass with a record's values, which may come from anywhere. what: its name, as in "no field of a trial".
+
+    Raises ValueError, in one line, where a key is no field of it or a value is not what the field's annotation says.
+    elsewhere: where a key belongs that is a field of something else, such as {"flip": '"augmentation"'}.
+    """
+    fields = hints(kind)  # type: ignore[arg-type]
+    for name, value in record.items():
+        if name in fields:
+            check(f"{of}{name}", value, fields[name])
+        elif name in elsewhere:
+            raise ValueError(f"{what} has no field {name!r}: it belongs into {elsewhere[name]}")
+        elif not fields:
+            raise ValueError(f"{what} has no field {name!r}: it takes none")
+        else:
+            raise ValueError(f"{what} has no field {name[:80]!r}.{near(name, fields)}")
+    return kind(**record)
+
+
+def describe(value: object) -> str:
+    """A value in the words of JSON, shortened: for a message."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str):
+        return f"the text {value[:40]!r}{'...' * (len(value) > 40)}"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}"
+    if isinstance(value, Mapping):
+        return "an object"
+    if isinstance(value, int) and abs(value) >= 10**20:
+        return f"a number of {len(str(abs(value))) if abs(value) < 10**4000 else 'thousands of'} digits"
+    return repr(value) if isinstance(value, int | float) else f"a {type(value).__name__}"
+
+
+@functools.cache
+def hints(kind: Any) -> Mapping[str, Any]:
+    """Each field's annotation, resolved."""
+    return typing.get_type_hints(kind, include_extras=True)
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+
+
+def _parts(hint: Any) -> tuple[Any, Range]:
+    """The type without Annotated, and its range."""
+    span = Range()
+    while typing.get_origin(hint) is Annotated:
+        hint, *more = typing.get_args(hint)
+        span = next((extra for extra in more if isinstance(extra, Range)), span)
+    return hint, span
+
+
+def _fits(value: object, kind: Any, span: Range) -> bool:
+    origin = typing.get_origin(kind)
+    if kind is type(None):
+        return value is None
+    if origin is Literal:
+        return value in typing.get_args(kind) and isinstance(value, str)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(each, *_parts(typing.get_args(kind)[0])) for each in value)
+    if kind is bool:
+        return isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool) and value in span
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and value in span
+    if kind is str:
+        return isinstance(value, str) and len(value) in span
+    return isinstance(kind, type) and isinstance(value, kind)
+
+
+def _expected(kind: Any, span: Range) -> str:
+    if typing.get_origin(kind) is Literal:
+        return f"one of {', '.join(map(repr, typing.get_args(kind)))}"
+    if kind is str:
+        return "a text" if span == Range() else f"a text, its length{span}"
+    if kind in (int, float):
+        return f"{'a whole' if kind is int else 'a'} number{span}"
+    if dataclasses.is_dataclass(kind):
+        return "an object"
+    return "true or false" if kind is bool else ""
+
+
+def _guess(value: object, kind: Any, span: Range) -> str:
+    """The number that a text, or a whole number written with a point, stands for: ": 0.0001"."""
+    try:
+        number = float(value) if isinstance(value, str | float) else math.nan
+    except ValueError:
+        return ""
+    if kind is int and number.is_integer() and int(number) in span:
+        return f": {int(number)}"
+    return f": {number!r}" if kind is float and isinstance(value, str) and number in span else ""
+
+
+def _plain(bound: int | float) -> str:
+    return f"{bound:,.0f}".replace(",", " ") if abs(bound) >= 1e5 else f"{bound:g}"
