@@ -7,6 +7,7 @@ that a fold is there once or not at all, whoever was killed.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,10 @@ import ray
 from tqdm import tqdm
 
 from study import tracking
-from study.cluster import side_by_side
+from study.cluster import explain
 from study.describe import flat
 from study.folds import Fold, lopo_folds
+from study.placing import Running
 from study.plans import Plan
 from study.predictions import Predictions, read_predictions, write_predictions
 from study.tree import fold_tree
@@ -28,6 +30,7 @@ from trainables.backbones import read_weights
 from trainables.config import TrialConfig, fingerprint
 from trainables.faces import Faces
 from trainables.fold import FoldResult, average_folds, run_fold, run_freeze, run_stage
+from trainables.memory import lacking_memory
 from trainables.metrics import mae, rmse
 
 REPLAY, RATE_FALL = 0.25, 0.8
@@ -116,9 +119,14 @@ class Shared:
 
 
 def run_jobs(
-    jobs: list[Job], tables: Mapping[int, Faces], store: tracking.Tracking, parent: str, schedule: Schedule
+    jobs: list[Job],
+    tables: Mapping[int, Faces],
+    store: tracking.Tracking,
+    parent: str,
+    schedule: Schedule,
+    running: Running,
 ) -> list[tuple[str, str]]:
-    """Run what has no file yet, with a progress line; (person, reason) of what failed."""
+    """Run what has no file yet, with a progress line; (person, reason) of what failed. running: counts the tasks."""
     missing = [job for job in jobs if not job.file.is_file()]
     finished = [job for job in jobs if job.file.is_file()]
     logged = tracking.children(store, parent)
@@ -131,15 +139,15 @@ def run_jobs(
         if status != "FINISHED":
             part, about = read_predictions(job.file)
             _log_fold(store, parent, run_id, job, part, about["history"], about["seconds"])
-    shared = _share([job.config for job in missing], tables, schedule)
+    shared = _share([job.config for job in missing], tables, schedule, running)
     begin = _start_plain if schedule.kind == "plain" else _start_tree
-    waiting = begin(missing, shared, schedule)
+    waiting = begin(missing, shared, schedule, running)
     failed: list[tuple[str, str]] = []
     errors = {job.file: _person_mae(read_predictions(job.file)[0]) for job in finished}
     calm = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants a line now and then, not one a second
     # a tree's leaves come late and all at once: their rate foretells nothing
     shown = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]" if schedule.kind == "tree" else None
-    at_once = side_by_side(schedule.cpus, schedule.gpus)
+    looked, at_work = 0.0, 0
     with tqdm(
         total=len(jobs), initial=len(finished), unit="fold", dynamic_ncols=True, desc="folds", mininterval=calm,
         bar_format=shown,
@@ -152,24 +160,31 @@ def run_jobs(
                 try:
                     result: FoldResult = ray.get(reference)
                 except ray.exceptions.RayError as error:
-                    cause = getattr(error, "cause", None) or error
-                    failed.append((job.fold.name, " ".join(str(cause).split())[:300]))
+                    failed.append((job.fold.name, _why(error)))
                 else:
                     part = _write_fold(job, tables[job.config.px], result)
                     _log_fold(store, parent, run_of(job)[0], job, part, result.history, result.seconds)
                     errors[job.file] = _person_mae(part)
                 bar.update()
-            told = f"{min(at_once, len(waiting))} running, {len(failed)} failed"
+            if time.monotonic() > looked + 1.0:
+                looked, at_work = time.monotonic(), running.count()
+            told = f"{min(at_work, len(waiting))} running, {len(failed)} failed"
             bar.set_postfix_str(f"{told}, MAE {_so_far(list(errors.values()))}", refresh=False)
     return failed
 
 
-def _share(configs: Sequence[TrialConfig], tables: Mapping[int, Faces], schedule: Schedule) -> Shared:
+def _why(error: ray.exceptions.RayError) -> str:
+    """One line on why a fold has no prediction."""
+    cause: BaseException = getattr(error, "cause", None) or error
+    return " ".join((lacking_memory(cause) or explain(cause) or str(cause) or type(cause).__name__).split())[:300]
+
+
+def _share(configs: Sequence[TrialConfig], tables: Mapping[int, Faces], schedule: Schedule, running: Running) -> Shared:
     """Put everything once. Features of frozen stages come from tasks of their own, for which the folds wait."""
     starts = sorted({(config.backbone, config.weights) for config in configs})
     weights = {start: _put_weights(*start) for start in starts}
     pixels = {px: ray.put(tables[px]) for px in sorted({config.px for config in configs})}
-    freeze = _task(run_freeze, schedule)
+    freeze = _task(run_freeze, schedule, running)
     faces: dict[tuple[Any, ...], Any] = {}
     for config in configs:
         if not config.frozen:
@@ -177,7 +192,7 @@ def _share(configs: Sequence[TrialConfig], tables: Mapping[int, Faces], schedule
         elif _seen(config) not in faces:
             initial = weights[config.backbone, config.weights]
             given = (config.to_json(), pixels[config.px], initial)
-            faces[_seen(config)] = freeze.remote(*given, schedule.cpus, schedule.device)
+            faces[_seen(config)] = freeze(*given, schedule.cpus, schedule.device)
     return Shared(tables, faces, weights)
 
 
@@ -196,18 +211,18 @@ def _put_weights(backbone: str, name: str) -> Any:
     return ray.put({key: value.numpy() for key, value in read_weights(backbone, name).items()})
 
 
-def _task(function: Any, schedule: Schedule) -> Any:
-    """A Ray task that is run again when its process or node dies, and not when it raises."""
-    return ray.remote(function).options(
-        num_cpus=schedule.cpus, num_gpus=schedule.gpus, max_retries=3, scheduling_strategy="SPREAD"
+def _task(function: Any, schedule: Schedule, running: Running) -> Any:
+    """What starts a Ray task that is run again when its process or node dies, and not when it raises."""
+    return running.of(
+        function, num_cpus=schedule.cpus, num_gpus=schedule.gpus, max_retries=3, scheduling_strategy="SPREAD"
     )
 
 
-def _start_plain(jobs: Sequence[Job], shared: Shared, schedule: Schedule) -> dict[Any, Job]:
+def _start_plain(jobs: Sequence[Job], shared: Shared, schedule: Schedule, running: Running) -> dict[Any, Job]:
     """One task a fold; all wait in Ray's queue, so that no resource is ever idle."""
-    run = _task(run_fold, schedule)
+    run = _task(run_fold, schedule, running)
     return {
-        run.remote(
+        run(
             job.config.to_json(),
             *shared.given(job.config),
             job.fold.train,
@@ -219,7 +234,7 @@ def _start_plain(jobs: Sequence[Job], shared: Shared, schedule: Schedule) -> dic
     }
 
 
-def _start_tree(jobs: Sequence[Job], shared: Shared, schedule: Schedule) -> dict[Any, Job]:
+def _start_tree(jobs: Sequence[Job], shared: Shared, schedule: Schedule, running: Running) -> dict[Any, Job]:
     """A tree a config, seed and order of people, grown only towards the folds that are missing; with several orders a
     fold's answer is the average of its leaves."""
     average = ray.remote(average_folds).options(num_cpus=0, max_retries=3)
@@ -229,7 +244,7 @@ def _start_tree(jobs: Sequence[Job], shared: Shared, schedule: Schedule) -> dict
         groups.setdefault(job.config.fingerprint(), {})[job.fold.name] = job
     for group in groups.values():
         config = next(iter(group.values())).config
-        trees = [_grow(config, group, shared, schedule, order) for order in range(schedule.orders)]
+        trees = [_grow(config, group, shared, schedule, running, order) for order in range(schedule.orders)]
         for person, job in group.items():
             leaves = [tree[person] for tree in trees]
             waiting[leaves[0] if len(leaves) == 1 else average.remote(config.to_json(), *leaves)] = job
@@ -237,11 +252,11 @@ def _start_tree(jobs: Sequence[Job], shared: Shared, schedule: Schedule) -> dict
 
 
 def _grow(
-    config: TrialConfig, wanted: Collection[str], shared: Shared, schedule: Schedule, order: int
+    config: TrialConfig, wanted: Collection[str], shared: Shared, schedule: Schedule, running: Running, order: int
 ) -> dict[str, Any]:
     """The wanted people's leaves, as references. Weights go from task to task in Ray's object store, and leave it when
     both halves are done."""
-    fold, inner = _task(run_fold, schedule), _task(run_stage, schedule)
+    fold, inner = _task(run_fold, schedule, running), _task(run_stage, schedule, running)
     stages = fold_tree(shared.tables[config.px], seed=config.seed + 1000 * order, replay=REPLAY, wanted=wanted)
     faces, start = shared.given(config)
     states: list[Any] = []
@@ -251,10 +266,10 @@ def _grow(
         record = config.replace(learning_rate=config.learning_rate * RATE_FALL**stage.depth).to_json()
         given = (record, faces, before, stage.rows)
         if stage.test is None:
-            states.append(inner.remote(*given, schedule.cpus, schedule.device))
+            states.append(inner(*given, schedule.cpus, schedule.device))
         else:
             states.append(None)
-            leaves[stage.held[0]] = fold.remote(*given, stage.test, schedule.cpus, schedule.device)
+            leaves[stage.held[0]] = fold(*given, stage.test, schedule.cpus, schedule.device)
     return leaves
 
 

@@ -8,9 +8,9 @@ folds are run: type the same command again.
 from __future__ import annotations
 
 import shutil
-import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,11 +18,12 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from study import tracking
-from study.cluster import gpu_share, start_ray
+from study.cluster import Joining
 from study.command import main
 from study.describe import flat
 from study.folding import Schedule, gather, make_jobs, run_jobs
 from study.options import BUILT_IN_PEOPLE, Training, faces_or_built_in, is_built_in
+from study.placing import Running, Unit, check_room, explaining, gpu_share
 from study.plans import Plan, describe_pretraining, plan_by_hand, plan_of_sweep
 from study.predictions import Predictions, write_predictions
 from study.selection import check_apart
@@ -63,8 +64,7 @@ class Lopo:
     out: Path = Path("runs/lopo")
     force: bool = False
     """Discard finished folds of this very config and run them anew."""
-    address: str | None = None
-    """Ray cluster to join; default: RAY_ADDRESS, else one started here."""
+    ray: Annotated[Joining, tyro.conf.arg(name="")] = field(default_factory=Joining)
 
 
 def lopo(options: Lopo) -> int:
@@ -90,8 +90,10 @@ def lopo(options: Lopo) -> int:
     if plan.apart_from:
         check_apart(plan.apart_from, folders)
     pretraining = {config.weights: describe_pretraining(config.weights) for config in configs}
-    start_ray(address=options.address)
+    options.ray.start()
     share = gpu_share(options.gpus_per_fold)
+    unit = Unit("fold", options.cpus_per_fold, share, "--cpus-per-fold and --gpus-per-fold")
+    check_room(unit, joined=options.ray.joins)
     schedule = Schedule(options.schedule, options.seeds, options.cpus_per_fold, share, options.tree_orders)
     jobs, key = make_jobs(plan, faces, pretraining, schedule, options.out)
     about = _about(plan, folders, faces, configs, pretraining, options, key)
@@ -108,7 +110,9 @@ def lopo(options: Lopo) -> int:
         params=(flat(configs[0]) if len(configs) == 1 else {}) | {"faces": about["dataset"], "seeds": options.seeds},
         tags={"study.selection": plan.selection},
     )
-    failed = run_jobs(jobs, tables, store, parent, schedule)
+    running = Running()
+    with explaining(unit, running.count) if options.ray.joins else nullcontext():
+        failed = run_jobs(jobs, tables, store, parent, schedule, running)
     if failed:
         tracking.finish(store, parent, status="FAILED")
         person, why = failed[0]
@@ -204,10 +208,5 @@ def _discard(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(main(lopo, Lopo, prog="python -m study.lopo", description=__doc__))

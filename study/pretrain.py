@@ -8,7 +8,6 @@ same --batch would; but batch norm takes its statistics from each worker's own s
 
 from __future__ import annotations
 
-import os
 import queue
 import sys
 import threading
@@ -19,8 +18,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from study import tracking
-from study.cluster import start_ray
+from study import ends, tracking
+from study.cluster import Joining
 from study.command import main, message
 from study.folds import dev_split
 from study.options import BUILT_IN_STRANGERS, PRETRAINED, Training, faces_or_built_in
@@ -72,8 +71,7 @@ class Pretrain:
     Default: OUT/.train, right for one machine."""
     force: bool = False
     """Train anew what is already there."""
-    address: str | None = None
-    """Ray cluster to join; default: RAY_ADDRESS, else one started here."""
+    ray: Annotated[Joining, tyro.conf.arg(name="")] = field(default_factory=Joining)
 
 
 def pretrain(options: Pretrain) -> int:
@@ -119,18 +117,16 @@ def pretrain_all(configs: list[TrialConfig], index: FacesIndex, options: Pretrai
     store = tracking.connect()  # even where nothing is missing: it sends what waits from an earlier command
     if not missing:
         return failed
-    start_ray(address=options.address, quiet_core=True)
-    joined = bool(options.address or os.environ.get("RAY_ADDRESS"))
-    room = find_room(options.workers, options.cpus_per_worker, options.gpus_per_worker, joined=joined)
-    if len(configs) == 1:
-        pretrain_one(configs[0], index, room, options, store)
-        return []
+    options.ray.start(quiet_core=True)
+    room = find_room(options.workers, options.cpus_per_worker, options.gpus_per_worker, joined=options.ray.joins)
     waiting: queue.SimpleQueue[TrialConfig] = queue.SimpleQueue()
     for config in missing:
         waiting.put(config)
 
+    raised: list[Exception] = []
+
     def work() -> None:
-        while True:
+        while not ends.interrupted():
             try:
                 config = waiting.get_nowait()
             except queue.Empty:
@@ -138,14 +134,17 @@ def pretrain_all(configs: list[TrialConfig], index: FacesIndex, options: Pretrai
             try:
                 pretrain_one(config, index, room, options, store)
             except Exception as error:
+                raised.append(error)
                 failed.append((config.backbone, message(error) or f"{type(error).__name__}: {error}"))
 
-    # daemons, so that Ctrl-C ends the command
+    # Called in the main thread, Ray Train takes Ctrl-C for itself. Daemons, so that an interrupted command can leave
     threads = [threading.Thread(target=work, daemon=True) for _ in range(options.at_once or room.at_once)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    if raised and len(configs) == 1:
+        raise raised[0]
     return sorted(failed)
 
 
