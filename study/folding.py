@@ -159,10 +159,10 @@ def run_jobs(
                 job = waiting.pop(reference)
                 try:
                     result: FoldResult = ray.get(reference)
-                except ray.exceptions.RayError as error:
+                    part = _write_fold(job, tables[job.config.px], result)
+                except (ray.exceptions.RayError, ValueError) as error:  # ValueError: no predictions that can be written
                     failed.append((job.fold.name, _why(error)))
                 else:
-                    part = _write_fold(job, tables[job.config.px], result)
                     _log_fold(store, parent, run_of(job)[0], job, part, result.history, result.seconds)
                     errors[job.file] = _person_mae(part)
                 bar.update()
@@ -173,7 +173,7 @@ def run_jobs(
     return failed
 
 
-def _why(error: ray.exceptions.RayError) -> str:
+def _why(error: Exception) -> str:
     """One line on why a fold has no prediction."""
     cause: BaseException = getattr(error, "cause", None) or error
     return " ".join((lacking_memory(cause) or explain(cause) or str(cause) or type(cause).__name__).split())[:300]
