@@ -1,1 +1,8 @@
 """The commands of the study: align, pretrain, sweep, lopo, report. Disk, cluster and tracking live here."""
+
+import sys
+
+if sys.argv[:1] == ["-m"]:  # `python -m study.<command>`, which has imported nothing yet: torch alone takes seconds
+    from study import ends
+
+    ends.while_importing()

@@ -15,7 +15,8 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +29,7 @@ from tqdm import tqdm
 
 from study import funnel, pipeline
 from study.alignment import TEMPLATE, TEMPLATE_NAME, Alignment
-from study.cluster import room, side_by_side, start_ray
+from study.cluster import Joining
 from study.command import main, refuse_ignored
 from study.datasets import DATASETS, Dataset
 from study.detection import TRIES, Runtime
@@ -36,6 +37,7 @@ from study.fan import DTYPES, check_device
 from study.landmarks import LANDMARKERS, weights_digest
 from study.options import home
 from study.photos import Photo, Reason, Reject
+from study.placing import Running, Unit, check_room, explaining
 from study.shards import Shard, claim, finish, plan_shards, take_stock, write_shard
 from study.storage import Folder, open_folder
 from trainables.fields import Count, Range, Whole
@@ -43,6 +45,9 @@ from trainables.names import unknown
 
 VERSION = "1"
 """Version of what aligning computes: raised with every change after which a face or a point differs."""
+
+READER = Unit("task that reads photos", 1, 0, "--address")
+"""What hashing takes of the cluster, whatever the options say."""
 
 BUILT_IN_LINE = "synthetic people, made by this project: results mean nothing about real faces"
 
@@ -84,8 +89,7 @@ class Options:
     """Delete a table at --out that was made with other options."""
     track: bool = True
     """Log the closing count to MLflow (mlruns/, or MLFLOW_TRACKING_URI)."""
-    address: str | None = None
-    """A running Ray cluster; without it, and without RAY_ADDRESS, Ray is started here."""
+    ray: Annotated[Joining, tyro.conf.arg(name="")] = field(default_factory=Joining)
 
 
 def align(options: Options) -> int:
@@ -127,12 +131,18 @@ def align(options: Options) -> int:
         print(BUILT_IN_LINE)
     photos, rejects = list_photos(dataset, root)
     claim(out, about, overwrite=options.overwrite)
-    start_ray(address=options.address, quiet_core=True)
+    options.ray.start(quiet_core=True)
+    workers, running = _workers(options), Running()
     pipeline.configure()
-    listing, unusable = hash_listing(photos, root)
+    with explaining(READER, running.count) if options.ray.joins else nullcontext():
+        listing, unusable = hash_listing(photos, root, running)
     shards = plan_shards(listing, about, photos=options.shard)
     missing = take_stock(out, shards, about, [*rejects, *unusable])
-    run_shards(missing, root, out, about, options, dataset=dataset, alignment=alignment, landmarker=landmarker)
+    with explaining(_unit(options), running.count) if options.ray.joins else nullcontext():
+        run_shards(
+            missing, root, out, about, options,
+            dataset=dataset, alignment=alignment, landmarker=landmarker, workers=workers, running=running,
+        )  # fmt: skip
     return report(out, about, read=len(photos) + len(rejects), track=options.track)
 
 
@@ -142,7 +152,7 @@ def check_runtime(options: Options) -> None:
         raise unknown("dtype", options.dtype, DTYPES)
     if options.device.startswith("cuda") and not options.gpus_per_worker:
         raise ValueError(f"--device {options.device} needs --gpus-per-worker, such as 1 or 0.25: Ray hands out GPUs")
-    if not options.address:  # a cluster's workers may have what this machine lacks
+    if not options.ray.joins:  # a cluster's workers may have what this machine lacks
         check_device(options.device)
 
 
@@ -178,7 +188,7 @@ def _in_utf8(entry: Photo | Reject) -> Photo | Reject:
         return Reject(shown, Reason.BAD_NAME, "its name is no UTF-8: rename it, such as with convmv")
 
 
-def hash_listing(listing: pa.Table, root: Folder) -> tuple[pa.Table, list[Reject]]:
+def hash_listing(listing: pa.Table, root: Folder, running: Running | None = None) -> tuple[pa.Table, list[Reject]]:
     """The photos that can be read and are no duplicates, with their sha256 and size; and those that are not,
     as rejects.
 
@@ -187,7 +197,7 @@ def hash_listing(listing: pa.Table, root: Folder) -> tuple[pa.Table, list[Reject
     """
     batches = [pipeline.HASHED.empty_table()]
     with _bar(listing.num_rows, "reading") as bar:
-        for batch in pipeline.hash_photos(listing, root):
+        for batch in pipeline.hash_photos(listing, root, running):
             batches.append(batch.select(pipeline.HASHED.names).cast(pipeline.HASHED))
             bar.update(batch.num_rows)
     hashed = pa.concat_tables(batches).sort_by("photo")
@@ -226,6 +236,8 @@ def run_shards(
     dataset: Dataset,
     alignment: Alignment,
     landmarker: str,
+    workers: pipeline.Workers,
+    running: Running,
 ) -> None:
     """Align the photos of the shards and write each shard when its last photo is through."""
     if not shards:
@@ -246,7 +258,8 @@ def run_shards(
         ),
         scheme=dataset.points,
         alignment=alignment,
-        workers=_workers(options),
+        workers=workers,
+        running=running,
     )
     number, waiting = 0, pa.table({}, schema=None)
     with _bar(todo.num_rows, f"aligning {dataset.name}") as bar:
@@ -338,14 +351,16 @@ def _looks_like(root: Folder, dataset: Dataset) -> str:
     return ""
 
 
+def _unit(options: Options) -> Unit:
+    """What a worker takes of the cluster."""
+    return Unit("worker", options.cpus_per_worker, options.gpus_per_worker, "--cpus-per-worker and --gpus-per-worker")
+
+
 def _workers(options: Options) -> pipeline.Workers:
-    most = side_by_side(options.cpus_per_worker, options.gpus_per_worker)
-    if most < 1 or options.workers > most:
-        there = room()
-        raise ValueError(
-            f"{max(options.workers, 1)} workers of {options.cpus_per_worker:g} CPUs and "
-            f"{options.gpus_per_worker:g} GPUs do not fit the cluster's {there['CPU']:g} CPUs and {there['GPU']:g} GPUs"
-        )
+    """The workers asked for, or as many as there is room for. Raises ValueError where there is none."""
+    together = max(options.workers, 1)
+    count = None if options.workers else "--workers"
+    most = check_room(_unit(options), together=together, joined=options.ray.joins, count=count)
     return pipeline.Workers(options.workers or most, options.cpus_per_worker, options.gpus_per_worker)
 
 

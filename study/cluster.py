@@ -1,4 +1,4 @@
-"""Ray, started in one way by every command."""
+"""Ray, started in one way by every command, and what its own errors say."""
 
 from __future__ import annotations
 
@@ -10,14 +10,39 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import psutil
 import ray
-import yaml
 from ray._private import worker
-from ray._private.state import state
+
+from study import ends
+from study.cores import usable_cores
+from study.joining import check_address, joined_address
+
+_HELD_BACK = (b"Set ray log level", b"gcs_client.cc", b"rpc_client.h")
+"""What Ray's core writes to stderr at the start, though all is well or told in our own words."""
+
+
+@dataclass(frozen=True)
+class Joining:
+    """Options of every command that works on Ray."""
+
+    address: str | None = None
+    """Ray cluster to join, as HOST:PORT; default: RAY_ADDRESS, else Ray is started here."""
+    cpus: int | None = None
+    """Cores that a Ray started here uses. Default: all that this process may use (taskset, SLURM and containers bind
+    it to some)."""
+
+    @property
+    def joins(self) -> bool:
+        """Whether a cluster is joined that others started."""
+        return joined_address(self.address) is not None
+
+    def start(self, *, quiet_core: bool = False) -> None:
+        """start_ray() as these options say."""
+        start_ray(address=self.address, num_cpus=self.cpus, quiet_core=quiet_core)
 
 
 def start_ray(
@@ -33,9 +58,11 @@ def start_ray(
 
     A Ray already started by this process is kept. Without an address no neighbour's cluster is looked for:
     two live instances on one machine make parts of Ray fail with "Found multiple active Ray instances".
-    num_cpus, num_gpus and object_store_bytes describe a cluster started here; a running one has its own.
-    It ends with the process, or with `ray.shutdown()`. quiet_core is for Ray Data, whose own actors make Ray's core
-    report as an error that they keep arguments in the object store.
+    num_cpus (default: usable_cores), num_gpus and object_store_bytes describe a cluster started here; a running one
+    has its own. It ends with the process, or with `ray.shutdown()`. quiet_core is for Ray Data, whose own actors make
+    Ray's core report as an error that they keep arguments in the object store.
+
+    Raises ValueError or OSError, with what to do, where the address or this machine does not allow it.
     """
     if ray.is_initialized():
         return
@@ -46,27 +73,67 @@ def start_ray(
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     if quiet_core:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    address = address or os.environ.get("RAY_ADDRESS")
-    if address:
-        ray.init(address=address, log_to_driver=log_to_driver, logging_level=logging.WARNING)
-        return
+    if num_cpus is not None and num_cpus < 1:
+        raise ValueError(f"--cpus must be >= 1, got {num_cpus}")
+    joined = joined_address(address)
+    try:
+        if joined is not None:
+            if num_cpus is not None:
+                raise ValueError(f"--cpus is for a Ray started here; the cluster at {joined} has its own")
+            _join(joined, log_to_driver)
+        else:
+            _start(num_cpus or usable_cores(), num_gpus, object_store_bytes, log_to_driver)
+    except SystemExit:  # Ray's own handler of SIGTERM, which is in place while Ray starts
+        raise KeyboardInterrupt from None
+    finally:
+        ends.listen_again()
+
+
+def _join(address: str, log_to_driver: bool) -> None:
+    with _without(*_HELD_BACK):
+        address = check_address(address)
+        try:
+            ray.init(address=address, log_to_driver=log_to_driver, logging_level=logging.WARNING)
+        except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+            raise ConnectionError(f"the Ray cluster at {address} cannot be joined: {_first(error)}") from error
+
+
+def _start(cpus: int, gpus: int | None, store: int | None, log_to_driver: bool) -> None:
     watch = _Watch()
     watch.start()
     try:
-        with _without(b"Set ray log level"):
+        with _without(*_HELD_BACK):
             ray.init(
                 address="local",
-                num_cpus=num_cpus,
-                num_gpus=num_gpus,
-                object_store_memory=object_store_bytes,
+                num_cpus=cpus,
+                num_gpus=gpus,
+                object_store_memory=store,
                 include_dashboard=False,
                 log_to_driver=log_to_driver,
                 logging_level=logging.WARNING,
             )
+    except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+        watch.off = True
+        raise OSError(f"Ray cannot be started here: {_first(error)}") from error
     except BaseException:
         watch.off = True
         raise
     watch.node = worker._global_node
+
+
+def explain(error: BaseException) -> str | None:
+    """One line for an error of Ray's own; None where it only carries what a task raised."""
+    if isinstance(error, ray.exceptions.OutOfMemoryError):
+        return "it needs more memory than there is: Ray's memory monitor ended its process"
+    if isinstance(error, ray.exceptions.RayTaskError) or not isinstance(error, ray.exceptions.RayError):
+        return None
+    return f"{type(error).__name__}: {_first(error)}"
+
+
+def _first(error: BaseException) -> str:
+    """The first sentences of Ray's text, which may be a page."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines)[:300] if lines else type(error).__name__
 
 
 class _Watch(threading.Thread):
@@ -91,7 +158,10 @@ class _Watch(threading.Thread):
             time.sleep(0.2 if self.node is None else 1.0)
             if self.off:
                 return
-        time.sleep(2)  # at a proper shutdown Ray says that it is over before it ends its processes
+        # A signal may have come to both; at a proper shutdown Ray says that it is over before it ends its processes
+        time.sleep(2)
+        if ends.interrupted():
+            return
         starting = self.node is None and not self.off
         if starting or (ray.is_initialized() and worker._global_node is self.node):
             sys.stdout.flush()
@@ -108,8 +178,9 @@ def _is_gone(process: psutil.Process) -> bool:
 
 
 @contextmanager
-def _without(line: bytes) -> Iterator[None]:
-    """Keep back lines that hold `line` from what is written to stderr, by C++ too; all others are shown at the end."""
+def _without(*lines: bytes) -> Iterator[None]:
+    """Keep back lines that hold one of `lines` from what is written to stderr, by C++ too; all others are shown at the
+    end."""
     with tempfile.TemporaryFile() as held:
         stderr = os.dup(2)
         os.dup2(held.fileno(), 2)
@@ -119,55 +190,4 @@ def _without(line: bytes) -> Iterator[None]:
             os.dup2(stderr, 2)
             os.close(stderr)
             held.seek(0)
-            os.write(2, b"".join(text for text in held if line not in text))
-
-
-def room() -> dict[str, float]:
-    """CPU and GPU that Ray has or, where its workers come and go, may come to have by its cluster's config.
-
-    A cluster whose workers scale from zero has no GPU until something asks for one. What may come is what the
-    autoscaler reported or, on the head of a cluster that `ray up` made, what its config declares.
-    """
-    there = ray.cluster_resources()
-    most = state.get_max_resources_from_cluster_config() or declared(Path.home() / "ray_bootstrap_config.yaml")
-    return {name: max(float(there.get(name, 0)), float(most.get(name, 0))) for name in ("CPU", "GPU")}
-
-
-def declared(file: Path) -> dict[str, float]:
-    """CPU and GPU of all workers that a cluster config allows; nothing where there is no such file."""
-    if not file.is_file():
-        return {}
-    config = yaml.safe_load(file.read_text()) or {}
-    most: dict[str, float] = {}
-    for kind in (config.get("available_node_types") or {}).values():
-        workers = min(int(kind.get("max_workers", 0)), int(config.get("max_workers", 0)))
-        for name, each in (kind.get("resources") or {}).items():
-            most[name] = most.get(name, 0.0) + workers * float(each)
-    return most
-
-
-def gpu_share(asked: float | None) -> float:
-    """The share of a GPU that a training takes: as asked, else a quarter where Ray has GPUs, else none."""
-    if asked is not None:
-        return asked
-    return 0.25 if room()["GPU"] else 0.0
-
-
-def side_by_side(cpus: int | float, gpus: float) -> int:
-    """How many processes of so many CPUs and (shares of) GPUs the cluster holds at once, when it is full grown."""
-    there = room()
-    fit = [there[name] / each for name, each in (("CPU", cpus), ("GPU", gpus)) if each]
-    return int(min(fit) + 1e-6)
-
-
-def fits(cpus: int, gpus: float) -> int:
-    """How many trainings the cluster holds side by side. Raises ValueError where it holds none."""
-    most = side_by_side(cpus, gpus)
-    if most < 1:
-        there = room()
-        raise ValueError(
-            f"no room for one trial of {cpus} CPUs and {gpus:g} GPUs: Ray has {there['CPU']:g} CPUs and "
-            f"{there['GPU']:g} GPUs; where machines are still to come, say how many trials are to run side by side: "
-            "--parallel N"
-        )
-    return most
+            os.write(2, b"".join(text for text in held if not any(line in text for line in lines)))

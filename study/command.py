@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import tyro
 
+from study import ends
 from study.spool import settle
 from trainables.fields import check_fields
 
@@ -35,8 +36,10 @@ def main(
 ) -> int:
     """Exit status of a command: parse `options` (a frozen dataclass) from the command line, then run them.
 
-    An expected error (see `message`) becomes one line on stderr and status 1, Ctrl-C status 130, and records that the
-    tracking server could not be told (study.spool) one line and status 1; wrong usage ends in SystemExit(2) by tyro.
+    An expected error (see `message`) becomes one line on stderr and status 1, and records that the tracking server
+    could not be told (study.spool) one line and status 1; wrong usage ends in SystemExit(2) by tyro. Ctrl-C, SIGTERM
+    and SIGHUP end the command with one line and status 130 (study.ends). Whatever it was that ended a command before
+    it was done, no MLflow run of it stays open.
     Any other exception passes through with its traceback, and all do where the environment has STUDY_TRACEBACK=1. Use
     it as
 
@@ -44,22 +47,42 @@ def main(
             sys.exit(main(align, Align, prog="python -m study.align", description=__doc__))
     """
     parsed = tyro.cli(options, prog=prog, description=description, args=args)
+    ends.listen(prog)
     try:
         check_options(parsed)
         status = run(parsed) or 0
     except KeyboardInterrupt:
-        print(f"{prog}: interrupted; the same command continues where it stopped", file=sys.stderr)
-        status = 130
+        return _interrupted(prog)
     except Exception as error:
+        if ends.interrupted():  # while it unwound, something else went wrong
+            return _interrupted(prog)
+        ends.close("FAILED")
         line = message(error)
         if line is None or os.environ.get("STUDY_TRACEBACK"):
+            ends.listen_no_more(1)
             raise
         print(f"{prog}: error: {line}", file=sys.stderr)
         status = 1
-    for line in settle(wait=status == 0):  # what the tracking server has not been told
-        print(f"{prog}: {line}", file=sys.stderr)
-        status = status or 1
+    try:
+        for line in settle(wait=status == 0):  # what the tracking server has not been told
+            print(f"{prog}: {line}", file=sys.stderr)
+            status = status or 1
+    except KeyboardInterrupt:
+        return _interrupted(prog)
+    ends.listen_no_more(status)
     return status
+
+
+def _interrupted(prog: str) -> int:
+    """The end of a command that a signal stopped: everything closed, then the line; 130."""
+    ends.notice()
+    ends.close("KILLED")
+    for line in settle(wait=False):
+        print(f"{prog}: {line}", file=sys.stderr)
+    ends.say(prog)
+    if ends.is_command():
+        ends.leave()
+    return ends.INTERRUPTED
 
 
 def check_options(options: Any) -> None:
@@ -84,19 +107,23 @@ def refuse_ignored(options: Any, names: Iterable[str], *, why: str) -> None:
 def message(error: BaseException) -> str | None:
     """The one line that explains an expected error, or None where the error is a bug and needs its traceback.
 
-    Expected are: files and folders that are missing or unreadable (OSError), packages not installed
-    (ImportError), and ValueErrors raised by this project's own code, here or in a Ray worker.
+    Expected are: files and folders that are missing or unreadable (OSError), packages not installed (ImportError), too
+    little memory, Ray's own errors, and ValueErrors raised by this project's own code, here or in a Ray worker.
     """
     cause = getattr(error, "cause", None)  # RayTaskError: its own text holds the worker's whole traceback
     if isinstance(cause, BaseException):
         error, remote = cause, True
     else:
         remote = False
+    if type(error).__module__.startswith("ray."):
+        from study.cluster import explain  # only where Ray is there: it takes seconds to import
+
+        return explain(error)
     if isinstance(error, ValueError):
         frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
         raised_by = str(frames[-1].f_globals.get("__name__", "")) if frames else ""
         if not remote and raised_by.split(".")[0] not in _OURS:
             return None
-    elif not isinstance(error, OSError | ImportError):
+    elif not isinstance(error, OSError | ImportError | MemoryError):
         return None
     return " ".join(str(error).split()) or type(error).__name__

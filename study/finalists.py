@@ -58,13 +58,17 @@ def read_finals(block: Path) -> list[Tried]:
 def choose(journal: Mapping[int, Tried], finals: Sequence[Tried], *, most: int, seeds: int) -> Choice | None:
     """The finalist of the least mean MAE over its seeds (the first one too); without finalists the best trial.
 
-    A seed that diverged counts with its 100 years; one that failed (its process died) is no seed.
+    Finalists are compared over equal seeds only. A seed that diverged counts with its 100 years. One that failed (its
+    process died, it lacked memory) has no MAE: its finalist is left out while another has all of its seeds, and where
+    none has, the first seed decides, which all have.
     """
+    compared = finalists(journal, most if seeds else 0)
     scores = []
-    for tried in finalists(journal, most if seeds else 0):
-        again = [f.mae for f in finals if f.number == tried.number and f.repeat <= seeds and f.mae is not None]
-        maes = [tried.mae, *again]
-        scores.append(Choice(tried, float(np.mean([mae for mae in maes if mae is not None])), len(maes)))
+    for tried in compared:
+        again = [f.mae for f in finals if f.number == tried.number and 1 <= f.repeat <= seeds and f.mae is not None]
+        if tried.mae is not None and len(again) == seeds:
+            scores.append(Choice(tried, float(np.mean([tried.mae, *again])), 1 + seeds))
+    scores = scores or [Choice(tried, tried.mae, 1) for tried in compared if tried.mae is not None]
     if scores:
         return min(scores, key=lambda choice: (choice.mae, choice.tried.number))
     alone = best(journal)

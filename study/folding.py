@@ -7,6 +7,7 @@ that a fold is there once or not at all, whoever was killed.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,10 @@ import ray
 from tqdm import tqdm
 
 from study import tracking
-from study.cluster import side_by_side
+from study.cluster import explain
 from study.describe import flat
 from study.folds import Fold, lopo_folds
+from study.placing import Running
 from study.plans import Plan
 from study.predictions import Predictions, read_predictions, write_predictions
 from study.starts import Start, put_weights
@@ -29,6 +31,7 @@ from trainables.config import TrialConfig, fingerprint
 from trainables.device import resolve_precision
 from trainables.faces import Faces
 from trainables.fold import FoldResult, average_folds, run_fold, run_freeze, run_stage
+from trainables.memory import lacking_memory
 from trainables.metrics import mae, rmse
 from trainables.provenance import differences, environment
 
@@ -148,8 +151,9 @@ def run_jobs(
     store: tracking.Tracking,
     parent: str,
     schedule: Schedule,
+    running: Running,
 ) -> list[tuple[str, str]]:
-    """Run what has no file yet, with a progress line; (person, reason) of what failed."""
+    """Run what has no file yet, with a progress line; (person, reason) of what failed. running: counts the tasks."""
     missing = [job for job in jobs if not job.file.is_file()]
     finished = [job for job in jobs if job.file.is_file()]
     logged = tracking.children(store, parent)
@@ -163,15 +167,15 @@ def run_jobs(
             part, about = read_predictions(job.file)
             _log_fold(store, parent, run_id, job, part, about["history"], about["seconds"])
     say_where([job.file for job in finished], schedule.cpus)
-    shared = _share([job.config for job in missing], tables, starts, schedule)
+    shared = _share([job.config for job in missing], tables, starts, schedule, running)
     begin = _start_plain if schedule.kind == "plain" else _start_tree
-    waiting = begin(missing, shared, schedule)
+    waiting = begin(missing, shared, schedule, running)
     failed: list[tuple[str, str]] = []
     errors = {job.file: _person_mae(read_predictions(job.file)[0]) for job in finished}
     calm = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants a line now and then, not one a second
     # a tree's leaves come late and all at once: their rate foretells nothing
     shown = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]" if schedule.kind == "tree" else None
-    at_once = side_by_side(schedule.cpus, schedule.gpus)
+    looked, at_work = 0.0, 0
     with tqdm(
         total=len(jobs), initial=len(finished), unit="fold", dynamic_ncols=True, desc="folds", mininterval=calm,
         bar_format=shown,
@@ -183,17 +187,24 @@ def run_jobs(
                 job = waiting.pop(reference)
                 try:
                     result: FoldResult = ray.get(reference)
-                except ray.exceptions.RayError as error:
-                    cause = getattr(error, "cause", None) or error
-                    failed.append((job.fold.name, " ".join(str(cause).split())[:300]))
-                else:
                     part = _write_fold(job, tables[job.config.px], result)
+                except (ray.exceptions.RayError, ValueError) as error:  # ValueError: no predictions that can be written
+                    failed.append((job.fold.name, _why(error)))
+                else:
                     _log_fold(store, parent, run_of(job)[0], job, part, result.history, result.seconds)
                     errors[job.file] = _person_mae(part)
                 bar.update()
-            told = f"{min(at_once, len(waiting))} running, {len(failed)} failed"
+            if time.monotonic() > looked + 1.0:
+                looked, at_work = time.monotonic(), running.count()
+            told = f"{min(at_work, len(waiting))} running, {len(failed)} failed"
             bar.set_postfix_str(f"{told}, MAE {_so_far(list(errors.values()))}", refresh=False)
     return failed
+
+
+def _why(error: Exception) -> str:
+    """One line on why a fold has no prediction."""
+    cause: BaseException = getattr(error, "cause", None) or error
+    return " ".join((lacking_memory(cause) or explain(cause) or str(cause) or type(cause).__name__).split())[:300]
 
 
 def _share(
@@ -201,12 +212,13 @@ def _share(
     tables: Mapping[int, Faces],
     starts: Mapping[tuple[str, str], Start],
     schedule: Schedule,
+    running: Running,
 ) -> Shared:
     """Put everything once. Features of frozen stages come from tasks of their own, for which the folds wait."""
     used = sorted({(config.backbone, config.weights) for config in configs})
     weights = {start: put_weights(starts[start]) for start in used}
     pixels = {px: ray.put(tables[px]) for px in sorted({config.px for config in configs})}
-    freeze = _task(run_freeze, schedule)
+    freeze = _task(run_freeze, schedule, running)
     faces: dict[tuple[Any, ...], Any] = {}
     for config in configs:
         if not config.frozen:
@@ -214,7 +226,7 @@ def _share(
         elif _seen(config) not in faces:
             initial = weights[config.backbone, config.weights]
             given = (config.to_json(), pixels[config.px], initial)
-            faces[_seen(config)] = freeze.remote(*given, schedule.cpus, schedule.device)
+            faces[_seen(config)] = freeze(*given, schedule.cpus, schedule.device)
     return Shared(tables, faces, weights)
 
 
@@ -226,18 +238,18 @@ def _seen(config: TrialConfig) -> tuple[Any, ...]:
     return (config.px, *start, config.frozen, config.frozen_views, config.augmentation)
 
 
-def _task(function: Any, schedule: Schedule) -> Any:
-    """A Ray task that is run again when its process or node dies, and not when it raises."""
-    return ray.remote(function).options(
-        num_cpus=schedule.cpus, num_gpus=schedule.gpus, max_retries=3, scheduling_strategy="SPREAD"
+def _task(function: Any, schedule: Schedule, running: Running) -> Any:
+    """What starts a Ray task that is run again when its process or node dies, and not when it raises."""
+    return running.of(
+        function, num_cpus=schedule.cpus, num_gpus=schedule.gpus, max_retries=3, scheduling_strategy="SPREAD"
     )
 
 
-def _start_plain(jobs: Sequence[Job], shared: Shared, schedule: Schedule) -> dict[Any, Job]:
+def _start_plain(jobs: Sequence[Job], shared: Shared, schedule: Schedule, running: Running) -> dict[Any, Job]:
     """One task a fold; all wait in Ray's queue, so that no resource is ever idle."""
-    run = _task(run_fold, schedule)
+    run = _task(run_fold, schedule, running)
     return {
-        run.remote(
+        run(
             job.config.to_json(),
             *shared.given(job.config),
             job.fold.train,
@@ -249,7 +261,7 @@ def _start_plain(jobs: Sequence[Job], shared: Shared, schedule: Schedule) -> dic
     }
 
 
-def _start_tree(jobs: Sequence[Job], shared: Shared, schedule: Schedule) -> dict[Any, Job]:
+def _start_tree(jobs: Sequence[Job], shared: Shared, schedule: Schedule, running: Running) -> dict[Any, Job]:
     """A tree a config, seed and order of people, grown only towards the folds that are missing; with several orders a
     fold's answer is the average of its leaves."""
     average = ray.remote(average_folds).options(num_cpus=0, max_retries=3)
@@ -259,7 +271,7 @@ def _start_tree(jobs: Sequence[Job], shared: Shared, schedule: Schedule) -> dict
         groups.setdefault(job.config.fingerprint(), {})[job.fold.name] = job
     for group in groups.values():
         config = next(iter(group.values())).config
-        trees = [_grow(config, group, shared, schedule, order) for order in range(schedule.orders)]
+        trees = [_grow(config, group, shared, schedule, running, order) for order in range(schedule.orders)]
         for person, job in group.items():
             leaves = [tree[person] for tree in trees]
             waiting[leaves[0] if len(leaves) == 1 else average.remote(config.to_json(), *leaves)] = job
@@ -267,11 +279,11 @@ def _start_tree(jobs: Sequence[Job], shared: Shared, schedule: Schedule) -> dict
 
 
 def _grow(
-    config: TrialConfig, wanted: Collection[str], shared: Shared, schedule: Schedule, order: int
+    config: TrialConfig, wanted: Collection[str], shared: Shared, schedule: Schedule, running: Running, order: int
 ) -> dict[str, Any]:
     """The wanted people's leaves, as references. Weights go from task to task in Ray's object store, and leave it when
     both halves are done."""
-    fold, inner = _task(run_fold, schedule), _task(run_stage, schedule)
+    fold, inner = _task(run_fold, schedule, running), _task(run_stage, schedule, running)
     stages = fold_tree(shared.tables[config.px], seed=config.seed + 1000 * order, replay=REPLAY, wanted=wanted)
     faces, start = shared.given(config)
     states: list[Any] = []
@@ -281,10 +293,10 @@ def _grow(
         record = config.replace(learning_rate=config.learning_rate * RATE_FALL**stage.depth).to_json()
         given = (record, faces, before, stage.rows)
         if stage.test is None:
-            states.append(inner.remote(*given, schedule.cpus, schedule.device))
+            states.append(inner(*given, schedule.cpus, schedule.device))
         else:
             states.append(None)
-            leaves[stage.held[0]] = fold.remote(*given, stage.test, schedule.cpus, schedule.device)
+            leaves[stage.held[0]] = fold(*given, stage.test, schedule.cpus, schedule.device)
     return leaves
 
 

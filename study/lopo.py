@@ -8,9 +8,9 @@ folds are run: type the same command again.
 from __future__ import annotations
 
 import shutil
-import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,11 +19,12 @@ import tyro
 
 from study import tracking
 from study.brands import brand, branded
-from study.cluster import gpu_share, start_ray
+from study.cluster import Joining
 from study.command import main, refuse_ignored
 from study.describe import flat
 from study.folding import Schedule, gather, make_jobs, run_jobs
 from study.options import PEOPLE, Allowed, Training, faces_or_synthetic, home, is_synthetic
+from study.placing import Running, Unit, check_room, explaining, gpu_share
 from study.plans import Plan, plan_by_hand, plan_of_sweep
 from study.predictions import Predictions, write_predictions
 from study.selection import check_apart
@@ -69,8 +70,7 @@ class Lopo:
     """Folder for a folder a result. Default: runs/lopo, or runs/synthetic/lopo of synthetic people."""
     force: bool = False
     """Discard finished folds of this very config and run them anew."""
-    address: str | None = None
-    """Ray cluster to join; default: RAY_ADDRESS, else one started here."""
+    ray: Annotated[Joining, tyro.conf.arg(name="")] = field(default_factory=Joining)
 
 
 def lopo(options: Lopo) -> int:
@@ -105,8 +105,10 @@ def lopo(options: Lopo) -> int:
     starts = {which: read_start(*which) for which in used}
     plan.check_weights(list(starts.values()))
     learned_from = worst([check_starts(list(starts.values()), faces.identities, options.allowed), *plan.learned_from])
-    start_ray(address=options.address)
+    options.ray.start()
     share = gpu_share(options.gpus_per_fold)
+    unit = Unit("fold", options.cpus_per_fold, share, "--cpus-per-fold and --gpus-per-fold")
+    check_room(unit, joined=options.ray.joins)
     schedule = Schedule(options.schedule, options.seeds, options.cpus_per_fold, share, options.tree_orders)
     out = options.out or home(faces.datasets) / "lopo"
     jobs, key = make_jobs(plan, faces, starts, schedule, out)
@@ -125,7 +127,9 @@ def lopo(options: Lopo) -> int:
         params=(flat(configs[0]) if len(configs) == 1 else {}) | {"faces": about["dataset"], "seeds": options.seeds},
         tags={"study.selection": plan.selection, "study.brand": brand(about) or "none"},
     )
-    failed = run_jobs(jobs, tables, starts, store, parent, schedule)
+    running = Running()
+    with explaining(unit, running.count) if options.ray.joins else nullcontext():
+        failed = run_jobs(jobs, tables, starts, store, parent, schedule, running)
     if failed:
         tracking.finish(store, parent, status="FAILED")
         person, why = failed[0]
@@ -226,10 +230,5 @@ def _discard(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(main(lopo, Lopo, prog="python -m study.lopo", description=__doc__))

@@ -21,6 +21,7 @@ from study.alignment import Alignment, align_face, encode_face
 from study.detection import Landmarks, Portrait, Runtime, Scheme
 from study.landmarks import LANDMARKERS
 from study.photos import PhotoError, Reason, climbs, decode_photo
+from study.placing import Running, mark_running
 from study.storage import Folder
 from trainables.faces import SCHEMA
 
@@ -134,7 +135,11 @@ class Align:
         runtime: Runtime,
         scheme: Scheme,
         alignment: Alignment,
+        running: str = "",
     ) -> None:
+        """running: the prefix of a Running that counts this actor."""
+        if running:
+            mark_running(f"{running}{os.getpid()}")
         cv2.setNumThreads(runtime.threads)
         self.root = root
         self.dataset = dataset
@@ -206,13 +211,14 @@ ALIGNED = pa.schema([pa.field("shard", pa.int32()), *(field.with_nullable(True) 
 """What Align gives: a row of the faces table, or the photo's fate."""
 
 
-def hash_photos(listing: pa.Table, root: Folder) -> Iterator[pa.Table]:
+def hash_photos(listing: pa.Table, root: Folder, running: Running | None = None) -> Iterator[pa.Table]:
     """The listing in batches, in order, with columns sha256, bytes, reason and detail."""
     if listing.num_rows == 0:
         return
     blocks = [listing.slice(start, READ_BATCH) for start in range(0, listing.num_rows, READ_BATCH)]
+    read = partial(add_hashes, root=root)
     rows = ray.data.from_arrow(blocks).map_batches(
-        partial(add_hashes, root=root), batch_size=None, batch_format="pyarrow", num_cpus=1
+        running.counted(read) if running else read, batch_size=None, batch_format="pyarrow", num_cpus=1
     )
     yield from rows.iter_batches(batch_size=None, batch_format="pyarrow")
 
@@ -227,6 +233,7 @@ def align_photos(
     scheme: Scheme | None,
     alignment: Alignment,
     workers: Workers,
+    running: Running | None = None,
 ) -> Iterator[pa.Table]:
     """ALIGNED rows in batches, in the listing's order. The listing is a hashed one with a column `shard`."""
     rows = ray.data.from_arrow(cut_batches(listing)).map_batches(
@@ -238,6 +245,7 @@ def align_photos(
             "runtime": runtime,
             "scheme": scheme or "ibug",
             "alignment": alignment,
+            "running": running.prefix if running else "",
         },
         batch_size=None,
         batch_format="pyarrow",

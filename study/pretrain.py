@@ -9,7 +9,6 @@ same --batch would; but batch norm takes its statistics from each worker's own s
 from __future__ import annotations
 
 import json
-import os
 import queue
 import sys
 import threading
@@ -20,8 +19,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from study import tracking
-from study.cluster import start_ray
+from study import ends, tracking
+from study.cluster import Joining
 from study.command import main, message
 from study.folds import dev_split
 from study.options import STRANGERS, Allowed, Training, faces_or_synthetic, home, is_synthetic
@@ -82,8 +81,7 @@ class Pretrain:
     Default: OUT/.train, right for one machine."""
     force: bool = False
     """Train anew what is already there."""
-    address: str | None = None
-    """Ray cluster to join; default: RAY_ADDRESS, else one started here."""
+    ray: Annotated[Joining, tyro.conf.arg(name="")] = field(default_factory=Joining)
 
 
 def pretrain(options: Pretrain) -> int:
@@ -117,7 +115,7 @@ def pretrain(options: Pretrain) -> int:
             if len(configs) == 1:
                 raise
             failed.append((config.backbone, str(error)))
-    failed += pretrain_all(jobs, index, options)
+    failed += pretrain_all(jobs, index, options, alone=len(configs) == 1)
     if failed:
         for name, why in failed:
             print(f"{name} failed: {why}", file=sys.stderr)
@@ -181,7 +179,7 @@ def check_synthetic(start: Start, datasets: Sequence[str], allowed: Allowed) -> 
         )
 
 
-def pretrain_all(jobs: list[Job], index: FacesIndex, options: Pretrain) -> list[tuple[str, str]]:
+def pretrain_all(jobs: list[Job], index: FacesIndex, options: Pretrain, *, alone: bool) -> list[tuple[str, str]]:
     """Train what is missing, side by side as the cluster has room; (backbone, why) of what failed.
 
     The failure of one that was asked for alone is raised.
@@ -193,24 +191,22 @@ def pretrain_all(jobs: list[Job], index: FacesIndex, options: Pretrain) -> list[
             if not is_there(job, options):
                 missing.append(job)
         except ValueError as error:
-            if len(options.backbone) == 1:
+            if alone:
                 raise
             failed.append((job.config.backbone, str(error)))
     store = tracking.connect()  # even where nothing is missing: it sends what waits from an earlier command
     if not missing:
         return failed
-    start_ray(address=options.address, quiet_core=True)
-    joined = bool(options.address or os.environ.get("RAY_ADDRESS"))
-    room = find_room(options.workers, options.cpus_per_worker, options.gpus_per_worker, joined=joined)
-    if len(options.backbone) == 1:
-        pretrain_one(jobs[0], index, room, options, store)
-        return []
+    options.ray.start(quiet_core=True)
+    room = find_room(options.workers, options.cpus_per_worker, options.gpus_per_worker, joined=options.ray.joins)
     waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
     for job in missing:
         waiting.put(job)
 
+    raised: list[Exception] = []
+
     def work() -> None:
-        while True:
+        while not ends.interrupted():
             try:
                 job = waiting.get_nowait()
             except queue.Empty:
@@ -218,14 +214,17 @@ def pretrain_all(jobs: list[Job], index: FacesIndex, options: Pretrain) -> list[
             try:
                 pretrain_one(job, index, room, options, store)
             except Exception as error:
+                raised.append(error)
                 failed.append((job.config.backbone, message(error) or f"{type(error).__name__}: {error}"))
 
-    # daemons, so that Ctrl-C ends the command
+    # Called in the main thread, Ray Train takes Ctrl-C for itself. Daemons, so that an interrupted command can leave
     threads = [threading.Thread(target=work, daemon=True) for _ in range(options.at_once or room.at_once)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    if raised and alone:
+        raise raised[0]
     return sorted(failed)
 
 

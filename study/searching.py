@@ -9,6 +9,7 @@ asks the same questions, whatever the timing.
 from __future__ import annotations
 
 import json
+import math
 import time
 import warnings
 from collections.abc import Mapping
@@ -89,7 +90,7 @@ def read_tried(file: Path) -> Tried:
 
 def ranked(journal: Mapping[int, Tried]) -> list[Tried]:
     """The complete trials, that of the least MAE first; the earlier one of two equal."""
-    complete = [tried for tried in journal.values() if tried.state == "complete"]
+    complete = [t for t in journal.values() if t.state == "complete" and t.mae is not None and math.isfinite(t.mae)]
     return sorted(complete, key=lambda tried: (tried.mae, tried.number))
 
 
@@ -113,6 +114,7 @@ class JournalSearch(Searcher):
         self.numbers: dict[str, int] = {}
         self.asked: dict[int, tuple[optuna.Trial, TrialConfig]] = {}
         self.told = 0
+        self.ended = False  # whether `ends` kept a trial from being started
         # The sampler is seeded anew for every trial (_ask): what it draws depends on the trials told, not on the past
         # of this process.
         self.study = optuna.create_study(directions=directions(objective), pruner=optuna.pruners.NopPruner())
@@ -124,6 +126,7 @@ class JournalSearch(Searcher):
         """The next trial's config (a dict), Searcher.FINISHED, or None: not yet, an earlier trial must end first."""
         while (number := len(self.asked)) < self.trials:
             if self.ends is not None and time.monotonic() > self.ends and number not in self.journal:
+                self.ended = True
                 break
             if not self._tell_up_to(number - self.lag):
                 return None

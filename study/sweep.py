@@ -14,6 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -28,14 +29,15 @@ from search_spaces import Space, find_space
 from study import tracking
 from study.brands import brand, branded, unlike
 from study.choice import describe_choice
-from study.cluster import fits, gpu_share, start_ray
+from study.cluster import Joining
 from study.command import main, refuse_ignored
 from study.describe import describe
 from study.finalists import BlockSearch, Choice, choose, finalists, missing_finals, read_finals
 from study.fronts import cost_field, draw_front, front_table
 from study.mirror import Mirror, study_of, sync_mirror
 from study.options import PEOPLE, STRANGERS, Allowed, Training, faces_or_synthetic, home, is_synthetic
-from study.searching import COSTS, JournalSearch, Objective, read_journal
+from study.placing import Unit, check_room, explaining, gpu_share
+from study.searching import COSTS, JournalSearch, Objective, Tried, read_journal
 from study.selection import (
     Block,
     Select,
@@ -115,8 +117,7 @@ class Sweep:
     """Default: runs/sweeps, or runs/synthetic/sweeps of synthetic people."""
     force: bool = False
     """Discard a sweep of this name that was made with other settings."""
-    address: str | None = None
-    """Ray cluster to join; default: RAY_ADDRESS, else one started here."""
+    ray: Annotated[Joining, tyro.conf.arg(name="")] = field(default_factory=Joining)
 
 
 _ONLY = {"blocks": "blocks", "pretrain_faces": "dev", "dev_share": "dev"}
@@ -177,7 +178,7 @@ def sweep(options: Sweep) -> int:
     blocks = make_blocks(options, faces, starts, seed=base.seed)
     name = options.name or options.space
     folder = (options.out or home(identities.datasets) / "sweeps") / name
-    start_ray(address=options.address)
+    options.ray.start()
     device = "cuda" if gpu_share(options.gpus_per_trial) else "cpu"
     settings: dict[str, Any] = {
         "space": options.space,
@@ -194,7 +195,9 @@ def sweep(options: Sweep) -> int:
     }
     if space.own != ("dropout",):  # as it is without --config, --px and --dropout
         settings["own"] = list(space.own)
-    parallel = options.parallel or fits(options.cpus_per_trial, gpu_share(options.gpus_per_trial))
+    unit = _unit(options)
+    fit = check_room(unit, joined=options.ray.joins, count=None if options.parallel else "--parallel")
+    parallel = options.parallel or fit
     here = {**environment("cpu"), "threads": str(options.cpus_per_trial)}
     lag = claim(folder, settings, lag=2 * parallel, environment=here, force=options.force)
     store = tracking.connect()
@@ -281,7 +284,10 @@ def _run_block(running: Running, block: Block, ends: float | None) -> Choice:
             mirror=running.mirror(block), trials=options.trials, expected=expected,
         )  # fmt: skip
         both = BlockSearch(search, place, most=most, seeds=options.final_seeds)
-        _tune(running, block, both, record, expected)
+        unit = _unit(options)
+        with explaining(unit, lambda: len(record.at_work)) if options.ray.joins else nullcontext():
+            _tune(running, block, both, record, expected)
+        _check_done(running, block, journal, search.ended)
     choice = choose(journal, read_finals(place), most=options.finalists, seeds=options.final_seeds)
     print(f"\n{block.name}: the best trials\n{best_table(journal, read_finals(place))}\n", flush=True)
     if choice is None:
@@ -290,6 +296,29 @@ def _run_block(running: Running, block: Block, ends: float | None) -> Choice:
             "(raise --trials or --minutes, or --prune 0)"
         )
     return choice
+
+
+def _unit(options: Sweep) -> Unit:
+    """What a trial takes of the cluster."""
+    gpus = gpu_share(options.gpus_per_trial)
+    return Unit("trial", options.cpus_per_trial, gpus, "--cpus-per-trial and --gpus-per-trial")
+
+
+def _check_done(running: Running, block: Block, journal: Mapping[int, Tried], ended: bool) -> None:
+    """Raise ChildProcessError where Ray Tune came back too early, as it does on SIGUSR1 (which SLURM sends): a choice
+    among the trials that happen to be there would pass for the one that was asked for.
+
+    ended: --minutes were over, after which no trial was to be started.
+    """
+    options, place = running.options, running.folder / block.name
+    missing = [] if ended else [number for number in range(options.trials) if number not in journal]
+    most = options.finalists if options.final_seeds else 0
+    finals = missing_finals(finalists(journal, most), read_finals(place), options.final_seeds)
+    if missing or finals:
+        raise ChildProcessError(
+            f"Ray Tune ended {block.name} before {len(missing)} of {options.trials} trials and {len(finals)} of its "
+            "finalists' seeds were run; the same command continues where it stopped"
+        )
 
 
 def _tune(running: Running, block: Block, search: BlockSearch, record: Recorder, trials: int) -> None:
@@ -304,6 +333,8 @@ def _tune(running: Running, block: Block, search: BlockSearch, record: Recorder,
         prune_p=options.prune,
         **running.shared,
     )
+    # Tune's own handler ends fit() at Ctrl-C as if all trials had been run
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     # A trial's failure is told in one line by the recorder; Tune would print pages, and a banner
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"

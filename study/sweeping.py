@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from study.mirror import Mirror, mirror_trial
 from study.searching import FINISHED, Tried, best, ranked, write_tried
 from trainables.config import TrialConfig
 from trainables.costs import count_cost
+from trainables.trial import WORST_MAE
 
 
 class Recorder(Callback):
@@ -46,11 +48,13 @@ class Recorder(Callback):
         self.folds: dict[tuple[int, int], dict[str, float]] = {}
         self.last: dict[tuple[int, int], dict[str, Any]] = {}
         self.began: dict[tuple[int, int], float] = {}
+        self.at_work: set[tuple[int, int]] = set()
         self.start = time.monotonic()
         self.here = 0
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._begin(trial)
+        self.at_work.add(_which(trial))
 
     def _begin(self, trial: Any) -> None:
         which = number, repeat = _which(trial)
@@ -96,9 +100,14 @@ class Recorder(Callback):
         which = number, repeat = _which(trial)
         if which not in self.runs:  # its process was ended before it could start
             self._begin(trial)
+        self.at_work.discard(which)
         last = self.last.get(which, {})
         if last.get("state") in FINISHED:
             state, why = last["state"], last.get("why", "")
+        if last.get("mae") is not None and not math.isfinite(last["mae"]):  # never to be chosen, nor told to Optuna
+            state, why = "diverged", f"its MAE is {last['mae']}"
+            self.folds[which] = {}
+            last = {"mae": WORST_MAE, "latency_ms": last.get("latency_ms", 0.0)}
         config = TrialConfig.from_json(trial.config["trial"])
         cost = count_cost(config.backbone, config.px, config.ages)
         tried = Tried(
@@ -153,9 +162,9 @@ def _which(trial: Any) -> tuple[int, int]:
 
 def reason(text: str) -> str:
     """One line on why a trial's process failed, from Ray's text on it, which is a page for one that was killed."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     if any(sign in text for sign in ("memory pressure", "(OOM)", "OutOfMemoryError", "out of memory")):
         return "it needs more memory than there is: Ray's memory monitor ended its process"
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:300] if lines else "the trial's process died"
 
 

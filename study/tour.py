@@ -6,7 +6,6 @@ on from what was finished.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -15,9 +14,11 @@ from typing import Literal
 
 from study import tracking
 from study.command import main
+from study.cores import usable_cores
+from study.ends import INTERRUPTED, PATIENCE, notice
 from study.options import SYNTHETIC_HOME
 
-CORES_EACH = str(max(1, (os.cpu_count() or 1) // 2))
+CORES_EACH = str(max(1, usable_cores() // 2))
 """The tour's two networks are pretrained side by side."""
 
 # Small pictures, few epochs, frozen stages: a tour of two cores in minutes, not a result.
@@ -59,7 +60,9 @@ def tour(options: Tour) -> int:
     for number, (stage, args) in enumerate(stages.items(), start=1):
         print(f"\n[{number}/{len(stages)}] $ python -m study.{stage} {' '.join(args)}".rstrip(), flush=True)
         began = time.monotonic()
-        status = subprocess.run([sys.executable, "-m", f"study.{stage}", *args], check=False).returncode
+        status = run([sys.executable, "-m", f"study.{stage}", *args])
+        if status == INTERRUPTED:
+            raise KeyboardInterrupt
         if status != 0:
             print(f"study.{stage} ended with status {status}; the same command goes on from here", file=sys.stderr)
             return status
@@ -69,6 +72,21 @@ def tour(options: Tour) -> int:
     print(f"Read: {SYNTHETIC_HOME}/report/report.md and its pictures. Compare: {tracking.how_to_look()}")
     print(f"All of it lies in {SYNTHETIC_HOME}: synthetic people. With your own photos: python -m study.align --help")
     return 0
+
+
+def run(command: list[str]) -> int:
+    """Exit status of a command, which is ended where this one is, and waited for: it closes what it has open."""
+    process = subprocess.Popen(command)
+    try:
+        return process.wait()
+    except BaseException:
+        notice()
+        process.terminate()
+        try:
+            process.wait(timeout=PATIENCE - 2)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        raise
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from requests import RequestException
 
+from study import ends
 from study.outage import Server, ask, flush, settle, write
 from study.spool import Spool, at_end
 
@@ -50,6 +51,9 @@ _BATCH = 1000 - 200
 """Metrics a call: MLflow's server takes 1000 metrics, params and tags together."""
 
 Answer = TypeVar("Answer")
+
+_open: dict[str, tuple[Tracking, str]] = {}
+"""Runs that this process has begun and not ended, by key: where they are, and their id."""
 
 
 @cache
@@ -215,9 +219,11 @@ def find_or_start(
     """
     begin = Begin(name, stage, parent, _now(), known_new=False)
     record = Record(key=key, begin=begin, params=_params(params or {}), tags=dict(tags or {}))
-    if parent is None:
-        return _ask(tracking, lambda: _put(tracking, record, []))
-    return _write(tracking, record)
+    # open already: who is interrupted between the run's beginning and its id finds it by its key
+    _open[key], ends.at_end["tracking"] = (tracking, f"{_PENDING}{key}"), _end_open
+    run_id = _ask(tracking, lambda: _put(tracking, record, [])) if parent is None else _write(tracking, record)
+    _open[key] = (tracking, run_id)
+    return run_id
 
 
 def log_steps(tracking: Tracking, run_id: str, steps: Iterable[tuple[int, Mapping[str, float]]]) -> None:
@@ -248,7 +254,18 @@ def finish(
 ) -> None:
     """Log the last figures and close the run (FINISHED, FAILED or KILLED)."""
     figures = _metrics([(0, metrics or {})])
-    _write(tracking, Record(run_id, metrics=figures, tags=dict(tags or {}), end=(status, _now())))
+    with ends.held():  # else a run may be complete and still open
+        _write(tracking, Record(run_id, metrics=figures, tags=dict(tags or {}), end=(status, _now())))
+        for key in [key for key, (_, known) in _open.items() if known == run_id]:
+            del _open[key]
+
+
+def _end_open(status: str) -> None:
+    """Close every run that this process has begun and not ended, as the command ends before they do."""
+    for key, (tracking, run_id) in list(_open.items()):
+        with contextlib.suppress(Exception):  # such as: it was interrupted before the run began
+            _write(tracking, Record(run_id, end=(status, _now())))
+        del _open[key]
 
 
 def log_whole(
@@ -265,7 +282,8 @@ def log_whole(
     """A run that is over, in three calls: made (or `run_id` taken, where it was begun before), filled, closed."""
     begin = None if run_id else Begin(name, stage, parent, _now(), known_new=True)
     end = ("FINISHED", _now())
-    return _write(tracking, Record(run_id, key, begin, _params(params), {}, _metrics(steps), end))
+    with ends.held():
+        return _write(tracking, Record(run_id, key, begin, _params(params), {}, _metrics(steps), end))
 
 
 def finished(tracking: Tracking, *, stage: str) -> list[tuple[str, str, dict[str, str]]]:

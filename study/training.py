@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,9 +15,11 @@ import ray.train
 import ray.train.torch
 from ray.util.queue import Empty, Queue
 
-from study import cluster
+from study.cluster import explain
+from study.placing import Running, Unit, check_room, explaining, side_by_side
 from trainables.config import TrialConfig
 from trainables.fitting import Diverged, Epoch, Snapshot
+from trainables.memory import lacking_memory
 from trainables.pretraining import Work, pretrain_worker, read_epoch, read_snapshot
 from trainables.streaming import Tables
 
@@ -29,36 +32,34 @@ _LISTING = "checkpoint_manager_snapshot.json"
 
 @dataclass(frozen=True)
 class Room:
-    """What a training takes: workers, and the cores and GPUs of each."""
+    """What a training takes: workers, and the cores and GPUs of each.
+
+    joined: on a cluster that others started.
+    """
 
     workers: int
     cpus: int
     gpus: float
 
+    joined: bool = False
+
     @property
     def at_once(self) -> int:
         """How many such trainings the cluster holds side by side, when it is full grown; 1 where nobody knows."""
-        return max(1, cluster.side_by_side(self.workers * self.cpus, self.workers * self.gpus))
+        return max(1, side_by_side(self.unit) // self.workers)
+
+    @property
+    def unit(self) -> Unit:
+        """What one worker takes."""
+        return Unit("worker", self.cpus, self.gpus, "--workers, --cpus-per-worker and --gpus-per-worker")
 
 
 def find_room(workers: int, cpus: int | None, gpus: float, *, joined: bool) -> Room:
     """The room a training takes; cpus None: this machine's cores divided among the workers, CPUS_ELSEWHERE each on a
-    cluster that was joined. Raises ValueError where Ray was started here and can never have the room."""
-    total = ray.cluster_resources()
-    cores, there = int(total.get("CPU", 1)), total.get("GPU", 0)
-    room = Room(workers, cpus or (CPUS_ELSEWHERE if joined else max(1, cores // workers)), gpus)
-    if joined:
-        if room.workers * room.cpus > cores or room.workers * room.gpus > there:
-            print(
-                f"Waiting for {room.workers * room.cpus} cores and {room.workers * room.gpus:g} GPUs: the cluster has "
-                f"{cores} and {there:g} now",
-                flush=True,
-            )
-    elif room.workers * room.cpus > cores or room.workers * room.gpus > there:
-        raise ValueError(
-            f"{workers} workers of {room.cpus} cores and {gpus:g} GPUs do not fit this machine's {cores} cores and "
-            f"{there:g} GPUs: give fewer --workers, or --cpus-per-worker and --gpus-per-worker"
-        )
+    cluster that was joined. Raises ValueError where Ray can never have the room."""
+    cores = int(ray.cluster_resources().get("CPU", 1))
+    room = Room(workers, cpus or (CPUS_ELSEWHERE if joined else max(1, cores // workers)), gpus, joined=joined)
+    check_room(room.unit, together=workers, joined=joined)
     return room
 
 
@@ -78,11 +79,11 @@ def train_with_ray(
     (OSError where a full disk was why), or ChildProcessError where a process died that Ray Train does not start again.
     """
     _drop_leftovers(storage, key)
-    queue = Queue()
+    queue, running = Queue(actor_options={"num_cpus": 0}), Running()
     listener = threading.Thread(target=_listen, args=(queue, on_epoch), daemon=True)
     listener.start()
     trainer = ray.train.torch.TorchTrainer(
-        partial(pretrain_worker, work=work, tables=ray.put(tables), on_epoch=queue.put),
+        running.counted(partial(pretrain_worker, work=work, tables=ray.put(tables), on_epoch=queue.put)),
         train_loop_config={"trial": config.to_json()},
         scaling_config=ray.train.ScalingConfig(
             num_workers=room.workers,
@@ -97,7 +98,8 @@ def train_with_ray(
         ),
     )
     try:
-        result = trainer.fit()
+        with explaining(room.unit, running.count) if room.joined else nullcontext():
+            result = trainer.fit()
     except ray.train.WorkerGroupError as error:
         raise _as_failure(error) from error
     except (ray.train.ControllerError, ray.exceptions.RayActorError) as error:
@@ -119,10 +121,13 @@ def train_with_ray(
 
 
 def _as_failure(error: ray.train.WorkerGroupError) -> Exception:
-    """The first failed worker's reason in a line. A full disk is no bug, so its kind is kept."""
+    """The first failed worker's reason in a line. A full disk and too little memory are no bugs: their kind is kept."""
     worker, cause = next(iter(error.worker_failures.items()))
-    said = f"worker {worker} failed: {str(cause).strip().splitlines()[-1]}"
     own = getattr(cause, "_base_exc", cause)  # Ray wraps what a worker raised, and tells only its text openly
+    why = lacking_memory(own) or explain(own)
+    said = f"worker {worker} failed: {why or str(cause).strip().splitlines()[-1]}"
+    if why:
+        return MemoryError(said) if "memory" in why else OSError(said)
     return OSError(said) if isinstance(own, OSError) else RuntimeError(said)
 
 

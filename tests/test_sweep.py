@@ -17,7 +17,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from search_spaces import SPACES
-from study import cluster, tracking
+from study import cluster, placing, tracking
 from study.folds import dev_split, person_folds
 from study.mirror import Mirror, sync_mirror
 from study.searching import COSTS, JournalSearch, Tried, read_journal, write_tried
@@ -27,8 +27,9 @@ from study.sweeping import Recorder, reason
 from trainables.config import TrialConfig
 from trainables.costs import count_cost, measure_latency
 from trainables.faces import Faces, load_faces
+from trainables.memory import lacking_memory
 from trainables.provenance import photos_of
-from trainables.trial import hopeless, lacking_memory, score_folds, tune_trial
+from trainables.trial import hopeless, score_folds, tune_trial
 
 BASE = TrialConfig(backbone="resnet18", px=32)
 
@@ -88,7 +89,7 @@ def test_larger_pictures_take_longer():
     assert 0 < measure_latency(BASE, "cpu") < measure_latency(BASE.replace(px=224), "cpu")
 
 
-def test_what_fits_counts_machines_that_are_still_to_come(monkeypatch, tmp_path):
+def test_what_fits_counts_machines_that_are_still_to_come(monkeypatch, tmp_path, capsys):
     config = tmp_path / "ray_bootstrap_config.yaml"
     config.write_text(
         "max_workers: 6\n"
@@ -97,15 +98,40 @@ def test_what_fits_counts_machines_that_are_still_to_come(monkeypatch, tmp_path)
         "  one: {resources: {CPU: 8, GPU: 1}, max_workers: 4}\n"
         "  four: {resources: {CPU: 48, GPU: 4}, max_workers: 20}\n"
     )
-    assert cluster.declared(config) == {"CPU": 4 * 8 + 6 * 48, "GPU": 4 + 6 * 4}
-    assert cluster.declared(tmp_path / "none.yaml") == {}
-    monkeypatch.setattr(cluster, "room", lambda: {"CPU": 4.0, "GPU": 0.0})
-    assert cluster.fits(1, 0.0) == 4
+    declared = placing.declared(config)
+    assert declared == [(0, {"CPU": 4, "GPU": 0}), (4, {"CPU": 8, "GPU": 1}), (6, {"CPU": 48, "GPU": 4})]
+    assert placing.declared(tmp_path / "none.yaml") == []
+
+    def trial(cpus: float, gpus: float) -> placing.Unit:
+        return placing.Unit("trial", cpus, gpus, "--cpus-per-trial and --gpus-per-trial")
+
+    def there(*machines: tuple[float, float], coming: list) -> None:
+        monkeypatch.setattr(placing, "machines", lambda: [{"CPU": cpus, "GPU": gpus} for cpus, gpus in machines])
+        monkeypatch.setattr(placing, "coming", lambda: coming)
+
+    there((4.0, 0.0), coming=[])
+    assert placing.check_room(trial(1, 0.0), joined=False) == 4
+    assert placing.gpu_share(None) == 0.0
+    with pytest.raises(ValueError, match="1 CPU and 0.25 GPU: Ray has 4 CPUs and no GPU; give other --cpus-per-trial"):
+        placing.check_room(trial(1, 0.25), joined=False)
     with pytest.raises(ValueError, match="--parallel N"):
-        cluster.fits(1, 0.25)
-    monkeypatch.setattr(cluster, "room", lambda: {"CPU": 320.0, "GPU": 28.0})
-    assert cluster.fits(1, 0.1) == 280
-    assert cluster.gpu_share(None) == 0.25
+        placing.check_room(trial(1, 0.25), joined=True, count="--parallel")
+    assert placing.check_room(trial(1, 0.25), joined=True) == 1
+    assert "no room for a trial" in capsys.readouterr().err
+    there((4.0, 0.0), coming=declared)
+    assert placing.check_room(trial(1, 0.1), joined=True) == 4 * 8 + 6 * 40
+    assert placing.gpu_share(None) == 0.25
+    with pytest.raises(ValueError, match="the largest machine that may come has 48 CPUs and 4 GPUs"):
+        placing.check_room(trial(64, 0.0), joined=True)
+
+
+def test_a_piece_of_work_fits_one_machine_and_a_share_of_a_gpu_one_gpu():
+    unit = placing.Unit("fold", 1, 0.4, "--gpus-per-fold")
+    assert unit.fits({"CPU": 64.0, "GPU": 4.0}) == 4 * 2
+    assert placing.Unit("fold", 16, 0.0, "--cpus-per-fold").fits({"CPU": 15.0}) == 0
+    for cpus, gpus in ((0, 0.0), (1, 1.5), (1, -1.0), (1, float("nan"))):
+        with pytest.raises(ValueError, match="--gpus-per-fold: a fold takes"):
+            placing.Unit("fold", cpus, gpus, "--gpus-per-fold")
 
 
 class Points(Searcher):
@@ -132,11 +158,12 @@ def make_limited() -> Callable[..., None]:
     """A function that travels by value: Ray's workers cannot import this file."""
 
     def limited(point: dict, *, faces: dict, folds: list) -> None:
-        """A trial whose process may take 150 MB more than it has after a first small training."""
+        """A trial whose process may take 400 MB more than it has after a first small training: torch's own threads and
+        oneDNN's code need some of it, and more on a busy machine."""
         small = TrialConfig.from_json(point["small"])
         score_folds(small, ray.get(faces[small.px]), folds, report=lambda row: None)
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + 150 * 2**20, -1))
+        resource.setrlimit(resource.RLIMIT_AS, (used + 400 * 2**20, -1))
         try:
             tune_trial(point, faces=faces, folds=folds, weights={}, threads=1, device="cpu", prune_p=0.0)
         finally:

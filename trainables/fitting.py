@@ -26,7 +26,7 @@ from trainables.stages import LaterNet, later_stages
 
 
 class Diverged(ValueError):
-    """The training's loss is no longer a number."""
+    """A training whose loss, weights or predictions are no longer numbers."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def train(
     network returned is whole.
     wrap: DDP, where several workers train together. The gradient is then that of the global batch's mean loss, however
     unequal the workers' shares; batch norm, if it is not synchronised, sees each worker's own share.
-    Raises Diverged where the loss is no longer finite.
+    Raises Diverged where after an epoch the loss, a weight or statistic, or what is measured is no longer finite.
     """
     device = torch.device(device)
     set_up(config, device)
@@ -248,6 +248,10 @@ def train(
             )
         seconds = time.perf_counter() - began
         error = measure(_with_state(net, average)) if measure is not None else float("nan")
+        # The last step, or batch norm's statistics, may be spoilt though the loss before was a number
+        wrong = not _finite(average or net.state_dict()) or (measure is not None and not math.isfinite(error))
+        if _over_workers(torch.tensor([float(wrong)], device=device), source.world).item():  # one worker's, or all's
+            raise Diverged(f"after epoch {epoch + 1} of {config.backbone} weights or predictions are no longer numbers")
         record = Epoch(epoch + 1, train_loss, error, rate, seconds, seen / seconds, waited / seconds)
         history.append(record)
         if report is not None:
@@ -275,7 +279,7 @@ def predict(
 ) -> Float32[np.ndarray, "rows ages"]:
     """The distribution over ages of each face in faces[rows]; with views="face+mirror" the mean of both.
 
-    Features stand for their faces: only the stages after the frozen ones run.
+    Features stand for their faces: only the stages after the frozen ones run. Raises Diverged for what is no number.
     """
     device = net.mean.device
     if isinstance(faces, Features) and not isinstance(net, LaterNet):
@@ -287,7 +291,9 @@ def predict(
             found.append(_mean_over_views(config, net, views).cpu())
         else:
             found.append(predict_batch(config, net, to_device(faces.pixels[chosen], device).permute(0, 3, 1, 2)).cpu())
-    return torch.cat(found).numpy()
+    if not (distribution := torch.cat(found)).isfinite().all():
+        raise Diverged(f"the predictions of {config.backbone} at {config.px} px are no numbers")
+    return distribution.numpy()
 
 
 def predict_batch(
@@ -363,6 +369,11 @@ def _optimizer(config: TrialConfig, net: AgeNet) -> torch.optim.Optimizer:
     if config.optimizer == "adamw":
         return torch.optim.AdamW(options, lr=config.learning_rate, fused=True)
     return torch.optim.SGD(options, lr=config.learning_rate, momentum=0.9, nesterov=True, fused=True)
+
+
+def _finite(state: Mapping[str, Tensor]) -> bool:
+    """Whether all weights and statistics are numbers."""
+    return all(bool(value.isfinite().all()) for value in state.values() if value.is_floating_point())
 
 
 def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from trainables.costs import measure_latency
 from trainables.faces import Faces
 from trainables.features import Features
 from trainables.fitting import Diverged, Epoch, decode, fit, freeze, predict
+from trainables.memory import lacking_memory
 from trainables.metrics import mae
 
 WORST_MAE = 100.0
@@ -165,19 +166,6 @@ def score_folds(
         )
         if pruned:
             return
-
-
-def lacking_memory(error: BaseException) -> str | None:
-    """One line where the error says that there is too little memory, else None.
-
-    A GPU's is torch.OutOfMemoryError; a processor's is a MemoryError of Python or NumPy, or torch's RuntimeError.
-    """
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    signs = ("can't allocate memory", "not enough memory", "bad_alloc", "STATUS_ALLOC_FAILED")
-    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    if known or (isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)):
-        return f"it needs more memory than there is ({text[:200]})"
-    return None
 
 
 def people_mae(faces: Faces, predicted: Mapping[int, float]) -> dict[str, float]:

@@ -1,0 +1,164 @@
+"""How a command ends before it is done: by Ctrl-C, SIGTERM and SIGHUP alike, at every moment.
+
+An interrupted command says so in one line, marks nothing complete, and ends with status 130. `study/__init__.py` calls
+`while_importing` before anything else is imported, and `study.command.main` calls `listen` before the command's work
+begins. Where this process is not `python -m study.<command>` (tests, Ray's workers), signals are left as they are.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+INTERRUPTED = 130
+"""The exit status, as a shell has it for Ctrl-C."""
+
+PATIENCE, AGAIN = 30.0, 2.0
+"""Seconds after which an interrupted command ends even where its clean-up hangs; and until a signal is raised again
+that was lost: Python drops what is raised within a destructor or a callback from C."""
+
+at_end: dict[str, Callable[[str], object]] = {}
+"""By name, what closes something that is open when a command ends before it is done; called with KILLED or FAILED."""
+
+_handler: Callable[..., Any] | None = None
+_begun, _noticed = threading.Event(), threading.Event()
+_held, _postponed, _again = 0, False, False
+
+
+def while_importing() -> None:
+    """From here on a signal ends the process at once, with the line: nothing has been begun yet."""
+    place = next(i for i, word in enumerate(sys.orig_argv) if word.startswith("-m"))
+    name = sys.orig_argv[place][2:] or sys.orig_argv[place + 1]
+
+    def leave_at_once(*_: object) -> None:
+        say(f"python -m {name}")
+        os._exit(INTERRUPTED)
+
+    _set(leave_at_once)
+
+
+def listen(prog: str) -> None:
+    """From here on a signal raises KeyboardInterrupt in the main thread, once; where that does not end the command
+    within PATIENCE, the command `prog` is ended."""
+
+    def interrupt(*_: object) -> None:
+        global _postponed, _again
+        if _noticed.is_set() or (_begun.is_set() and not _again):
+            return  # it is ending: a second signal shall not cut the clean-up short
+        _again = False
+        if not _begun.is_set():
+            _begun.set()
+            threading.Thread(target=_insist, args=(prog,), daemon=True, name="end").start()
+        if _held:
+            _postponed = True
+        else:
+            raise KeyboardInterrupt
+
+    if is_command():
+        _set(interrupt)
+
+
+def listen_again() -> None:
+    """Take the signals back from a library that has set its own handler, as Ray does for SIGTERM when it starts."""
+    if _handler is not None and threading.current_thread() is threading.main_thread():
+        _set(_handler)
+
+
+def listen_no_more(status: int) -> None:
+    """The command is done: from here on a signal only makes the process leave sooner, with the command's own status."""
+    if is_command():
+        _set(lambda *_: os._exit(status))
+
+
+def is_command() -> bool:
+    """Whether this process was started as `python -m study.<command>`."""
+    return _handler is not None
+
+
+def interrupted() -> bool:
+    """Whether a signal has come: a thread then begins nothing more."""
+    return _begun.is_set()
+
+
+def notice() -> None:
+    """The main thread is ending the command: no signal is heeded any more."""
+    _begun.set()
+    _noticed.set()
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """A short piece of work that no signal cuts in two: it raises when the block is over."""
+    global _held, _postponed
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _held += 1
+    try:
+        yield
+    finally:
+        _held -= 1
+        if not _held and _postponed:
+            _postponed = False
+            raise KeyboardInterrupt
+
+
+def close(status: str) -> None:
+    """Close what is open (at_end). Where that fails, the command ends all the same."""
+    for finish in list(at_end.values()):
+        with contextlib.suppress(Exception):
+            finish(status)
+
+
+def say(prog: str) -> None:
+    """The line of an interrupted command."""
+    with contextlib.suppress(OSError):  # a terminal that was closed
+        os.write(2, f"{prog}: interrupted; the same command continues where it stopped\n".encode())
+
+
+def leave() -> None:
+    """End this process as interrupted, now, whatever its threads are at; and what it started with it."""
+    import psutil
+
+    children = psutil.Process().children(recursive=True)
+    ray = sys.modules.get("ray")
+    if ray is not None:
+        closing = threading.Thread(target=ray.shutdown, daemon=True)
+        closing.start()
+        closing.join(timeout=10)
+    for child in psutil.wait_procs(children, timeout=2)[1]:
+        with contextlib.suppress(psutil.Error):
+            child.kill()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(INTERRUPTED)
+
+
+def _set(handler: Callable[..., Any]) -> None:
+    global _handler
+    _handler = handler
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):  # POSIX has no SIGBREAK, Windows no SIGHUP
+        number = getattr(signal, name, None)
+        if number is None or (name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):  # nohup
+            continue
+        signal.signal(number, handler)
+
+
+def _insist(prog: str) -> None:
+    """Raise a signal again that the main thread has not noticed, and end the process where its clean-up hangs."""
+    global _again
+    until = time.monotonic() + PATIENCE
+    while not _noticed.wait(AGAIN) and time.monotonic() < until:
+        _again = True
+        _thread.interrupt_main()
+    time.sleep(max(0.0, until - time.monotonic()))
+    say(prog)
+    os._exit(INTERRUPTED)
