@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import tyro
 
+from study.plain import printable
 from study.spool import settle
 
 Options = TypeVar("Options")
@@ -77,4 +78,4 @@ def message(error: BaseException) -> str | None:
             return None
     elif not isinstance(error, OSError | ImportError):
         return None
-    return " ".join(str(error).split()) or type(error).__name__
+    return printable(error) or type(error).__name__

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -52,6 +53,7 @@ from study.selection import (
     everybody,
     person_blocks,
 )
+from study.sqlite import sqlite_uri
 from study.storage import write_json
 from study.sweep_plots import draw
 from study.sweeping import Recorder, best_table
@@ -379,7 +381,7 @@ def _finish(
         f"{gap['corrected']:.2f} (optimism {gap['gap']:.2f}, 95 % {gap['gap_low']:.2f} to {gap['gap_high']:.2f})"
     )
     print(f"Next: python -m study.lopo --best        Look: {tracking.how_to_look()}")
-    print(f"Plots: {folder}/*.png        Live: optuna-dashboard sqlite:///{folder / 'optuna.db'}")
+    print(f"Plots: {folder}/*.png        Live: optuna-dashboard {shlex.quote(sqlite_uri(folder / 'optuna.db'))}")
 
 
 if __name__ == "__main__":
