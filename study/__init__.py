@@ -6,3 +6,6 @@ if sys.argv[:1] == ["-m"]:  # `python -m study.<command>`, which has imported no
     from study import ends
 
     ends.while_importing()
+from study.home import ensure_home
+
+ensure_home()  # before anything is imported that looks for it

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from study.describe import describe
+from study.plain import plain
 from study.predictions import Predictions
 from study.results import Section
 from study.tables import NONE, table
@@ -84,7 +85,9 @@ def sentences(choice: Mapping[str, Any]) -> list[str]:
 
 def _honest(predictions: Predictions, people: Sequence[str]) -> str:
     """The LOPO error pooled over the photos of a block's people (everyone, where it names none)."""
-    chosen = np.isin(predictions.person, list(people)) if people else np.ones(len(predictions), bool)
+    # the record's names are plain (study.results.Result)
+    named = [who for who in predictions.people.tolist() if plain(who) in set(people)]
+    chosen = np.isin(predictions.person, named) if people else np.ones(len(predictions), bool)
     if not chosen.any():
         return NONE
     return f"{np.abs(errors(predictions.predicted[chosen], predictions.age[chosen])).mean():.2f}"

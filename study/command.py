@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import tyro
 
 from study import ends
+from study.plain import printable
 from study.spool import settle
 from trainables.fields import check_fields
 
@@ -126,4 +127,4 @@ def message(error: BaseException) -> str | None:
             return None
     elif not isinstance(error, OSError | ImportError | MemoryError):
         return None
-    return " ".join(str(error).split()) or type(error).__name__
+    return printable(error) or type(error).__name__

@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import Space
 from study.searching import COSTS, Objective, Tried, directions
+from study.sqlite import sqlite_uri
 from trainables.config import TrialConfig
 
 STATES = {
@@ -167,7 +168,7 @@ def _content(trial: FrozenTrial) -> tuple[object, ...]:
 @contextmanager
 def _storage(file: Path) -> Iterator[optuna.storages.RDBStorage]:
     """The storage in a file, closed again: nothing is held between trials that a kill could leave behind."""
-    storage = optuna.storages.RDBStorage(f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": 10}})
+    storage = optuna.storages.RDBStorage(sqlite_uri(file), engine_kwargs={"connect_args": {"timeout": 10}})
     try:
         yield storage
     finally:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from study.plain import brief
 from study.spool import Spool
 
 PATIENCE, RETRY = 60.0, 5.0
@@ -24,15 +25,16 @@ Answer = TypeVar("Answer")
 class Server:
     """A server as its client sees it.
 
-    spool: where records wait for it. deliver: writes a record that may have got through before. is_outage: whether an
-    error is the server's, its database's or the network's, and not the request's. is_closed: whether it lets nobody in.
+    uri: for messages, without a password. spool: where records wait for it. deliver: writes a record that may have got
+    through before. is_outage: whether an error is the server's, its database's or the network's, and not the request's.
+    why_never: the error to end with where it is no use to ask again, as where it lets nobody in.
     """
 
     uri: str
     spool: Spool
     deliver: Callable[[dict[str, Any], list[Path]], object]
     is_outage: Callable[[Exception], bool]
-    is_closed: Callable[[Exception], bool]
+    why_never: Callable[[Exception], OSError | None]
 
 
 def write(server: Server, put: Callable[[], Answer], record: Mapping[str, Any], files: Sequence[Path]) -> Answer | None:
@@ -65,7 +67,7 @@ def flush(server: Server) -> bool:
 def ask(server: Server, question: Callable[[], Answer]) -> Answer:
     """What the server answers, after all that waits for it; asked again for a minute where it does not.
 
-    Raises ConnectionError where it then still does not, and PermissionError where it lets nobody in.
+    Raises ConnectionError where it then still does not, and at once what why_never says.
     """
     until = time.monotonic() + PATIENCE
     while True:
@@ -73,16 +75,13 @@ def ask(server: Server, question: Callable[[], Answer]) -> Answer:
             if flush(server) or time.monotonic() > until:
                 return question()
         except Exception as error:
-            if server.is_closed(error):
-                raise PermissionError(
-                    f"the MLflow server at {server.uri} lets nobody in so ({_brief(error)}): its user and password "
-                    "belong in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or in ~/.mlflow/credentials, and "
-                    "its --allowed-hosts must name this address"
-                ) from error
+            never = server.why_never(error)
+            if never is not None:
+                raise never from error
             _leave_alone(server, error)
             if time.monotonic() > until:
                 raise ConnectionError(
-                    f"the MLflow server at {server.uri} has not answered for {PATIENCE:.0f} s ({_brief(error)}); "
+                    f"the MLflow server at {server.uri} has not answered for {PATIENCE:.0f} s ({brief(error)}); "
                     f"{len(server.spool.waiting())} records wait for it: when it is back, type the same command again"
                 ) from error
         time.sleep(1)
@@ -114,7 +113,7 @@ def _is_taken(server: Server, record: dict[str, Any], files: list[Path]) -> bool
     except Exception as error:
         if server.is_outage(error):
             raise
-        print(f"The MLflow server refused a record, which is set aside: {_brief(error)}", file=sys.stderr)
+        print(f"The MLflow server refused a record, which is set aside: {brief(error)}", file=sys.stderr)
         return False
     return True
 
@@ -126,14 +125,8 @@ def _leave_alone(server: Server, error: Exception) -> None:
     _ask_again[server.uri] = time.monotonic() + RETRY
     if server.uri not in _troubles:
         print(
-            f"The MLflow server at {server.uri} does not answer ({_brief(error)}); what it is to be told waits in "
+            f"The MLflow server at {server.uri} does not answer ({brief(error)}); what it is to be told waits in "
             f"{server.spool.folder}",
             file=sys.stderr,
         )
-    _troubles[server.uri] = _brief(error)
-
-
-def _brief(error: Exception) -> str:
-    """The end of a message on one line: what urllib3 wraps comes last."""
-    text = " ".join(str(error).split())
-    return text if len(text) < 160 else f"... {text[-150:]}"
+    _troubles[server.uri] = brief(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from study.storage import write_whole
 def as_png(figure: Figure, **how: Any) -> bytes:
     """The picture's bytes; how: what savefig takes."""
     sink = io.BytesIO()
-    figure.savefig(sink, format="png", **how)
+    with warnings.catch_warnings():
+        # a name in letters that the font lacks is drawn as boxes, and one that is too long pushes all aside
+        warnings.filterwarnings("ignore", "Glyph .* missing from|constrained_layout not applied")
+        figure.savefig(sink, format="png", **how)
     return sink.getvalue()
 
 

@@ -82,11 +82,11 @@ def plan_of_sweep(store: tracking.Tracking, *, name: str | None, training: Train
     if not named:
         there = sorted({tags.get("study.name", "") for _, _, tags in sweeps})
         raise ValueError(
-            f"no finished sweep{f' named {name!r}' if name else ''} in {store.uri}"
+            f"no finished sweep{f' named {name!r}' if name else ''} in {store.place.shown}"
             + (f" (there is: {', '.join(there)})" if there else "")
             + ": run one first with: python -m study.sweep"
         )
-    best = tracking.read_json(store, named[0][0], "best.json")
+    best = tracking.read_best(store, named[0][0])
     if "starts" not in best:
         raise ValueError(
             f"sweep {best['sweep']!r} was made by an earlier version, which kept no record of its weights: "

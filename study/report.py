@@ -22,6 +22,7 @@ from study.choice_tables import choices
 from study.command import main
 from study.figures import Caption, MaeRow
 from study.pictures import save_picture
+from study.plain import apart
 from study.predictions import read_predictions
 from study.published import PAPER_MAE, backbone_name
 from study.results import Result, Section, name_of, sections
@@ -56,9 +57,9 @@ def report(options: Report) -> None:
     track = tracking.connect()
     with tempfile.TemporaryDirectory() as folder:
         runs = tracking.finished_lopo(track, folder=Path(folder))
-        if not runs:
-            raise FileNotFoundError("there is no finished LOPO result yet; make one with: python -m study.lopo --best")
-        results = [Result(run.name, run.about, read_predictions(run.predictions)[0]) for run in runs]
+        results = _read(runs)
+    if not results:
+        raise FileNotFoundError("there is no finished LOPO result yet; make one with: python -m study.lopo --best")
     print(f"Reporting on {len(results)} finished LOPO result{'s' * (len(results) > 1)} ...", flush=True)
     written = write_report(results, out=options.out, draws=options.draws)
     key = hashlib.sha256(" ".join(sorted(run.run_id for run in runs)).encode()).hexdigest()[:12]
@@ -70,19 +71,37 @@ def report(options: Report) -> None:
     print(f"Next: {tracking.how_to_look()}")
 
 
+def _read(runs: Sequence[tracking.LopoRun]) -> list[Result]:
+    """The results; those that cannot be read are left out with a line each."""
+    results = []
+    for run in runs:
+        try:
+            predictions = read_predictions(run.predictions)[0]
+            if len(predictions.people) < 2 or predictions.age.min() < 0:
+                raise ValueError("predictions.parquet: expected two people or more, and no age below 0")
+            results.append(Result(run.name, run.about, predictions))
+        except (ValueError, TypeError, OSError) as error:
+            tracking.left_out(run.run_id, run.name, error)
+    return results
+
+
 def write_report(results: Sequence[Result], *, out: Path, draws: int = DRAWS) -> Written:
     """Write report.md and its pictures into `out`; what it says depends on the results alone."""
     found = sections(results, draws=draws)
     out.mkdir(parents=True, exist_ok=True)
     files, pictures = [out / "report.md"], []
-    for i, section in enumerate(found):
-        slug = section.slug if [s.slug for s in found].count(section.slug) == 1 else f"{section.slug}-{i + 1}"
+    for section, slug in zip(found, _slugs(found), strict=True):
         pictures.append({name: f"{slug}-{name}.png" for name in PICTURES})
         for name, figure in draw(section).items():
             files.append(out / pictures[-1][name])
             save_picture(figure, files[-1])
     write_whole(files[0], document(found, pictures).encode())
     return Written(tuple(files), tuple(found))
+
+
+def _slugs(found: Sequence[Section]) -> list[str]:
+    """What names each section's pictures and metrics; no two are alike."""
+    return apart(section.slug for section in found)
 
 
 PICTURES = {
@@ -212,7 +231,7 @@ def terminal(found: Sequence[Section]) -> str:
 def _metrics(found: Sequence[Section]) -> dict[str, float]:
     """The figures of each section's front, for MLflow."""
     metrics: dict[str, float] = {}
-    for section in found:
+    for section, slug in zip(found, _slugs(found), strict=True):
         summary = section.summaries[section.front]
         for name, figure in (
             ("mae", summary.mae),
@@ -220,9 +239,9 @@ def _metrics(found: Sequence[Section]) -> dict[str, float]:
             ("rmse", summary.rmse),
         ):
             metrics |= {
-                f"{section.slug}.{name}": figure.value,
-                f"{section.slug}.{name}_low": figure.low,
-                f"{section.slug}.{name}_high": figure.high,
+                f"{slug}.{name}": figure.value,
+                f"{slug}.{name}_low": figure.low,
+                f"{slug}.{name}_high": figure.high,
             }
     return metrics
 

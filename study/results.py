@@ -11,8 +11,10 @@ from typing import Any
 from study.bootstrap import DRAWS
 from study.brands import branded, unlike
 from study.calibration import Calibration, calibrate
+from study.plain import plain, plain_record, printable, slug
 from study.predictions import Predictions
 from study.published import backbone_name
+from study.records import check_about
 from study.statistics import (
     Comparison,
     Decade,
@@ -30,11 +32,21 @@ DATASETS = {"fgnet": "FG-NET", "utkface": "UTKFace", "people": "Built-in people"
 
 @dataclass(frozen=True)
 class Result:
-    """One complete LOPO result: what it is about (about.json of its run) and its predictions."""
+    """One complete LOPO result: what it is about (about.json of its run) and its predictions.
+
+    Name and record are made plain (study.plain), since they go into the report's Markdown and pictures. Raises
+    ValueError for a record that lacks a field or has one of another type.
+    """
 
     name: str
     about: Mapping[str, Any]
     predictions: Predictions
+
+    def __post_init__(self) -> None:
+        where = f"{printable(self.name)}: about.json"
+        about = plain_record(check_about(self.about, where), where)
+        object.__setattr__(self, "name", plain(self.name, most=200))
+        object.__setattr__(self, "about", about)
 
 
 @dataclass(frozen=True)
@@ -108,9 +120,9 @@ class Section:
 
     @property
     def slug(self) -> str:
-        """Names this section's pictures: "fgnet-1a2b3c"."""
+        """Names this section's pictures, as one component of a path: "fgnet-1a2b3c"."""
         name = "-".join(str(self.about["dataset"]).split(", "))
-        return f"{name}-{str(self.about['faces_digest'])[:6]}"
+        return f"{slug(name)}-{slug(self.about['faces_digest'], most=6)}"
 
     @property
     def data(self) -> str:

@@ -7,16 +7,18 @@ or not at all, whoever is killed.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 _REFUSED = "refused"
 _began: dict[Path, int] = {}
@@ -68,23 +70,32 @@ class Spool:
         refused/, so that it never keeps the others from going. What deliver raises ends the sending: that record and
         those after it go on waiting. While another process sends, nothing is done here.
         """
-        with (self.folder / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return 0
-            sent = 0
-            for place in self.waiting():
-                record = json.loads((place / "record.json").read_text())
-                files = [place / name for name in record.pop("files")]
-                if deliver(record, files):
-                    done = place.rename(place.with_name(f".{place.name}"))
-                    shutil.rmtree(done)
-                else:
-                    (self.folder / _REFUSED).mkdir(exist_ok=True)
-                    place.rename(self.folder / _REFUSED / place.name)
-                sent += 1
-            return sent
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                return self._send(deliver)
+        except Timeout:
+            return 0
+
+    def _send(self, deliver: Callable[[dict[str, Any], list[Path]], bool]) -> int:
+        sent = 0
+        for place in self.waiting():
+            if self._is_taken(place, deliver):
+                done = place.rename(place.with_name(f".{place.name}"))
+                shutil.rmtree(done)
+            else:
+                (self.folder / _REFUSED).mkdir(exist_ok=True)
+                place.rename(self.folder / _REFUSED / place.name)
+            sent += 1
+        return sent
+
+    def _is_taken(self, place: Path, deliver: Callable[[dict[str, Any], list[Path]], bool]) -> bool:
+        try:
+            record = json.loads((place / "record.json").read_text())
+            files = [place / Path(name).name for name in record.pop("files")]
+        except (ValueError, TypeError, AttributeError, KeyError, FileNotFoundError, RecursionError) as error:
+            print(f"{place} cannot be read ({type(error).__name__}) and is set aside, unsent", file=sys.stderr)
+            return False
+        return deliver(record, files)
 
 
 def settle(*, wait: bool) -> list[str]:

@@ -27,6 +27,7 @@ from study.bootstrap import (
     bootstrap,
     person_means,
 )
+from study.plain import plain
 from study.predictions import Predictions
 from trainables.metrics import errors
 
@@ -339,7 +340,7 @@ def alarms(predictions: Predictions, *, draws: int = DRAWS, seed: int = 0) -> li
         rows = (predictions.seed == s) & (predictions.person == person)
         ages = predictions.age[rows].std()
         if rows.sum() >= 3 and ages >= 2 and predictions.predicted[rows].std() < FOLD_SPREAD_ALARM * ages:
-            collapsed.append(f"{person} (seed {s})")
+            collapsed.append(f"{plain(person, most=200)} (seed {s})")
     if collapsed:
         folds = len(predictions.seeds) * len(predictions.people)
         named = ", ".join(collapsed[:5]) + (f" and {len(collapsed) - 5} more" if len(collapsed) > 5 else "")

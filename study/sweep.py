@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -48,6 +49,7 @@ from study.selection import (
     everybody,
     person_blocks,
 )
+from study.sqlite import sqlite_uri
 from study.starts import Start, check_starts, find_starts, put_weights
 from study.storage import write_json
 from study.sweep_plots import draw
@@ -427,8 +429,8 @@ def _finish(
         f"Of that choice: the least error claims {gap['claimed']:.2f}, corrected for being the least of many "
         f"{gap['corrected']:.2f} (optimism {gap['gap']:.2f}, 95 % {gap['gap_low']:.2f} to {gap['gap_high']:.2f})"
     )
-    print(f"Next: python -m study.lopo --best --sweep {folder.name}        Look: {tracking.how_to_look()}")
-    print(f"Plots: {folder}/*.png        Live: optuna-dashboard sqlite:///{folder / 'optuna.db'}")
+    print(f"Next: python -m study.lopo --best --sweep {shlex.quote(folder.name)}        Look: {tracking.how_to_look()}")
+    print(f"Plots: {folder}/*.png        Live: optuna-dashboard {shlex.quote(sqlite_uri(folder / 'optuna.db'))}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import numpy as np
 
 from study.bootstrap import Interval
 from study.brands import MEANING, brand
+from study.plain import plain
 from study.published import (
     CROSS_TEST_ON_FGNET,
     LOPO_ON_FGNET,
@@ -111,7 +112,7 @@ def age_table(section: Section) -> str:
 def people_table(section: Section, *, worst: int = 5) -> str:
     """The people whom the config in front errs on most."""
     people = by_person(section.results[section.front].predictions)[:worst]
-    rows = [[p.person, str(p.photos), f"{p.mae:.2f}", f"{p.bias:+.2f}"] for p in people]
+    rows = [[plain(p.person, most=200), str(p.photos), f"{p.mae:.2f}", f"{p.bias:+.2f}"] for p in people]
     return table(["person", "photos", "MAE", "bias"], rows)
 
 

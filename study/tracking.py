@@ -1,49 +1,42 @@
-"""MLflow, and the only module that imports it: runs found again by a key, so that a rerun never doubles one."""
+"""MLflow's runs, found again by a key, so that a rerun never doubles one.
+
+Only this module and the two it stands on, study.store and study.mlflow_errors, import MLflow.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
-import logging
-import os
-import sqlite3
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote, unquote
 
 from requests import RequestException
 
-from study import ends
+from study import ends, store
+from study.mlflow_errors import Place, translated, why_never
 from study.outage import Server, ask, flush, settle, write
+from study.plain import printable
+from study.records import check_about, check_best
 from study.spool import Spool, at_end
 
-# Before the import: the study tells nobody that it runs, and prints no emoji after every run.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("DO_NOT_TRACK", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-# MLflow's own retries would send a run's creation again whose answer was lost, and double it; and would hold a training
-# up for four minutes. What to do with a server that does not answer is decided here.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+# after study.store, which tells MLflow how to behave
+from mlflow import MlflowClient  # isort: skip
+from mlflow.entities import Metric, Param, RunTag  # isort: skip
+from mlflow.exceptions import MlflowException  # isort: skip
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST  # isort: skip
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # isort: skip
 
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
-
-# Pages on what SQLite could not do, which is told in a line, and lines on its tables
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-
-EXPERIMENT = "age-study"
+EXPERIMENT = store.EXPERIMENT
 KEY, STAGE, COMPLETE = "study.key", "study.stage", "study.complete"
 _PARENT, _NAME = "mlflow.parentRunId", "mlflow.runName"
-_SERVERS = ("http://", "https://")
 _PENDING = "key:"
 """In place of the id of a run that could not be begun yet; its key follows."""
 
@@ -76,6 +69,11 @@ class Tracking:
     @property
     def client(self) -> MlflowClient:
         return _client(self.uri)
+
+    @property
+    def place(self) -> Place:
+        """Where it leads, for messages."""
+        return store.place_of(self.uri)
 
 
 @dataclass(frozen=True)
@@ -119,86 +117,35 @@ def connect(*, home: Path | None = None) -> Tracking:
     """MLFLOW_TRACKING_URI where set, else SQLite in mlruns/ of the working directory. Creates what is missing.
 
     Called once in a command's driver, before any fan-out: creating the schema from many processes is a race. What an
-    earlier command could not send is sent first.
+    earlier command could not send is sent first. Raises OSError or ValueError, in one line, for a place that cannot be
+    used; its text holds no password.
     """
     home = (home or Path("mlruns")).resolve()
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    uri = store.given()
     if not uri:
-        (home / "artifacts").mkdir(parents=True, exist_ok=True)
-        # absolute: a worker's working directory is Ray's
-        uri, artifacts = f"sqlite:///{home / 'mlflow.db'}", (home / "artifacts").as_uri()
-        with _full_disk(uri):
-            _make_store(home / "mlflow.db", artifacts)
-            experiment = _experiment(MlflowClient(uri), artifacts)
-        _write_ahead(home / "mlflow.db")
-        return Tracking(uri, experiment)
-    if not uri.startswith(_SERVERS):
-        return Tracking(uri, _experiment(MlflowClient(uri), None))
+        with translated(store.place_of(f"sqlite:///{home / 'mlflow.db'}")):
+            return Tracking(*store.open_local(home))
+    if not store.is_server(uri):
+        with translated(store.place_of(uri)):
+            return Tracking(*store.open_given(uri))
+    uri = store.server_uri(uri)
     waiting = Spool(home / "waiting" / hashlib.sha256(uri.encode()).hexdigest()[:12])
     # asked with no records in sight: what waits needs the experiment's id
     asking = Tracking(uri, "", Spool(waiting.folder / "none"))
-    tracking = Tracking(uri, _ask(asking, lambda: _experiment(asking.client, None)), waiting)
+    tracking = Tracking(uri, _ask(asking, lambda: store.experiment(asking.client, None, asking.place)), waiting)
     server = _server(tracking)
     flush(server)
     at_end[waiting.folder] = partial(settle, server)
     return tracking
 
 
-@contextlib.contextmanager
-def _full_disk(uri: str) -> Iterator[None]:
-    """A full disk below SQLite, of which MLflow makes errors of its own, as an OSError."""
-    try:
-        yield
-    except Exception as error:
-        if "disk is full" not in str(error) and "disk I/O error" not in str(error):
-            raise
-        raise OSError(
-            f"{uri.removeprefix('sqlite:///')} cannot be written, its disk is full or broken: make room, and type the "
-            "same command again"
-        ) from error
-
-
-def _experiment(client: MlflowClient, artifacts: str | None) -> str:
-    """The id of the study's experiment, made where it is missing."""
-    there = client.get_experiment_by_name(EXPERIMENT)
-    if there is not None:
-        return there.experiment_id
-    try:
-        return client.create_experiment(EXPERIMENT, artifact_location=artifacts)
-    except MlflowException:  # another command was faster
-        there = client.get_experiment_by_name(EXPERIMENT)
-        if there is None:
-            raise
-        return there.experiment_id
-
-
-def _make_store(file: Path, artifacts: str) -> None:
-    """MLflow makes its tables in some fifty steps, and a kill among them leaves a file that no later command can open:
-    so they are made under another name, and renamed."""
-    if file.exists():
-        for left in file.parent.glob(f".{file.name}.*"):  # by a command that was killed
-            left.unlink(missing_ok=True)
-        return
-    new = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        _experiment(MlflowClient(f"sqlite:///{new}"), artifacts)
-        with contextlib.suppress(FileExistsError, FileNotFoundError):  # another command was faster
-            os.link(new, file)
-    finally:
-        new.unlink(missing_ok=True)
-
-
-def _write_ahead(file: Path) -> None:
-    """Switch SQLite to its write-ahead log, for good: a run is written several times faster, and a reader (mlflow ui)
-    no longer stops the writer. Where another process holds the file this time, all goes on as before."""
-    with contextlib.closing(sqlite3.connect(file)) as database, contextlib.suppress(sqlite3.OperationalError):
-        database.execute("PRAGMA journal_mode=WAL")
-
-
 def how_to_look() -> str:
-    """The command that opens the page with all runs."""
-    if os.environ.get("MLFLOW_TRACKING_URI"):
-        return f"open {os.environ['MLFLOW_TRACKING_URI']}"
+    """The command that opens the page with all runs, as it is typed in this folder."""
+    uri = store.given()
+    if store.is_server(uri):
+        return f"open {store.server_uri(uri)}"
+    if uri:
+        return 'mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI", then open http://127.0.0.1:5000'
     return "mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db, then open http://127.0.0.1:5000"
 
 
@@ -307,31 +254,69 @@ def _children(tracking: Tracking, parent: str) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     while True:
         page = tracking.client.search_runs([tracking.experiment], query, max_results=1000, page_token=token)
-        found |= {run.data.tags.get(KEY, ""): (run.info.run_id, run.info.status) for run in page}
+        found |= {unquote(run.data.tags.get(KEY, "")): (run.info.run_id, run.info.status) for run in page}
         token = page.token
         if not token:
             return found
 
 
 def read_json(tracking: Tracking, run_id: str, name: str) -> Any:
-    """A JSON artifact of a run."""
+    """A JSON artifact of a run. Raises ValueError where it is none, OSError where it is not there."""
     with tempfile.TemporaryDirectory() as folder:
-        return json.loads(_download(tracking, run_id, name, Path(folder)).read_text())
+        file = _download(tracking, run_id, name, Path(folder))
+        try:
+            return json.loads(file.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"run {run_id}: {name} is not JSON ({printable(error)}): run its command again") from error
+
+
+def read_best(tracking: Tracking, run_id: str) -> Mapping[str, Any]:
+    """best.json of a sweep's run, checked. Raises ValueError or OSError as read_json."""
+    return check_best(read_json(tracking, run_id, "best.json"), f"run {run_id}: best.json")
 
 
 def finished_lopo(tracking: Tracking, *, folder: Path) -> list[LopoRun]:
-    """Every complete LOPO result, newest first, its files copied under `folder`."""
-    results = []
-    for run_id, name, _ in finished(tracking, stage="lopo"):
-        place = folder / run_id
-        place.mkdir(parents=True, exist_ok=True)
-        predictions = _download(tracking, run_id, "predictions.parquet", place)
-        results.append(LopoRun(run_id, name, read_json(tracking, run_id, "about.json"), predictions))
+    """Every complete LOPO result, newest first and each once, its files copied under `folder`.
+
+    What cannot be read, or is there twice, is left out with a line on stderr.
+    """
+    results: list[LopoRun] = []
+    keys: set[str] = set()
+    for number, (run_id, name, tags) in enumerate(finished(tracking, stage="lopo")):
+        key = unquote(tags.get(KEY, run_id))
+        try:
+            about = check_about(read_json(tracking, run_id, "about.json"), "about.json")
+            if f"lopo-{about.get('key', key)}" != key and "key" in about:
+                raise ValueError(f"about.json is of the result {about['key']}, the run of {key.removeprefix('lopo-')}")
+            if key in keys:
+                raise ValueError("a newer run has the same result")
+            place = folder / f"{number:05d}"
+            place.mkdir(parents=True, exist_ok=True)
+            predictions = _download(tracking, run_id, "predictions.parquet", place)
+        except (ValueError, OSError) as error:
+            left_out(run_id, name, error)
+            continue
+        keys.add(key)
+        results.append(LopoRun(run_id, name, dict(about), predictions))
     return results
 
 
+def left_out(run_id: str, name: str, why: Exception) -> None:
+    """Say in one line that a result is not used."""
+    print(f"Left out: {printable(name)} (run {run_id}): {printable(why)}", file=sys.stderr)
+
+
 def _download(tracking: Tracking, run_id: str, name: str, place: Path) -> Path:
-    return Path(_ask(tracking, lambda: tracking.client.download_artifacts(run_id, name, str(place))))
+    try:
+        return Path(_ask(tracking, lambda: _artifacts(tracking, run_id).download_artifacts(name, str(place))))
+    except OSError as error:
+        raise type(error)(f"run {run_id}: {error}") from error
+
+
+def _artifacts(tracking: Tracking, run_id: str) -> Any:
+    """The run's files where MLflow has them now: its client goes on with where they were when it first asked."""
+    run = tracking.client.get_run(run_id)
+    return get_artifact_repository(run.info.artifact_uri, tracking_uri=tracking.uri)
 
 
 def _write(tracking: Tracking, record: Record, files: Sequence[Path] = ()) -> str:
@@ -340,44 +325,48 @@ def _write(tracking: Tracking, record: Record, files: Sequence[Path] = ()) -> st
     def put() -> str:
         return _put(tracking, record, files)
 
-    if tracking.spool is None:
-        with _full_disk(tracking.uri):
+    with translated(tracking.place):
+        if tracking.spool is None:
             return put()
-    return write(_server(tracking), put, asdict(record), files) or record.run or f"{_PENDING}{record.key}"
+        return write(_server(tracking), put, asdict(record), files) or record.run or f"{_PENDING}{record.key}"
 
 
 def _put(tracking: Tracking, record: Record, files: Sequence[Path], *, again: bool = False) -> str:
     """Write a record and return the run's id. Twice is as once: runs are found by key, params and tags are the same,
     and MLflow keeps one of two metrics with equal step, time and value. again: an earlier try may have got through.
     """
-    client, params = tracking.client, record.params
+    client, params, tags = tracking.client, record.params, record.tags
     run_id = record.run or ""
     if record.begin is not None:
         begin = record.begin
         there = None if begin.known_new and not again else _find(tracking, record.key)
+        links = {_PARENT: begin.parent} if begin.parent else {}
         if there is None:
-            links = {_PARENT: begin.parent} if begin.parent else {}
-            marks = {KEY: record.key, STAGE: begin.stage, _NAME: begin.name, **links}
+            marks = {KEY: _quoted(record.key), STAGE: begin.stage, _NAME: begin.name, **links}
             made = client.create_run(tracking.experiment, start_time=begin.at, tags=marks, run_name=begin.name)
             run_id = made.info.run_id
         else:
             run_id = there.info.run_id
             client.update_run(run_id, status="RUNNING", name=begin.name)
             params = {name: value for name, value in params.items() if name not in there.data.params}
+            if begin.parent != there.data.tags.get(_PARENT):  # its parent was deleted in MLflow's page
+                tags = {**tags, **links}
     elif run_id.startswith(_PENDING):
         there = _find(tracking, run_id.removeprefix(_PENDING))
         if there is None:
             raise MlflowException(f"no run {run_id}", error_code=RESOURCE_DOES_NOT_EXIST)
         run_id = there.info.run_id
     metrics = [Metric(name, value, at, step) for name, value, at, step in record.metrics]
-    told = [RunTag(name, value) for name, value in record.tags.items()]
+    told = [RunTag(name, value) for name, value in tags.items()]
     written = [Param(name, value) for name, value in params.items()]
     if metrics or told or written:
         client.log_batch(run_id, metrics=metrics[:_BATCH], params=written, tags=told)
         for start in range(_BATCH, len(metrics), _BATCH):
             client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
-    for file in files:
-        client.log_artifact(run_id, str(file))
+    if files:
+        artifacts = _artifacts(tracking, run_id)
+        for file in files:
+            artifacts.log_artifact(str(file))
     if record.end is not None:
         status, at = record.end
         client.set_terminated(run_id, status=status, end_time=at)
@@ -386,8 +375,14 @@ def _put(tracking: Tracking, record: Record, files: Sequence[Path], *, again: bo
 
 def _find(tracking: Tracking, key: str) -> Any:
     """The run with this key, or None."""
-    found = tracking.client.search_runs([tracking.experiment], f"tags.`{KEY}` = '{key}'", max_results=1)
+    query = f"tags.`{KEY}` = '{_quoted(key)}'"
+    found = tracking.client.search_runs([tracking.experiment], query, max_results=1)
     return found[0] if found else None
+
+
+def _quoted(key: str) -> str:
+    """A key as it stands in tags and queries: a sweep's name may hold quotation marks."""
+    return quote(key, safe=" ()+,./:=@-_", errors="surrogateescape")
 
 
 def _server(tracking: Tracking) -> Server:
@@ -398,27 +393,24 @@ def _server(tracking: Tracking) -> Server:
         begin = record["begin"] and Begin(**record["begin"])
         return _put(tracking, Record(**{**record, "begin": begin}), files, again=True)
 
-    return Server(tracking.uri, tracking.spool, deliver, _is_outage, _is_closed)
+    never = partial(why_never, place=tracking.place)
+    return Server(tracking.place.shown, tracking.spool, deliver, _is_outage, never)
 
 
 def _is_outage(error: Exception) -> bool:
     """Whether the server, its database, the network or the password failed, rather than the request."""
     if not isinstance(error, MlflowException):
         return isinstance(error, RequestException)
+    if "404 Client Error" in str(error):  # a file that is not there
+        return False
     status = error.get_http_status_code()
     # BAD_REQUEST is what MLflow makes of a database connection that broke in the middle; a wrong value is another code
     return status >= 500 or status in (401, 403, 408, 429) or error.error_code == "BAD_REQUEST"
 
 
-def _is_closed(error: Exception) -> bool:
-    return isinstance(error, MlflowException) and error.get_http_status_code() in (401, 403)
-
-
 def _ask(tracking: Tracking, question: Callable[[], Answer]) -> Answer:
-    if tracking.spool is None:
-        with _full_disk(tracking.uri):
-            return question()
-    return ask(_server(tracking), question)
+    with translated(tracking.place):
+        return question() if tracking.spool is None else ask(_server(tracking), question)
 
 
 def _now() -> int:
@@ -432,4 +424,4 @@ def _metrics(steps: Iterable[tuple[int, Mapping[str, float]]]) -> list[tuple[str
 
 
 def _params(params: Mapping[str, Any]) -> dict[str, str]:
-    return {name: str(value)[:500] for name, value in params.items()}
+    return {name: printable(value)[:500] for name, value in params.items()}
