@@ -98,6 +98,7 @@ def pretrain(options: Pretrain) -> int:
     places = options.faces or [str(place) for place in faces_or_built_in((), BUILT_IN_STRANGERS)]
     print("Reading where the faces lie ...", flush=True)
     index = index_faces(places)
+    dev_split(index, share=options.dev_share, seed=configs[0].seed)  # too few faces are said here, before Ray starts
     failed = pretrain_all(configs, index, options)
     if failed:
         for name, why in failed:
