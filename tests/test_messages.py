@@ -19,9 +19,9 @@ FOREIGN = {
     "--port",  # mlflow ui
     "--backend-store-uri",  # mlflow ui
     "--default-artifact-root",  # mlflow ui
-    "--workers",  # also of mlflow ui
+    "--allowed-hosts",  # mlflow server
 }
-"""Options of tools that messages name: MLflow's pages and Ray's commands."""
+"""Options of every command and of other tools that texts name."""
 
 OURS = {f"--{name.replace('_', '-')}" for command in COMMANDS for _, name in options_of(command)}
 FILES = sorted(file for folder in ("study", "trainables", "search_spaces") for file in (ROOT / folder).rglob("*.py"))
@@ -45,7 +45,7 @@ def test_every_option_that_a_text_names_exists(file):
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_every_command_that_a_text_names_exists_and_has_the_options_named_with_it(file):
     for line, text in texts(file):
-        for command, rest in re.findall(r"python -m study\.(\w+)((?: --?[\w-]+| [\w./]+)*)", text):
+        for command, rest in re.findall(r"python -m study\.(\w+)(?![\w.])((?: --?[\w-]+| [\w./]+)*)", text):
             assert command in COMMANDS, f"{file.name}:{line} names study.{command}"
             own = {f"--{name.replace('_', '-')}" for _, name in options_of(command)} | {"--help"}
             assert set(re.findall(r"--[a-z][a-z0-9-]*", rest)) <= own, f"{file.name}:{line}: {text}"
