@@ -92,6 +92,7 @@ def lopo(options: Lopo) -> int:
     configs = list({config.fingerprint(): config for config in plan.trials.values()}.values())
     for config in configs:
         check_frozen(config)
+        config.replace(seed=config.seed + options.seeds - 1)  # the last one: a number too
     tables = {px: load_faces(folders, px=px) for px in sorted({config.px for config in configs})}
     faces = next(iter(tables.values()))
     if plan.faces_digest not in (None, faces.digest):

@@ -198,7 +198,7 @@ def _cells(file: _Bytes, at: int, end: int) -> Iterator[str]:
             yield ""
             continue
         kind, shape, _, content = _head(file, matrix)
-        yield _text(file, content, matrix.stop) if kind == _CHAR and math.prod(shape) else ""
+        yield _text(file, content, matrix.stop) if kind == _CHAR and 0 not in shape else ""
 
 
 def _rows(text: str, shape: tuple[int, ...]) -> list[str]:

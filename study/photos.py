@@ -16,8 +16,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from trainables.contents import what_is
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
-"""Formats that are decoded, JPEG also where a file holds several (MPO); Pillow's others (EPS, which runs Ghostscript, and
-40 rare ones) are refused."""
+"""Formats that are decoded, JPEG also where a file holds several (MPO); Pillow's others (EPS, which runs Ghostscript,
+and 40 rare ones) are refused."""
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 """File names that a listing takes for photos, in either case."""

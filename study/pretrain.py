@@ -105,6 +105,7 @@ def pretrain(options: Pretrain) -> int:
     places = options.faces or [str(place) for place in faces_or_synthetic((), STRANGERS)]
     print("Reading where the faces lie ...", flush=True)
     index = index_faces(places)
+    dev_split(index, share=options.dev_share, seed=configs[0].seed)  # too few faces are said here, before Ray starts
     out = options.out or home(index.datasets) / "pretrained"
     jobs: list[Job] = []
     failed: list[tuple[str, str]] = []

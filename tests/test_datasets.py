@@ -1,10 +1,13 @@
 """Parsers yield each photo once with the age its name gives, and say what is wrong with a folder."""
 
+import os
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from study.align import list_photos
 from study.datasets import DATASETS
 from study.photos import Photo, Reason, Reject
 from study.storage import Folder, open_folder
@@ -70,11 +73,23 @@ def test_a_stray_photo_among_good_ones_is_rejected_by_name(tmp_path):
         ("1_0_2_20161219140.jpg", 1),
         ("8_1_4_2017011719.JPG", 8),
         ("0_0_3_20170104010203456.jpg.chip.jpg", 0),
+        ("61_3_20170109150557335.jpg.chip.jpg", 61),
+        ("25_0_1_20170116220224657 (1).jpg", 25),
+        ("25_0_1_20170116220224657.jpg.chip (2).jpg", 25),
+        ("25_0_1_20170116220224657 - Copy.jpg", 25),
+        ("25_0_1_20170116220224657-1.png", 25),
     ],
 )
 def test_utkface_ages_survive_its_odd_names(tmp_path, name, age):
     (photo,) = DATASETS["utkface"].photos(folder_with(tmp_path, name))
     assert photo == Photo(name, age)
+
+
+def test_utkface_in_the_wild_lies_in_three_parts(tmp_path):
+    names = ["part1/20_0_0_20170110225502403.jpg", "part3/21_0_0_20170110225502404.jpg", "9_0_0_20170110225502405.jpg"]
+    root = folder_with(tmp_path, *names, "part4/22_0_0_20170110225502406.jpg")
+    photos = {entry.path: entry.age for entry in DATASETS["utkface"].photos(root) if isinstance(entry, Photo)}
+    assert photos == {names[0]: 20, names[1]: 21, names[2]: 9}
 
 
 def test_utkface_rejects_names_without_an_age_and_ages_beyond_life(tmp_path):
@@ -108,3 +123,22 @@ def test_each_datasets_folder_is_refused_by_the_others():
             if other.photos is not DATASETS[own].photos:
                 with pytest.raises((ValueError, FileNotFoundError)):
                     list(other.photos(open_folder(root)))
+
+
+@pytest.mark.parametrize("dataset", ["fgnet", "utkface"])
+def test_a_name_that_is_no_utf8_is_set_aside_and_the_others_go_on(tmp_path, dataset):
+    folder, good = {"fgnet": ("images/", "001A02.JPG"), "utkface": ("", "20_0_0_20170110225502403.jpg")}[dataset]
+    root = folder_with(tmp_path, folder + good)
+    strange = os.fsencode(good).replace(b".", b"\xe9.")
+    (tmp_path / folder / os.fsdecode(strange)).touch()
+    listing, rejects = list_photos(DATASETS[dataset], root)
+    assert listing["photo"].to_pylist() == [folder + good]
+    (reject,) = rejects
+    assert (reject.path, reject.reason) == (folder + good.replace(".", "\\xe9."), Reason.BAD_NAME)
+    assert pa.array([reject.path, reject.detail]).to_pylist()[0] == reject.path, "Arrow can hold it"
+    assert "UTF-8" in reject.detail
+
+
+def test_a_folder_whose_name_is_no_utf8_is_one_line(tmp_path):
+    with pytest.raises(ValueError, match=r"photos\\xe9 has a name that is no UTF-8"):
+        open_folder(os.fsdecode(os.fsencode(tmp_path) + b"/photos\xe9"))

@@ -253,3 +253,59 @@ def test_counts_of_reasons_are_those_of_the_rows(tmp_path):
     entries = list(DATASETS["imdb"].photos(open_folder(tmp_path)))
     reasons = Counter(e.reason for e in entries if isinstance(e, Reject))
     assert reasons == {Reason.NO_FACE_IN_METADATA: 1, Reason.LOW_FACE_SCORE: 1, Reason.SECOND_FACE: 1}
+
+
+def columns_by_hand(rows: int) -> dict[str, np.ndarray]:
+    texts = np.empty(rows, dtype=object)
+    texts[:] = [f"00/{i}{'0' * (i % 3)}_1950-03-01_2000.jpg" for i in range(rows)]
+    return {
+        "dob": np.full(rows, float(datenum(1950, 3, 1))),
+        "photo_taken": np.full(rows, 2000.0),
+        "full_path": texts,
+        "face_score": np.full(rows, 3.0),
+        "second_face_score": np.full(rows, np.nan),
+    }
+
+
+def as_records(columns: dict[str, np.ndarray]) -> np.ndarray:
+    kinds = [(name, "O" if column.dtype == object else "f8") for name, column in columns.items()]
+    return np.array(list(zip(*columns.values(), strict=True)), dtype=kinds)
+
+
+SAVED_AGAIN = {
+    "columns": lambda c: {"wiki": c},
+    "columns that stand": lambda c: {"wiki": {name: column.reshape(-1, 1) for name, column in c.items()}},
+    "text as a matrix": lambda c: {"wiki": c | {"full_path": c["full_path"].astype(str)}},
+    "an array of structs": lambda c: {"wiki": as_records(c)},
+    "without a struct": lambda c: c,
+    "more columns": lambda c: {"wiki": {"name": c["full_path"], "gender": np.ones(len(c["dob"]))} | c},
+}
+
+
+@pytest.mark.parametrize("how", SAVED_AGAIN)
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("rows", [1, 5])
+def test_wiki_filtered_and_saved_again_by_scipy_is_read(tmp_path, how, packed, rows):
+    columns = columns_by_hand(rows)
+    scipy.io.savemat(tmp_path / "wiki.mat", SAVED_AGAIN[how](columns), do_compression=packed)
+    photos = list(DATASETS["wiki"].photos(open_folder(tmp_path)))
+    assert [(photo.path, photo.age) for photo in photos] == [(path, 50) for path in columns["full_path"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\0\2IM" + bytes(500), "'-v7'"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(500), "'-v7'"),
+        (b"<!DOCTYPE html><html>" + bytes(500), "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        (b"", "an empty file"),
+    ],
+    ids=range(5),
+)
+def test_another_file_named_mat_is_told_by_what_it_is(tmp_path, content, said):
+    (tmp_path / "wiki.mat").write_bytes(content)
+    with pytest.raises(ValueError, match=said) as error:
+        list(DATASETS["wiki"].photos(open_folder(tmp_path)))
+    assert str(tmp_path) in str(error.value)
+    assert "\n" not in str(error.value)

@@ -2,11 +2,13 @@
 
 import io
 import os
+import pickle
 import struct
 import subprocess
 import sys
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -213,3 +215,49 @@ def test_700_mutated_inputs_neither_crash_nor_hang():
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=280, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "700 mutated inputs" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (b"<!DOCTYPE html><html><head>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        (b"/annex/objects/SHA256E-s1--0.jpg", "git annex get"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "an HEIC photo"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0", "an HEIF photo"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0", "an AVIF photo"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0", "video"),
+        (b"\0\0\0\x14ftypqt  \0\0\0\0", "video"),
+        (b"\x1aE\xdf\xa3\x01\0\0\0", "video"),
+        (b"RIFF\0\0\0\0AVI LIST", "video"),
+        (b"%PDF-1.7", "a PDF"),
+        (b"\xff\x0a\x7f", "JPEG XL"),
+        (b"8BPS\0\1", "Photoshop"),
+        (b"PK\x03\x04\x14", "a ZIP archive"),
+        (b"\xff\xd8\xff and no more", "a JPEG photo with a broken header"),
+        (b"\x89PNG\r\n\x1a\nnothing", "a PNG photo with a broken header"),
+        (bytes(500), "zeros"),
+        (b"\x01\x02\x03", "3 bytes that start with"),
+    ],
+    ids=range(18),
+)
+def test_what_is_no_photo_is_told_by_what_it_is(start, said):
+    with pytest.raises(PhotoError) as error:
+        decode_photo(start)
+    assert error.value.reason is Reason.NOT_A_PHOTO
+    assert said in error.value.detail
+    assert "Error" not in error.value.detail, "no library's own words"
+
+
+def test_links_that_leave_the_root_are_followed_where_that_is_asked_for(tmp_path):
+    root, store = tmp_path / "root", tmp_path / "store"
+    (root / "images").mkdir(parents=True)
+    store.mkdir()
+    (store / "blob").write_bytes(b"bytes")
+    (root / "images" / "a.jpg").symlink_to(store / "blob")
+    with pytest.raises(PhotoError, match="--follow-links"):
+        read_photo(open_folder(root), "images/a.jpg")
+    following = replace(open_folder(root), follow_links=True)
+    assert read_photo(pickle.loads(pickle.dumps(following)), "images/a.jpg") == b"bytes"
+    with pytest.raises(PhotoError, match="climbing"):
+        read_photo(following, "../store/blob")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from trainables.backbones import AGES, BACKBONES, check_backbone, find_backbone
+from trainables.backbones import AGES, check_backbone, find_backbone
 from trainables.fields import (
     Amount,
     Batch,
@@ -130,8 +130,9 @@ class TrialConfig:
             values["augmentation"] = read_fields(
                 Augmentation, augmentation, what="augmentation", of="augmentation.", elsewhere={}
             )
-        if "dropout" not in values and values.get("backbone") in BACKBONES:
-            values["dropout"] = BACKBONES[values["backbone"]].dropout
+        backbone = values.get("backbone")
+        if "dropout" not in values and isinstance(backbone, str):
+            values["dropout"] = find_backbone(backbone).dropout
         return read_fields(cls, values, what="a trial", elsewhere=_ELSEWHERE)
 
     def flat(self) -> dict[str, str | int | float]:

@@ -14,8 +14,8 @@ def set_up(config: TrialConfig, device: torch.device) -> None:
     of processor and number of threads. On a GPU cuDNN takes deterministic algorithms, chosen without timing them, and
     precision "float32" is float32 in every product (else TF32 may stand in for what autocast leaves in float32): there
     a result is the same again on the same kind of GPU with the same versions, as far as PyTorch has deterministic
-    kernels. It has none for the backward pass of some poolings and of indexing (AlexNet's and VGG's adaptive pooling,
-    Swin's position tables), which add in no fixed order.
+    kernels. It has none for the backward pass of adaptive pooling (AlexNet, VGG), of indexing (Swin's position tables)
+    and of fused attention (ViT, Swin), which add in no fixed order.
     Random numbers come from the config's seed and the step, never from what ran before.
     """
     if device.type == "cuda":
