@@ -81,7 +81,7 @@ def check_about(record: Any, where: str) -> Mapping[str, Any]:
                 raise _wrong(where, f"choice.spread.{name}", ends, "two numbers")
         if not choice["backbones"]:
             raise _wrong(where, "choice.backbones", [], "a name at least")
-    return record  # type: ignore[no-any-return]
+    return record
 
 
 def check_best(record: Any, where: str) -> Mapping[str, Any]:
@@ -93,7 +93,7 @@ def check_best(record: Any, where: str) -> Mapping[str, Any]:
         raise _wrong(where, "sealed", True, "false where select is none")
     if not record["blocks"]:
         raise _wrong(where, "blocks", [], "one at least")
-    return record  # type: ignore[no-any-return]
+    return record
 
 
 def _check(value: Any, kind: Kind, where: str, field: str) -> None:
