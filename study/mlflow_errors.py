@@ -31,10 +31,6 @@ def translated(place: Place) -> Iterator[None]:
     """Errors of the libraries below as an OSError of one line; the study's own errors, and bugs, pass as they are."""
     try:
         yield
-    except OSError as error:
-        if not _is_foreign(error):
-            raise
-        raise OSError(_line(error, place)) from error
     except Exception as error:
         if not _is_foreign(error):
             raise

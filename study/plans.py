@@ -9,6 +9,7 @@ from typing import Any
 
 from study import tracking
 from study.options import Training
+from study.plain import printable
 from study.starts import Start
 from trainables.config import TrialConfig
 
@@ -104,9 +105,9 @@ def plan_of_sweep(store: tracking.Tracking, *, name: str | None, training: Train
     changed = f", then by hand {given}" if given else ""
     faces = tuple(Path(folder) for folder in best["faces"])
     return Plan(
-        f"best of {best['sweep']}",
+        printable(f"best of {best['sweep']}"),
         trials,
-        f"{how} [{picks}]{changed}",
+        printable(f"{how} [{picks}]{changed}"),
         best["sealed"],
         faces,
         best["faces_digest"],

@@ -59,7 +59,7 @@ def report(options: Report) -> None:
         runs = tracking.finished_lopo(track, folder=Path(folder))
         results = _read(runs)
     if not results:
-        raise FileNotFoundError("there is no finished LOPO result yet; make one with: python -m study.lopo --best")
+        raise FileNotFoundError("there is no finished LOPO result to read; make one with: python -m study.lopo --best")
     print(f"Reporting on {len(results)} finished LOPO result{'s' * (len(results) > 1)} ...", flush=True)
     written = write_report(results, out=options.out, draws=options.draws)
     key = hashlib.sha256(" ".join(sorted(run.run_id for run in runs)).encode()).hexdigest()[:12]

@@ -303,7 +303,8 @@ def finished_lopo(tracking: Tracking, *, folder: Path) -> list[LopoRun]:
 
 def left_out(run_id: str, name: str, why: Exception) -> None:
     """Say in one line that a result is not used."""
-    print(f"Left out: {printable(name)} (run {run_id}): {printable(why)}", file=sys.stderr)
+    reason = printable(why).removeprefix(f"run {run_id}: ")
+    print(f"Left out: {printable(name)} (run {run_id}): {reason}", file=sys.stderr)
 
 
 def _download(tracking: Tracking, run_id: str, name: str, place: Path) -> Path:
