@@ -71,6 +71,8 @@ def start_ray(
     # Ray hides the GPUs from tasks that ask for none, and warns at length that it will stop doing so.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray runs a task that its memory monitor ended again for ever, without a word
+    os.environ.setdefault("RAY_task_oom_retries", "3")
     # One line at every start about token authentication, which is how Ray should be.
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     if quiet_core:

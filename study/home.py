@@ -20,17 +20,22 @@ def ensure_home() -> None:
     try:
         getpass.getuser()
     except (KeyError, OSError, ImportError):  # ImportError: Windows, where it asks the environment alone
-        os.environ["USER"] = f"user{os.getuid()}" if hasattr(os, "getuid") else "user"
+        os.environ["USER"] = f"user{_number()}"
 
 
 def _private_folder() -> Path:
     """The same folder each time, unless another user took its name."""
-    folder = Path(tempfile.gettempdir()) / f"age-study-{os.getuid()}"
+    user = _number()
+    folder = Path(tempfile.gettempdir()) / f"age-study-{user}"
     folder.mkdir(mode=0o700, exist_ok=True)
     state = folder.lstat()
-    if state.st_uid == os.getuid() and state.st_mode & 0o777 == 0o700 and not folder.is_symlink():
+    if state.st_uid == user and state.st_mode & 0o777 == 0o700 and not folder.is_symlink():
         return folder
     return Path(tempfile.mkdtemp(prefix="age-study-"))
+
+
+def _number() -> int:
+    return os.getuid() if hasattr(os, "getuid") else 0  # Windows has none
 
 
 def is_writable_home() -> bool:

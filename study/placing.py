@@ -120,8 +120,11 @@ def gpu_share(asked: float | None) -> float:
 
 
 @contextmanager
-def explaining(unit: Unit, running: Callable[[], int]) -> Iterator[None]:
-    """While the block lasts and nothing of it runs, a line every 30 s on what is waited for, and why."""
+def explaining(unit: Unit, running: Callable[[], int], *, joined: bool) -> Iterator[None]:
+    """While the block lasts and nothing of it runs, a line every 30 s on what is waited for, and why.
+
+    joined: a cluster that others started; on one of this command's own there is nobody to wait for.
+    """
     over = threading.Event()
 
     def look() -> None:
@@ -133,7 +136,8 @@ def explaining(unit: Unit, running: Callable[[], int]) -> Iterator[None]:
             if why and not over.is_set():
                 print(f"Waiting for room for a {unit.what} ({unit}): {why}", file=sys.stderr, flush=True)
 
-    threading.Thread(target=look, daemon=True, name="explaining").start()
+    if joined:
+        threading.Thread(target=look, daemon=True, name="explaining").start()
     try:
         yield
     finally:
