@@ -3,9 +3,7 @@
 import sys
 
 if sys.argv[:1] == ["-m"]:  # `python -m study.<command>`, which has imported nothing yet: torch alone takes seconds
-    from study import ends
+    from study import ends, home
 
     ends.while_importing()
-from study.home import ensure_home
-
-ensure_home()  # before anything is imported that looks for it
+    home.ensure_home()

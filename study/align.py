@@ -15,7 +15,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -134,11 +133,11 @@ def align(options: Options) -> int:
     options.ray.start(quiet_core=True)
     workers, running = _workers(options), Running()
     pipeline.configure()
-    with explaining(READER, running.count) if options.ray.joins else nullcontext():
+    with explaining(READER, running.count, joined=options.ray.joins):
         listing, unusable = hash_listing(photos, root, running)
     shards = plan_shards(listing, about, photos=options.shard)
     missing = take_stock(out, shards, about, [*rejects, *unusable])
-    with explaining(_unit(options), running.count) if options.ray.joins else nullcontext():
+    with explaining(_unit(options), running.count, joined=options.ray.joins):
         run_shards(
             missing, root, out, about, options,
             dataset=dataset, alignment=alignment, landmarker=landmarker, workers=workers, running=running,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import sys
 import tempfile
 import threading
@@ -19,6 +20,7 @@ from ray._private import worker
 
 from study import ends
 from study.cores import usable_cores
+from study.home import is_writable_home
 from study.joining import check_address, joined_address
 
 _HELD_BACK = (b"Set ray log level", b"gcs_client.cc", b"rpc_client.h")
@@ -69,6 +71,8 @@ def start_ray(
     # Ray hides the GPUs from tasks that ask for none, and warns at length that it will stop doing so.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray runs a task that its memory monitor ended again for ever, without a word
+    os.environ.setdefault("RAY_task_oom_retries", "3")
     # One line at every start about token authentication, which is how Ray should be.
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     if quiet_core:
@@ -99,6 +103,8 @@ def _join(address: str, log_to_driver: bool) -> None:
 
 
 def _start(cpus: int, gpus: int | None, store: int | None, log_to_driver: bool) -> None:
+    if not is_writable_home():  # Ray would keep the token there, by which its processes know one another
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     watch = _Watch()
     watch.start()
     try:

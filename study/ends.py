@@ -128,6 +128,8 @@ def leave() -> None:
     import psutil
 
     children = psutil.Process().children(recursive=True)
+    with contextlib.suppress(OSError):  # Ray's core complains of what is cut off
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     ray = sys.modules.get("ray")
     if ray is not None:
         closing = threading.Thread(target=ray.shutdown, daemon=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -129,7 +128,7 @@ def lopo(options: Lopo) -> int:
         tags={"study.selection": plan.selection, "study.brand": brand(about) or "none"},
     )
     running = Running()
-    with explaining(unit, running.count) if options.ray.joins else nullcontext():
+    with explaining(unit, running.count, joined=options.ray.joins):
         failed = run_jobs(jobs, tables, starts, store, parent, schedule, running)
     if failed:
         tracking.finish(store, parent, status="FAILED")

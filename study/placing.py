@@ -68,7 +68,7 @@ def check_room(unit: Unit, *, together: int = 1, joined: bool, count: str | None
         return most
     now, grown = machines(), coming()
     asked = f"{together} x {unit}" if together > 1 else str(unit)
-    line = f"no room for a {unit.what} of {asked}: {_describe(now, grown)}; give other {unit.options}"
+    line = f"no room for a {unit.what} of {asked}: {_describe(now, grown)}; change {unit.options}"
     if not joined or grown:
         raise ValueError(line)
     if count:
@@ -120,8 +120,11 @@ def gpu_share(asked: float | None) -> float:
 
 
 @contextmanager
-def explaining(unit: Unit, running: Callable[[], int]) -> Iterator[None]:
-    """While the block lasts and nothing of it runs, a line every 30 s on what is waited for, and why."""
+def explaining(unit: Unit, running: Callable[[], int], *, joined: bool) -> Iterator[None]:
+    """While the block lasts and nothing of it runs, a line every 30 s on what is waited for, and why.
+
+    joined: a cluster that others started; on one of this command's own there is nobody to wait for.
+    """
     over = threading.Event()
 
     def look() -> None:
@@ -133,7 +136,8 @@ def explaining(unit: Unit, running: Callable[[], int]) -> Iterator[None]:
             if why and not over.is_set():
                 print(f"Waiting for room for a {unit.what} ({unit}): {why}", file=sys.stderr, flush=True)
 
-    threading.Thread(target=look, daemon=True, name="explaining").start()
+    if joined:
+        threading.Thread(target=look, daemon=True, name="explaining").start()
     try:
         yield
     finally:
@@ -148,9 +152,9 @@ def lacking(unit: Unit) -> str | None:
     there = machines()
     told = _describe(there, [])
     if not any(unit.fits(each) for each in there):
-        return f"{told}; it goes on when a machine with more joins (or give other {unit.options})"
-    left = [_amount(each.get("CPU", 0), each.get("GPU", 0)) for each in free]
-    return f"{told}, of which others hold all but {', '.join(left)}; it goes on when they end"
+        return f"{told}; it goes on when a machine with more joins (or change {unit.options})"
+    left = [_amount(each["CPU"], each["GPU"]) for each in free if each["CPU"] or each["GPU"]]
+    return f"{told}, all taken by others{' but ' + ', '.join(left[:3]) if left else ''}; it goes on when they end"
 
 
 class Running:

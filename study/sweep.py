@@ -15,7 +15,6 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -287,7 +286,7 @@ def _run_block(running: Running, block: Block, ends: float | None) -> Choice:
         )  # fmt: skip
         both = BlockSearch(search, place, most=most, seeds=options.final_seeds)
         unit = _unit(options)
-        with explaining(unit, lambda: len(record.at_work)) if options.ray.joins else nullcontext():
+        with explaining(unit, lambda: len(record.at_work), joined=options.ray.joins):
             _tune(running, block, both, record, expected)
         _check_done(running, block, journal, search.ended)
     choice = choose(journal, read_finals(place), most=options.finalists, seeds=options.final_seeds)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -98,7 +97,7 @@ def train_with_ray(
         ),
     )
     try:
-        with explaining(room.unit, running.count) if room.joined else nullcontext():
+        with explaining(room.unit, running.count, joined=room.joined):
             result = trainer.fit()
     except ray.train.WorkerGroupError as error:
         raise _as_failure(error) from error

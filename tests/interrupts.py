@@ -19,6 +19,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import tyro
@@ -39,6 +40,14 @@ STAGES: dict[str, tuple[str, ...]] = {
     "faces": ("people", "--sheet", "sheet.png"),
     "tour": ("--size", "small"),
 }  # fmt: skip
+BEGUN = {
+    "align": "runs/people/faces/*.parquet",
+    "pretrain": "runs/pretrained/.train/*/checkpoint_*",
+    "sweep": "runs/sweeps/mean_variance/block*/*.json",
+    "lopo": "runs/lopo/*/folds/*.parquet",
+    "tour": "runs/people/faces/*.parquet",
+}
+"""What a command has written when its work is under way."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MARK = "STUDY_INTERRUPTS"
 
@@ -53,6 +62,8 @@ class Options:
     seed: int = 0
     seconds: float = 40.0
     """The moments lie within so many seconds after the start."""
+    working: bool = False
+    """The moments lie within so many seconds after the command's first file (BEGUN), among its work."""
 
 
 @dataclass(frozen=True)
@@ -169,13 +180,24 @@ def main(options: Options) -> int:
             with tempfile.TemporaryDirectory() as place:
                 folder, group, after = Path(place), draw.random() < 0.5, draw.uniform(0.1, options.seconds)
                 prepare(folder)
-                seen = interrupt(folder, stage, number, after=after, group=group)
+                if options.working:
+                    until = partial(_late, folder, BEGUN[stage], after, [])
+                    seen = interrupt(folder, stage, number, after=600, group=group, until=until)
+                else:
+                    seen = interrupt(folder, stage, number, after=after, group=group)
             bad += bool(seen.wrong)
             row = [stage, number.name, "group" if group else "process", f"{after:.1f}", seen.status]
             print("|", *(f"{each} |" for each in [*row, f"{seen.seconds:.1f}", "; ".join(seen.wrong)]), flush=True)
             if seen.wrong:
                 print(seen.stderr[-2000:], file=sys.stderr, flush=True)
     return 1 if bad else 0
+
+
+def _late(folder: Path, pattern: str, after: float, first: list[float]) -> bool:
+    """Whether the first file of a pattern has been there for so many seconds. first: since when, kept for the next call."""
+    if not first and next(folder.glob(pattern), None) is not None:
+        first.append(time.monotonic())
+    return bool(first) and time.monotonic() > first[0] + after
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ def test_what_fits_counts_machines_that_are_still_to_come(monkeypatch, tmp_path,
     there((4.0, 0.0), coming=[])
     assert placing.check_room(trial(1, 0.0), joined=False) == 4
     assert placing.gpu_share(None) == 0.0
-    with pytest.raises(ValueError, match="1 CPU and 0.25 GPU: Ray has 4 CPUs and no GPU; give other --cpus-per-trial"):
+    with pytest.raises(ValueError, match="1 CPU and 0.25 GPU: Ray has 4 CPUs and no GPU; change --cpus-per-trial"):
         placing.check_room(trial(1, 0.25), joined=False)
     with pytest.raises(ValueError, match="--parallel N"):
         placing.check_room(trial(1, 0.25), joined=True, count="--parallel")
