@@ -9,6 +9,7 @@ from typing import Any
 
 from study import tracking
 from study.options import Training
+from study.records import unseal
 from trainables.checkpoints import load_checkpoint
 from trainables.config import TrialConfig
 
@@ -70,7 +71,8 @@ def plan_of_sweep(store: tracking.Tracking, *, name: str | None, training: Train
             + (f" (there is: {', '.join(there)})" if there else "")
             + ": run one first with: python -m study.sweep"
         )
-    best = tracking.read_json(store, named[0][0], "best.json")
+    run_id = named[0][0]
+    best = unseal(tracking.read_json(store, run_id, "best.json"), where=f"best.json of the sweep's MLflow run {run_id}")
     given = {k: v for k, v in vars(training).items() if v is not None and k not in ("config", "trial")}
     trials: dict[str | None, TrialConfig] = {}
     for block in best["blocks"]:
