@@ -12,6 +12,7 @@ from study.options import Training
 from study.records import unseal
 from trainables.checkpoints import load_checkpoint
 from trainables.config import TrialConfig
+from trainables.folders import standing
 
 UNSEALED = (
     "OPTIMISTIC: the config was chosen by its error on these same people, who had a say in the model they are "
@@ -102,7 +103,7 @@ def describe_pretraining(weights: str) -> dict[str, Any]:
         return {"what": "none (random weights)", "fingerprint": "random"}
     if weights == "imagenet":
         return {"what": "ImageNet", "fingerprint": "imagenet"}
-    if Path(weights).is_dir():
+    if standing(Path(weights)).is_dir():
         about = load_checkpoint(Path(weights)).about
         dev = f", dev MAE {about['dev_mae']:.2f}" if "dev_mae" in about else ""
         return {

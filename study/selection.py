@@ -15,6 +15,7 @@ from study.storage import write_json
 from trainables.checkpoints import read_trial
 from trainables.config import TrialConfig, fingerprint
 from trainables.faces import Faces, read_contents
+from trainables.folders import standing
 
 Select = Literal["blocks", "dev", "none"]
 
@@ -67,7 +68,7 @@ def check_never_seen(checkpoint: Path, faces: Faces, *, share: float, seed: int)
     study.pretrain records the faces table's digest and the dev part's share; its seed is the config's. A dev part is
     drawn by a hash, so that one of a larger share with the same seed holds the smaller one.
     """
-    config, about = read_trial(checkpoint / "trial.json")
+    config, about = read_trial(standing(checkpoint) / "trial.json")
     why = ""
     if about.get("faces_digest") != faces.digest:
         why = "was trained on other faces than --pretrain-faces, and may have seen them"
@@ -80,7 +81,7 @@ def check_never_seen(checkpoint: Path, faces: Faces, *, share: float, seed: int)
             f"{checkpoint} {why}: trials would be scored on faces that it learned from. Give --pretrain-faces and "
             "--seed as it was pretrained with, or another --pretrained"
         )
-    if Path(config.weights).is_dir():
+    if standing(Path(config.weights)).is_dir():
         check_never_seen(Path(config.weights), faces, share=share, seed=seed)
     elif config.weights not in ("random", "imagenet"):
         raise ValueError(f"{checkpoint} started from {config.weights}, of which nobody knows what it has seen")

@@ -60,6 +60,7 @@ from study.sweeping import Recorder, best_table
 from trainables.checkpoints import load_checkpoint
 from trainables.config import TrialConfig, fingerprint
 from trainables.faces import Faces, load_faces
+from trainables.folders import standing
 from trainables.trial import tune_trial
 
 
@@ -221,7 +222,7 @@ def find_pretrained(folder: Path, space: Space, base: TrialConfig) -> dict[str, 
     found = {}
     for backbone in space.backbones or (base.backbone,):
         place = folder / backbone
-        if place.is_dir():
+        if standing(place).is_dir():
             about = load_checkpoint(place).about
             found[backbone] = (str(place), str(about.get("fingerprint", "")))
             print(f"  {backbone}: pretrained, {about.get('trained_on', place)}")
