@@ -61,7 +61,10 @@ def check_block(search: JournalSearch, block: Path, faces: Faces) -> None:
 
     search: over the block's journal, to be thrown away afterwards.
     """
-    search.replay()
+    try:
+        search.replay()
+    except ValueError as error:
+        raise ValueError(f"{block}: {error}") from error
     for tried in read_finals(block, faces):
         first = search.journal.get(tried.number)
         if first and tried.config != first.config.replace(seed=first.config.seed + tried.repeat):

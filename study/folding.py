@@ -180,7 +180,8 @@ def read_fold(job: Job, faces: Faces) -> tuple[Predictions, dict[str, Any]] | No
     except ValueError as error:
         aside = job.file.with_name(f"{job.file.name}.set-aside")
         job.file.replace(aside)
-        print(f"{job.fold.name} seed {job.config.seed} is trained again, its file is now {aside}: {error}", flush=True)
+        why = str(error).removeprefix(f"{job.file} ")
+        print(f"{job.file} is set aside as {aside.name}, and the fold is trained again: {why}", flush=True)
         return None
     return part, about
 

@@ -18,6 +18,9 @@ import filelock
 
 from study.storage import write_json
 
+GRACE = 2.0
+"""Seconds in which a process that was just killed may still be on its way out: a rerun does not fail on it."""
+
 
 @contextmanager
 def hold(out: Path, name: str = "") -> Iterator[None]:
@@ -32,7 +35,7 @@ def hold(out: Path, name: str = "") -> Iterator[None]:
     out.mkdir(parents=True, exist_ok=True)
     place, stem = (out / name if name else out), f".{name}" if name else ""
     holder = out / f"{stem}.holder.json"  # not in the locked file: filelock before 3.29 empties that when it tries
-    lock = filelock.FileLock(out / f"{stem}.lock", timeout=0)
+    lock = filelock.FileLock(out / f"{stem}.lock", timeout=GRACE)
     try:
         lock.acquire()
     except filelock.Timeout:

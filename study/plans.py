@@ -73,7 +73,10 @@ def plan_of_sweep(store: tracking.Tracking, *, name: str | None, training: Train
             + ": run one first with: python -m study.sweep"
         )
     run_id = named[0][0]
-    best = unseal(tracking.read_json(store, run_id, "best.json"), where=f"best.json of the sweep's MLflow run {run_id}")
+    try:
+        best = unseal(tracking.read_json(store, run_id, "best.json"), where=f"best.json of the MLflow run {run_id}")
+    except ValueError as error:
+        raise ValueError(f"{error}; the same study.sweep command writes it again") from error
     given = {k: v for k, v in vars(training).items() if v is not None and k not in ("config", "trial")}
     trials: dict[str | None, TrialConfig] = {}
     for block in best["blocks"]:

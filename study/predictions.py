@@ -189,7 +189,7 @@ def read_predictions(path: Path) -> tuple[Predictions, dict[str, Any]]:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read()
     except Exception as error:  # a flipped bit in the footer makes Arrow raise almost anything
-        raise ValueError(f"{path} is not Parquet, or is damaged ({_first_line(error)}); {_AGAIN}") from error
+        raise ValueError(f"{path} is not Parquet, or is damaged ({_first_line(error)})") from error
     metadata = table.schema.metadata or {}
     record = metadata.get(ABOUT_KEY)
     if record is None or table.schema.names != SCHEMA.names:
@@ -202,12 +202,12 @@ def read_predictions(path: Path) -> tuple[Predictions, dict[str, Any]]:
     try:
         columns, about = _columns(table), dict(json.loads(record))
     except Exception as error:
-        raise ValueError(f"{path} is damaged ({_first_line(error)}); {_AGAIN}") from error
+        raise ValueError(f"{path} is damaged ({_first_line(error)})") from error
     digest = metadata.get(DIGEST_KEY)
     if digest is None and not _is_decoded(columns, about):
-        raise ValueError(f"{path} has predicted ages that its distributions do not give, and no digest; {_AGAIN}")
+        raise ValueError(f"{path} has predicted ages that its distributions do not give, and no digest")
     if digest is not None and digest.decode(errors="replace") != content_digest(record, columns):
-        raise ValueError(f"{path} was damaged or changed after it was written: its digest does not fit; {_AGAIN}")
+        raise ValueError(f"{path} was damaged or changed after it was written: its digest does not fit")
     try:
         return Predictions(**columns), about
     except ValueError as error:
@@ -246,9 +246,6 @@ def _is_decoded(columns: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> 
     distribution = torch.from_numpy(columns["distribution"])
     answers = [decode_age(distribution, decoder).numpy() for decoder in get_args(Decoder) if decoder in decoders]
     return bool(answers) and bool((np.abs(np.array(answers) - columns["predicted"]) < 1e-3).any(axis=0).all())
-
-
-_AGAIN = "type the command that wrote it again"
 
 
 def _first_line(error: Exception) -> str:

@@ -77,7 +77,8 @@ def read_result(run: tracking.LopoRun) -> Result:
     try:
         predictions, about = read_predictions(run.predictions)
     except ValueError as error:
-        raise ValueError(str(error).replace(str(run.predictions), f"predictions.parquet of {where}")) from error
+        line = str(error).replace(str(run.predictions), f"predictions.parquet of {where}")
+        raise ValueError(f"{line}; the study.lopo command that made it writes it again") from error
     if about != run.about:
         print(f"about.json of {where} is not what its predictions.parquet says, which is taken", file=sys.stderr)
     return Result(run.name, about, predictions)

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from study.photos import Reject
 from study.storage import Folder
-from trainables.faces import ALIGNMENT_KEY, REJECTS_SCHEMA, SCHEMA
+from trainables.faces import ALIGNMENT_KEY, REJECTS_SCHEMA, SCHEMA, damaged
 
 ABOUT = "align.json"
 
@@ -72,8 +72,7 @@ def claim_source(out: Folder, root: str, listing: pa.Table, shards: list[Shard],
     there: list[str] = []
     for name in out.names("faces"):
         if name not in expected:
-            table = pq.read_table(io.BytesIO(out.read(f"faces/{name}")), columns=["photo_sha256"])
-            there += table["photo_sha256"].to_pylist()
+            there += _column(out, f"faces/{name}", "photo_sha256")
     gone = len(set(there) - set(listing["sha256"].to_pylist()))
     if 2 * gone > len(there) and record.get("root") != root and not force:
         source = f", which was made from {record['root']}," if record.get("root") else ""
@@ -170,10 +169,9 @@ def finish(out: Folder, about: dict[str, Any], *, read: int) -> Counter[str]:
     """Mark the table complete; the closing count, "aligned" and each reason, from the files themselves."""
     counts: Counter[str] = Counter()
     for name in out.names("faces"):
-        counts["aligned"] += pq.read_metadata(io.BytesIO(out.read(f"faces/{name}"))).num_rows
+        counts["aligned"] += len(_column(out, f"faces/{name}", "age"))
     for name in out.names("rejects"):
-        table = pq.read_table(io.BytesIO(out.read(f"rejects/{name}")), columns=["reason"])
-        counts.update(table["reason"].to_pylist())
+        counts.update(_column(out, f"rejects/{name}", "reason"))
     out.write(
         ABOUT,
         _json(
@@ -187,6 +185,15 @@ def finish(out: Folder, about: dict[str, Any], *, read: int) -> Counter[str]:
         ),
     )
     return counts
+
+
+def _column(out: Folder, file: str, name: str) -> list[Any]:
+    """A column of a shard's file. Raises ValueError where the file is damaged."""
+    try:
+        table = pq.read_table(io.BytesIO(out.read(file)), columns=[name], page_checksum_verification=True)
+        return table[name].to_pylist()
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise damaged(f"{out}/{file}", error) from error
 
 
 def _source(out: Folder) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 from jaxtyping import Int16, UInt8
 from PIL import Image
 
@@ -131,20 +131,26 @@ def _read(files: Sequence[str], columns: list[str]) -> pa.Table:
 
 
 def _batches(files: Sequence[str], columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Rows in the order of the files, a few at a time. Raises ValueError where a file is damaged: its pages have
-    checksums (those of earlier versions have none)."""
-    checked = pads.ParquetFragmentScanOptions(page_checksum_verification=True)
+    """Rows in the order of the files, a few at a time; a column that is not there is null. Raises ValueError where a
+    file is damaged: its pages have checksums (those of earlier versions have none)."""
+    schema = pa.schema([SCHEMA.field(name) for name in columns])
     for file in files:
         try:
-            table = pads.dataset(file, format="parquet", schema=SCHEMA)
-            # little at a time and ahead: a face may be large
-            few = {"batch_size": 64, "batch_readahead": 2, "fragment_readahead": 1}
-            yield from table.scanner(columns, fragment_scan_options=checked, **few).to_batches()
+            with pq.ParquetFile(file, page_checksum_verification=True) as table:
+                there = [name for name in columns if name in table.schema_arrow.names]
+                for batch in table.iter_batches(batch_size=16, columns=there):
+                    null = pa.nulls(batch.num_rows)
+                    values = [batch[f.name] if f.name in there else null for f in schema]
+                    cast = [value.cast(f.type) for value, f in zip(values, schema, strict=True)]
+                    yield pa.RecordBatch.from_arrays(cast, schema=schema)
         except (pa.ArrowException, OSError) as error:
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ValueError(
-                f"{file} is damaged, or no file of a faces table ({line}); delete it and align again"
-            ) from error
+            raise damaged(file, error) from error
+
+
+def damaged(file: str, error: Exception) -> ValueError:
+    """The one line on a table's file that Arrow cannot read, or whose checksums do not fit."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return ValueError(f"{file} is damaged, or no file of a faces table ({line}); delete it and align again")
 
 
 def digest_row(photo: str, person: str, age: int, face_sha256: str) -> bytes:
