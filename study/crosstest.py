@@ -18,6 +18,7 @@ import tyro
 from study import tracking
 from study.brands import brand, branded
 from study.command import main
+from study.locks import hold
 from study.options import PEOPLE, Allowed, faces_or_synthetic, home, is_synthetic
 from study.predictions import Predictions, write_predictions
 from study.starts import check_starts, read_start
@@ -90,21 +91,23 @@ def crosstest(options: CrossTest) -> int:
         "built_in": is_synthetic(faces.datasets),
         "environments": [environment(device)],
     }
-    file = (options.out or place / "crosstest") / key / "predictions.parquet"
-    write_predictions(file, predictions, about=about)
+    out = options.out or place / "crosstest"
+    file = out / key / "predictions.parquet"
     summary, guess = summarise(predictions), summarise(constant_guess(predictions))
-    store = tracking.connect()
-    run_id = tracking.find_or_start(
-        store,
-        key=f"crosstest-{key}",
-        name=branded(f"crosstest {config.backbone}", about),
-        stage="crosstest",
-        params=config.flat(),
-        tags={"study.brand": brand(about) or "none"},
-    )
-    tracking.log_files(store, run_id, [file])
-    metrics = {"mae": summary.mae.value, "mae_pooled": summary.mae_pooled.value, "rmse": summary.rmse.value}
-    tracking.finish(store, run_id, metrics=metrics, tags={tracking.COMPLETE: "yes"})
+    with hold(out, key):
+        write_predictions(file, predictions, about=about)
+        store = tracking.connect()
+        run_id = tracking.find_or_start(
+            store,
+            key=f"crosstest-{key}",
+            name=branded(f"crosstest {config.backbone}", about),
+            stage="crosstest",
+            params=config.flat(),
+            tags={"study.brand": brand(about) or "none"},
+        )
+        tracking.log_files(store, run_id, [file])
+        metrics = {"mae": summary.mae.value, "mae_pooled": summary.mae_pooled.value, "rmse": summary.rmse.value}
+        tracking.finish(store, run_id, metrics=metrics, tags={tracking.COMPLETE: "yes"})
     print(
         f"{branded(config.backbone, about)}, {start.what}, on {summary.photos} faces of {summary.people} people; "
         f"{learned_from['sentence']}:\nMAE {summary.mae_pooled.value:.2f} years pooled (95 % interval over people "

@@ -22,6 +22,7 @@ from study.cluster import Joining
 from study.command import main, refuse_ignored
 from study.describe import flat
 from study.folding import Schedule, gather, make_jobs, run_jobs
+from study.locks import hold
 from study.options import PEOPLE, Allowed, Training, faces_or_synthetic, home, is_synthetic
 from study.placing import Running, Unit, check_room, explaining, gpu_share
 from study.plans import Plan, plan_by_hand, plan_of_sweep
@@ -114,32 +115,35 @@ def lopo(options: Lopo) -> int:
     jobs, key = make_jobs(plan, faces, starts, schedule, out)
     about = _about(plan, folders, faces, configs, list(starts.values()), learned_from, options, key)
     folder = out / key
-    if options.force:
-        _discard(folder)
-    print(f"LOPO {plan.name!r}: {len(jobs)} folds, {len(faces)} faces of {len(faces.people)} people", flush=True)
-    print(f"Config: {plan.selection}", flush=True)
-    print(f"Pretraining: {about['pretraining']['what']}; {learned_from['sentence']}", flush=True)
-    parent = tracking.find_or_start(
-        store,
-        key=f"lopo-{key}",
-        name=branded(options.name or f"lopo {plan.name}", about),
-        stage="lopo",
-        params=(flat(configs[0]) if len(configs) == 1 else {}) | {"faces": about["dataset"], "seeds": options.seeds},
-        tags={"study.selection": plan.selection, "study.brand": brand(about) or "none"},
-    )
-    running = Running()
-    with explaining(unit, running.count, joined=options.ray.joins):
-        failed = run_jobs(jobs, tables, starts, store, parent, schedule, running)
-    if failed:
-        tracking.finish(store, parent, status="FAILED")
-        person, why = failed[0]
-        raise ValueError(
-            f"{len(failed)} of {len(jobs)} folds failed, first {person}: {why}; the same command runs only those again"
+    with hold(out, key):
+        if options.force:
+            _discard(folder)
+        print(f"LOPO {plan.name!r}: {len(jobs)} folds, {len(faces)} faces of {len(faces.people)} people", flush=True)
+        print(f"Config: {plan.selection}", flush=True)
+        print(f"Pretraining: {about['pretraining']['what']}; {learned_from['sentence']}", flush=True)
+        params = flat(configs[0]) if len(configs) == 1 else {}
+        parent = tracking.find_or_start(
+            store,
+            key=f"lopo-{key}",
+            name=branded(options.name or f"lopo {plan.name}", about),
+            stage="lopo",
+            params=params | {"faces": about["dataset"], "seeds": options.seeds},
+            tags={"study.selection": plan.selection, "study.brand": brand(about) or "none"},
         )
-    predictions, environments = gather([job.file for job in jobs])
-    about["environments"] = environments
-    write_predictions(folder / "predictions.parquet", predictions, about=about)
-    _finish(store, parent, predictions, about, folder)
+        running = Running()
+        with explaining(unit, running.count, joined=options.ray.joins):
+            failed = run_jobs(jobs, tables, starts, store, parent, schedule, running)
+        if failed:
+            tracking.finish(store, parent, status="FAILED")
+            person, why = failed[0]
+            raise ValueError(
+                f"{len(failed)} of {len(jobs)} folds failed, first {person}: {why}; the same command runs only those "
+                "again"
+            )
+        predictions, environments = gather([job.file for job in jobs])
+        about["environments"] = environments
+        write_predictions(folder / "predictions.parquet", predictions, about=about)
+        _finish(store, parent, predictions, about, folder)
     return 0
 
 
@@ -224,9 +228,10 @@ def _about(
 
 
 def _discard(folder: Path) -> None:
-    finished = len(list(folder.glob("folds/*.parquet")))
-    if finished:
-        print(f"Discarding {finished} finished folds in {folder}")
+    if folder.is_dir():
+        finished = len(list(folder.glob("folds/*.parquet")))
+        whole = " and their predictions.parquet" if (folder / "predictions.parquet").is_file() else ""
+        print(f"Discarding {finished} finished folds in {folder}{whole}", flush=True)
         shutil.rmtree(folder)
 
 

@@ -13,6 +13,7 @@ import queue
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,6 +24,7 @@ from study import ends, tracking
 from study.cluster import Joining
 from study.command import main, message
 from study.folds import dev_split
+from study.locks import hold
 from study.options import STRANGERS, Allowed, Training, faces_or_synthetic, home, is_synthetic
 from study.starts import Start, read_start
 from study.storage import write_json
@@ -34,6 +36,7 @@ from trainables.config import TrialConfig, fingerprint
 from trainables.device import resolve_precision
 from trainables.fields import Count, Part, Positive
 from trainables.fitting import Epoch, build_net, has_batch_norm
+from trainables.folders import standing
 from trainables.index import FacesIndex, index_faces
 from trainables.pretraining import Work
 from trainables.provenance import differences, environment, merge_photos, photos_of
@@ -80,7 +83,7 @@ class Pretrain:
     """Where Ray Train keeps what an interrupted training goes on from: a folder or URI that all nodes reach (s3://...).
     Default: OUT/.train, right for one machine."""
     force: bool = False
-    """Train anew what is already there."""
+    """Discard the checkpoints that are there, and train again."""
     ray: Annotated[Joining, tyro.conf.arg(name="")] = field(default_factory=Joining)
 
 
@@ -116,7 +119,10 @@ def pretrain(options: Pretrain) -> int:
             if len(configs) == 1:
                 raise
             failed.append((config.backbone, str(error)))
-    failed += pretrain_all(jobs, index, options, alone=len(configs) == 1)
+    with ExitStack() as held:
+        for job in jobs:
+            held.enter_context(hold(out, job.config.backbone))
+        failed += pretrain_all(jobs, index, options, alone=len(configs) == 1)
     if failed:
         for name, why in failed:
             print(f"{name} failed: {why}", file=sys.stderr)
@@ -232,7 +238,7 @@ def pretrain_all(jobs: list[Job], index: FacesIndex, options: Pretrain, *, alone
 def is_there(job: Job, options: Pretrain) -> bool:
     """Whether the backbone's checkpoint is finished. Raises ValueError where another one lies in its place."""
     folder = job.folder
-    if options.force or not folder.is_dir():
+    if options.force or not standing(folder).is_dir():
         return False
     about = load_checkpoint(folder).about
     if about.get("fingerprint") != job.key:
@@ -277,7 +283,10 @@ def pretrain_one(job: Job, index: FacesIndex, room: Room, options: Pretrain, sto
     )
     storage = options.storage or str(folder.parent.resolve() / ".train")
     if options.force:
-        forget(storage, key)
+        if forget(storage, key):
+            print(f"Discarding the snapshots of an interrupted training in {storage}/{key}", flush=True)
+        if standing(folder).is_dir():
+            print(f"Discarding the checkpoint at {folder}, as soon as the new one is there", flush=True)
     began = _continued(folder.parent / ".train" / f"{key}.json", {**environment("cpu"), "threads": str(room.cpus)})
     work = Work(
         threads=max(1, room.cpus - options.feeders),

@@ -21,6 +21,7 @@ from study.bootstrap import DRAWS
 from study.choice_tables import choices
 from study.command import main
 from study.figures import Caption, MaeRow
+from study.locks import hold
 from study.pictures import save_picture
 from study.plain import apart
 from study.predictions import read_predictions
@@ -61,11 +62,12 @@ def report(options: Report) -> None:
     if not results:
         raise FileNotFoundError("there is no finished LOPO result to read; make one with: python -m study.lopo --best")
     print(f"Reporting on {len(results)} finished LOPO result{'s' * (len(results) > 1)} ...", flush=True)
-    written = write_report(results, out=options.out, draws=options.draws)
-    key = hashlib.sha256(" ".join(sorted(run.run_id for run in runs)).encode()).hexdigest()[:12]
-    run_id = tracking.find_or_start(track, key=f"report-{key}", name="report", stage="report")
-    tracking.log_files(track, run_id, written.files)
-    tracking.finish(track, run_id, metrics=_metrics(written.sections))
+    with hold(options.out):
+        written = write_report(results, out=options.out, draws=options.draws)
+        key = hashlib.sha256(" ".join(sorted(run.run_id for run in runs)).encode()).hexdigest()[:12]
+        run_id = tracking.find_or_start(track, key=f"report-{key}", name="report", stage="report")
+        tracking.log_files(track, run_id, written.files)
+        tracking.finish(track, run_id, metrics=_metrics(written.sections))
     print(terminal(written.sections))
     print(f"\nReport and pictures: {options.out}/ ({', '.join(file.name for file in written.files)})")
     print(f"Next: {tracking.how_to_look()}")
@@ -76,10 +78,15 @@ def _read(runs: Sequence[tracking.LopoRun]) -> list[Result]:
     results = []
     for run in runs:
         try:
-            predictions = read_predictions(run.predictions)[0]
+            predictions, about = read_predictions(run.predictions)
+            if about != run.about:  # the digest covers what the predictions say
+                print(
+                    f"about.json of {run.run_id} is not what its predictions.parquet says, which is taken",
+                    file=sys.stderr,
+                )
             if len(predictions.people) < 2 or predictions.age.min() < 0:
                 raise ValueError("predictions.parquet: expected two people or more, and no age below 0")
-            results.append(Result(run.name, run.about, predictions))
+            results.append(Result(run.name, about, predictions))
         except (ValueError, TypeError, OSError) as error:
             tracking.left_out(run.run_id, run.name, error)
     return results

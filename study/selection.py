@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from study.folds import Fold, dev_split, person_folds
+from study.seals import seal, unseal
 from study.starts import Start
 from study.storage import write_json
 from trainables.faces import Faces, read_identities
@@ -85,22 +86,35 @@ def claim(folder: Path, settings: Mapping[str, Any], *, lag: int, environment: M
     questions; `lag` where it begins now. A sweep that goes on in another environment says so in a line.
     """
     file = folder / "sweep.json"
-    there = json.loads(file.read_text()) if file.is_file() else {}
+    there = _read_settings(file) if file.is_file() else {}
     begun, begun_in = there.pop("lag", lag), there.pop("environment", environment)
+    trials, seeds = len(list(folder.glob("*/*.json"))), len(list(folder.glob("*/finals/*.json")))
     if there == settings:
         if told := differences(begun_in, environment):
             print(f"This sweep goes on in another environment than it began in: {told}", flush=True)
         return int(begun)
-    if there:
+    if there or trials:
         if not force:
             changed = sorted(name for name in there.keys() | settings if there.get(name) != settings.get(name))
             raise ValueError(
                 f"{folder} holds a sweep of other settings, faces or checkpoints (other {', '.join(changed)}): give "
                 "another --name, or --force to discard it"
             )
-        discarded = len(list(folder.glob("*/*.json")))
-        print(f"Discarding {discarded} trials of another setting in {folder}")
+        best = " and its best.json" if (folder / "best.json").is_file() else ""
+        print(f"Discarding {trials} trials and {seeds} further seeds of another setting in {folder}{best}", flush=True)
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(file, {**settings, "lag": lag, "environment": dict(environment)})
+    write_json(file, seal({**settings, "lag": lag, "environment": dict(environment)}))
     return lag
+
+
+def _read_settings(file: Path) -> dict[str, Any]:
+    try:
+        there = unseal(json.loads(file.read_bytes()), where="it")
+        if not isinstance(there.get("lag", 1), int):
+            raise ValueError(f"its lag is {there['lag']!r}, expected a whole number")
+    except ValueError as error:
+        raise ValueError(
+            f"{file} is no sound record of a sweep's settings: {error}; give another --name, or delete {file.parent}"
+        ) from error
+    return there

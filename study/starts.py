@@ -17,6 +17,7 @@ from trainables.checkpoints import load_checkpoint
 from trainables.config import TrialConfig
 from trainables.faces import Identities
 from trainables.fitting import check_frozen
+from trainables.folders import standing
 from trainables.provenance import NO_PHOTOS, tensors_digest
 
 UNRECORDED = "what it learned from is not recorded, so nobody can tell whether it saw the tested people"
@@ -50,7 +51,7 @@ def read_start(backbone: str, weights: str) -> Start:
         return Start(backbone, weights, "random", "none (random weights)", NO_PHOTOS)
     if weights == "imagenet":
         return Start(backbone, weights, tensors_digest(read_weights(backbone, weights)), "ImageNet", NO_PHOTOS)
-    if not Path(weights).is_dir():
+    if not standing(Path(weights)).is_dir():
         digest = tensors_digest(read_weights(backbone, weights))
         return Start(backbone, weights, digest, f"weights file {Path(weights).name}", None)
     checkpoint = load_checkpoint(Path(weights))
@@ -76,8 +77,10 @@ def find_starts(folder: Path, space: Space, base: TrialConfig, *, from_file: boo
     elsewhere = base.weights not in ("random", "imagenet")
     for backbone in space.backbones or (base.backbone,):
         place = folder / backbone
-        own = backbone == base.backbone and (from_file or (elsewhere and not space.backbones and not place.is_dir()))
-        weights = str(place) if place.is_dir() and not (own and base.weights != "random") else base.weights
+        own = backbone == base.backbone and (
+            from_file or (elsewhere and not space.backbones and not standing(place).is_dir())
+        )
+        weights = str(place) if standing(place).is_dir() and not (own and base.weights != "random") else base.weights
         if elsewhere and weights == base.weights and not own:
             raise ValueError(
                 f"the weights at {base.weights} cannot start {backbone}, which has no checkpoint at {place}: pretrain "

@@ -32,11 +32,13 @@ from study.choice import describe_choice
 from study.cluster import Joining
 from study.command import main, refuse_ignored
 from study.describe import describe
-from study.finalists import BlockSearch, Choice, choose, finalists, missing_finals, read_finals
+from study.finalists import BlockSearch, Choice, check_block, choose, finalists, missing_finals, read_finals
 from study.fronts import cost_field, draw_front, front_table
+from study.locks import hold
 from study.mirror import Mirror, study_of, sync_mirror
 from study.options import PEOPLE, STRANGERS, Allowed, Training, faces_or_synthetic, home, is_synthetic
 from study.placing import Unit, check_room, explaining, gpu_share
+from study.seals import seal
 from study.searching import COSTS, JournalSearch, Objective, Tried, read_journal
 from study.selection import (
     Block,
@@ -153,6 +155,15 @@ class Running:
 
 def sweep(options: Sweep) -> int:
     """Run every block's trials that are still missing; returns the exit status."""
+    tested = faces_or_synthetic(options.faces, PEOPLE)
+    name = options.name or (find_space(options.space) and options.space)  # a misspelt one makes no folder
+    folder = (options.out or home(read_identities(tested).datasets) / "sweeps") / name
+    with hold(folder.parent, folder.name):
+        return run_blocks(options, folder, tested)
+
+
+def run_blocks(options: Sweep, folder: Path, tested: list[Path]) -> int:
+    """The sweep in its folder, which this process holds."""
     if options.select == "blocks" and options.blocks < 2:
         raise ValueError(f"--blocks {options.blocks} seals nothing: expected 2 or more, or --select dev or none")
     refuse_ignored(
@@ -163,7 +174,6 @@ def sweep(options: Sweep) -> int:
     space = replace(find_space(options.space), own=options.training.own)
     space.check(base)
     sizes = space.sizes(base)
-    tested = faces_or_synthetic(options.faces, PEOPLE)
     folders = tested
     if options.select == "dev":
         folders = faces_or_synthetic(options.pretrain_faces, STRANGERS)
@@ -178,7 +188,6 @@ def sweep(options: Sweep) -> int:
     print(f"Pretraining: {learned_from['sentence']}" + (f". NOTE: {differ}" if differ else ""), flush=True)
     blocks = make_blocks(options, faces, starts, seed=base.seed)
     name = options.name or options.space
-    folder = (options.out or home(identities.datasets) / "sweeps") / name
     options.ray.start()
     device = "cuda" if gpu_share(options.gpus_per_trial) else "cpu"
     settings: dict[str, Any] = {
@@ -222,6 +231,8 @@ def sweep(options: Sweep) -> int:
     )
     shared = _shared(faces, folders, sizes, starts)
     running = Running(options, folder, space, base, starts, learned_from, shared, store, parent, key, parallel, lag)
+    for block in blocks:
+        check_block(_search(running, read_journal(folder / block.name, faces), None), folder / block.name, faces)
     _sync(running, blocks)
     deadline = None if options.minutes is None else time.monotonic() + options.minutes * 60
     chosen: list[tuple[Block, Choice]] = []
@@ -265,6 +276,14 @@ def _sync(running: Running, blocks: Sequence[Block]) -> None:
         sync_mirror(running.mirror(block), journal, runs=known)
 
 
+def _search(running: Running, journal: dict[int, Tried], ends: float | None) -> JournalSearch:
+    return JournalSearch(
+        running.space, running.base, journal, trials=running.options.trials, lag=running.lag, seed=running.base.seed,
+        ends=ends, objective=running.options.objective,
+        pretrained={name: start.weights for name, start in running.starts.items()},
+    )  # fmt: skip
+
+
 def _run_block(running: Running, block: Block, ends: float | None) -> Choice:
     """The block's trials and its finalists' seeds, as far as they are missing; its choice."""
     options, place = running.options, running.folder / block.name
@@ -274,11 +293,7 @@ def _run_block(running: Running, block: Block, ends: float | None) -> Choice:
     missing = options.trials - sum(number < options.trials for number in journal)
     most = options.finalists if options.final_seeds else 0
     if missing > 0 or missing_finals(finalists(journal, most), read_finals(place), options.final_seeds):
-        search = JournalSearch(
-            running.space, running.base, journal, trials=options.trials, lag=running.lag, seed=running.base.seed,
-            ends=ends, pretrained={backbone: start.weights for backbone, start in running.starts.items()},
-            objective=options.objective,
-        )  # fmt: skip
+        search = _search(running, journal, ends)
         expected = missing + most * options.final_seeds
         record = Recorder(
             journal, place, running.store, parent=running.parent, key=running.key, block=block.name,
@@ -412,8 +427,8 @@ def _finish(
             for block, choice in chosen
         ],
     }
-    write_json(folder / "best.json", record)
-    tracking.log_json(store, parent, "best.json", record)
+    write_json(folder / "best.json", seal(record))
+    tracking.log_json(store, parent, "best.json", seal(record))
     figures = {f"mae {block.name}": choice.mae for block, choice in chosen} | told["optimism"]
     tracking.finish(store, parent, metrics=figures, tags={tracking.COMPLETE: "yes", "study.name": folder.name})
     where = {"blocks": "on others", "dev": "on the dev part", "none": "on everyone"}[options.select]

@@ -25,6 +25,7 @@ from study.mlflow_errors import Place, translated, why_never
 from study.outage import Server, ask, flush, settle, write
 from study.plain import printable
 from study.records import check_about, check_best
+from study.seals import unseal
 from study.spool import Spool, at_end
 
 # after study.store, which tells MLflow how to behave
@@ -272,7 +273,8 @@ def read_json(tracking: Tracking, run_id: str, name: str) -> Any:
 
 def read_best(tracking: Tracking, run_id: str) -> Mapping[str, Any]:
     """best.json of a sweep's run, checked. Raises ValueError or OSError as read_json."""
-    return check_best(read_json(tracking, run_id, "best.json"), f"run {run_id}: best.json")
+    where = f"run {run_id}: best.json"
+    return check_best(unseal(read_json(tracking, run_id, "best.json"), where=where), where)
 
 
 def finished_lopo(tracking: Tracking, *, folder: Path) -> list[LopoRun]:

@@ -194,7 +194,7 @@ def main(options: Options) -> int:
 
 
 def _late(folder: Path, pattern: str, after: float, first: list[float]) -> bool:
-    """Whether the first file of a pattern has been there for so many seconds. first: since when, kept for the next call."""
+    """Whether the first file of a pattern has been there for so many seconds. first: since when, for the next call."""
     if not first and next(folder.glob(pattern), None) is not None:
         first.append(time.monotonic())
     return bool(first) and time.monotonic() > first[0] + after

@@ -203,10 +203,10 @@ def test_a_rerun_changes_nothing_and_fills_what_is_missing(copied):
 def test_other_options_never_mix_with_a_table(copied):
     options = copied
     whole = content(options.out)
-    with pytest.raises(ValueError, match=r"size 100 there, 64 now.*--overwrite"):
+    with pytest.raises(ValueError, match=r"size 100 there, 64 now.*--force"):
         align(replace(options, size=64))
     assert content(options.out) == whole
-    align(replace(options, size=64, overwrite=True))
+    align(replace(options, size=64, force=True))
     assert Image.open(io.BytesIO(table(options.out, "faces").face[0])).size == (64, 64)
     assert len(table(options.out, "faces")) == 15
 
@@ -215,7 +215,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(copied):
     options = copied
     (Path(options.out) / "align.json").unlink()
     (Path(options.out) / "faces" / "mine.parquet").write_bytes(b"precious")
-    with pytest.raises(ValueError, match="--overwrite"):
+    with pytest.raises(ValueError, match="--force"):
         align(options)
     assert (Path(options.out) / "faces" / "mine.parquet").read_bytes() == b"precious"
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from trainables.config import TrialConfig
 from trainables.fields import describe
+from trainables.folders import old_name, standing
 from trainables.json_files import read_json
 from trainables.provenance import PHOTOS, photos_digest, tensors_digest
 from trainables.weight_files import check_finite
@@ -40,13 +41,15 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write the folder whole: under a temporary name first, so that a reader sees the old one or the new.
+    """Write the folder whole: under a temporary name first, so that a reader sees the old one or the new, also after a
+    kill at any moment (folders.standing). One process at a time.
 
     Raises OSError where it cannot be written, and leaves nothing behind then.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    new, old = folder.with_name(f".{folder.name}.new.{os.getpid()}"), folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(new, ignore_errors=True)
+    new, old = folder.with_name(f".{folder.name}.new.{os.getpid()}"), old_name(folder)
+    for left in folder.parent.glob(f".{folder.name}.new.*"):  # by a command that was killed
+        shutil.rmtree(left, ignore_errors=True)
     new.mkdir()
     # contiguous: channels_last weights would be refused
     state = {name: value.detach().cpu().contiguous() for name, value in checkpoint.state.items()}
@@ -74,6 +77,26 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
     Tensors and photos are compared with the digests that trial.json holds: a file that was replaced is not believed.
     """
+    place = standing(folder)
+    before = _inode(place)
+    try:
+        found = _load(place)
+    except (FileNotFoundError, ValueError):
+        if _inode(place) == before:
+            raise
+        return load_checkpoint(folder)
+    # one that was replaced meanwhile may be the tensors of one training with the record of another
+    return found if _inode(place) == before else load_checkpoint(folder)
+
+
+def _inode(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
+def _load(folder: Path) -> Checkpoint:
     for name in (MODEL, TRIAL):
         if not (folder / name).is_file():
             raise FileNotFoundError(
