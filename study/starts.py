@@ -77,10 +77,9 @@ def find_starts(folder: Path, space: Space, base: TrialConfig, *, from_file: boo
     elsewhere = base.weights not in ("random", "imagenet")
     for backbone in space.backbones or (base.backbone,):
         place = folder / backbone
-        own = backbone == base.backbone and (
-            from_file or (elsewhere and not space.backbones and not standing(place).is_dir())
-        )
-        weights = str(place) if standing(place).is_dir() and not (own and base.weights != "random") else base.weights
+        there = standing(place).is_dir()
+        own = backbone == base.backbone and (from_file or (elsewhere and not space.backbones and not there))
+        weights = str(place) if there and not (own and base.weights != "random") else base.weights
         if elsewhere and weights == base.weights and not own:
             raise ValueError(
                 f"the weights at {base.weights} cannot start {backbone}, which has no checkpoint at {place}: pretrain "
