@@ -156,7 +156,8 @@ class Running:
 def sweep(options: Sweep) -> int:
     """Run every block's trials that are still missing; returns the exit status."""
     tested = faces_or_synthetic(options.faces, PEOPLE)
-    name = options.name or (find_space(options.space) and options.space)  # a misspelt one makes no folder
+    find_space(options.space)  # a misspelt one makes no folder
+    name = options.name or options.space
     folder = (options.out or home(read_identities(tested).datasets) / "sweeps") / name
     with hold(folder.parent, folder.name):
         return run_blocks(options, folder, tested)
