@@ -20,7 +20,7 @@ from study.command import message
 from study.finalists import check_block, finals_folder
 from study.options import Training
 from study.plans import plan_of_sweep
-from study.records import seal
+from study.seals import seal
 from study.searching import JournalSearch, Tried, read_journal, read_tried, write_tried
 from study.selection import claim
 from trainables.config import TrialConfig
