@@ -78,18 +78,26 @@ def _read(runs: Sequence[tracking.LopoRun]) -> list[Result]:
     results = []
     for run in runs:
         try:
-            predictions, about = read_predictions(run.predictions)
-            if about != run.about:  # the digest covers what the predictions say
-                print(
-                    f"about.json of {run.run_id} is not what its predictions.parquet says, which is taken",
-                    file=sys.stderr,
-                )
-            if len(predictions.people) < 2 or predictions.age.min() < 0:
-                raise ValueError("predictions.parquet: expected two people or more, and no age below 0")
-            results.append(Result(run.name, about, predictions))
+            results.append(read_result(run))
         except (ValueError, TypeError, OSError) as error:
             tracking.left_out(run.run_id, run.name, error)
     return results
+
+
+def read_result(run: tracking.LopoRun) -> Result:
+    """A LOPO result from its files in MLflow. What it is about is what its predictions say, which their digest covers;
+    an about.json that says something else is named, and not believed. Raises ValueError where they are damaged."""
+    where = f"MLflow run {run.name!r} ({run.run_id})"
+    try:
+        predictions, about = read_predictions(run.predictions)
+    except ValueError as error:
+        line = str(error).replace(str(run.predictions), f"predictions.parquet of {where}")
+        raise ValueError(f"{line}; the study.lopo command that made it writes it again") from error
+    if about != run.about:
+        print(f"about.json of {where} is not what its predictions.parquet says, which is taken", file=sys.stderr)
+    if len(predictions.people) < 2 or predictions.age.min() < 0:
+        raise ValueError("predictions.parquet: expected two people or more, and no age below 0")
+    return Result(run.name, about, predictions)
 
 
 def write_report(results: Sequence[Result], *, out: Path, draws: int = DRAWS) -> Written:

@@ -19,6 +19,7 @@ from trainables.faces import Faces, load_faces
 from trainables.fitting import Diverged, Saving, Snapshot, _optimizer, decode, fit, predict, rate_factor, train
 from trainables.folders import standing
 from trainables.metrics import mae
+from trainables.pretraining import read_snapshot, write_snapshot
 
 CONFIG = TrialConfig(backbone="resnet18", px=32, epochs=4, batch=16, learning_rate=1e-3, augmentation=NO_AUGMENTATION)
 
@@ -195,6 +196,19 @@ def test_a_checkpoint_that_is_replaced_while_it_is_read_is_read_again(tmp_path, 
 
     monkeypatch.setattr(checkpoints, "_load", slowly)
     assert load_checkpoint(folder).about["which"] == "new"
+
+
+def test_a_flipped_bit_in_a_snapshot_is_not_trained_on(tmp_path):
+    """torch.load itself would give another number without a word."""
+    ones = {"weight": torch.ones(1000)}
+    write_snapshot(tmp_path, Snapshot(3, torch.zeros(2), ones, None, {}))
+    assert torch.equal(read_snapshot(tmp_path).net["weight"], ones["weight"])
+    (file,) = tmp_path.glob("*.pt")
+    data = bytearray(file.read_bytes())
+    data[bytes(data).find(b"\0\0\x80\x3f" * 100) + 202] ^= 0x40
+    file.write_bytes(bytes(data))
+    with pytest.raises(OSError, match="is damaged.*--force"):
+        read_snapshot(tmp_path)
 
 
 def test_a_trial_file_may_be_bare(tmp_path):
