@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from trainables import checkpoints
 from trainables.augmentation import augment, draw_chances
-from trainables.backbones import age_net
+from trainables.backbones import age_net, read_weights
 from trainables.batches import Batches
 from trainables.checkpoints import Checkpoint, load_checkpoint, read_trial, save_checkpoint
 from trainables.config import NO_AUGMENTATION, Augmentation, TrialConfig
 from trainables.faces import Faces, load_faces
 from trainables.fitting import Diverged, Saving, Snapshot, _optimizer, decode, fit, predict, rate_factor, train
+from trainables.folders import standing
 from trainables.metrics import mae
+from trainables.pretraining import read_snapshot, write_snapshot
 
 CONFIG = TrialConfig(backbone="resnet18", px=32, epochs=4, batch=16, learning_rate=1e-3, augmentation=NO_AUGMENTATION)
 
@@ -147,6 +151,64 @@ def test_a_checkpoint_comes_back_and_a_damaged_one_says_so(faces, tmp_path):
         load_checkpoint(tmp_path / "net")
     with pytest.raises(FileNotFoundError, match="no checkpoint at"):
         load_checkpoint(tmp_path / "none")
+
+
+def test_a_kill_between_its_two_renames_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    def checkpoint(value: float) -> Checkpoint:
+        return Checkpoint({"weight": torch.full((3,), value)}, CONFIG, {})
+
+    def value(folder: Path) -> float:
+        return float(load_checkpoint(folder).state["weight"][0])
+
+    folder = tmp_path / "net"
+    save_checkpoint(folder, checkpoint(1.0))
+    rename, moved = Path.rename, []
+
+    def killed(self: Path, target: Path) -> Path:
+        if moved:
+            raise KeyboardInterrupt
+        moved.append(target)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(folder, checkpoint(2.0))
+    monkeypatch.setattr(Path, "rename", rename)
+    assert not folder.exists()
+    assert value(folder) == 1.0
+    assert standing(folder).is_dir()
+    assert read_weights("resnet18", str(folder))["network.weight"][0] == 1.0
+    save_checkpoint(folder, checkpoint(3.0))
+    assert value(folder) == 3.0
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]
+
+
+def test_a_checkpoint_that_is_replaced_while_it_is_read_is_read_again(tmp_path, monkeypatch):
+    folder = tmp_path / "net"
+    save_checkpoint(folder, Checkpoint({"weight": torch.ones(1)}, CONFIG, {"which": "old"}))
+    load = checkpoints._load
+
+    def slowly(place: Path) -> Checkpoint:
+        found = load(place)
+        if found.about["which"] == "old":
+            save_checkpoint(folder, Checkpoint({"weight": torch.zeros(1)}, CONFIG, {"which": "new"}))
+        return found
+
+    monkeypatch.setattr(checkpoints, "_load", slowly)
+    assert load_checkpoint(folder).about["which"] == "new"
+
+
+def test_a_flipped_bit_in_a_snapshot_is_not_trained_on(tmp_path):
+    """torch.load itself would give another number without a word."""
+    ones = {"weight": torch.ones(1000)}
+    write_snapshot(tmp_path, Snapshot(3, torch.zeros(2), ones, None, {}))
+    assert torch.equal(read_snapshot(tmp_path).net["weight"], ones["weight"])
+    (file,) = tmp_path.glob("*.pt")
+    data = bytearray(file.read_bytes())
+    data[bytes(data).find(b"\0\0\x80\x3f" * 100) + 202] ^= 0x40
+    file.write_bytes(bytes(data))
+    with pytest.raises(OSError, match="is damaged.*--force"):
+        read_snapshot(tmp_path)
 
 
 def test_a_trial_file_may_be_bare(tmp_path):

@@ -19,6 +19,7 @@ from jaxtyping import Float, UInt8
 from timm.layers import resize_rel_pos_bias_table_simple
 from torch import Tensor, nn
 
+from trainables.folders import standing
 from trainables.names import unknown
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -176,8 +177,8 @@ def read_weights(name: str, weights: str) -> dict[str, Tensor]:
         return _package_weights(backbone)
     if weights == "imagenet":
         return _library_weights(name, backbone)
-    if path.is_dir():
-        path = path / "model.safetensors"
+    if standing(path).is_dir():
+        path = standing(path) / "model.safetensors"
     if not path.is_file():
         raise FileNotFoundError(
             f"no weights for {name} at {path}: expected 'random', 'imagenet', a .safetensors or .pth file, or a "

@@ -14,6 +14,7 @@ import safetensors.torch
 from torch import Tensor
 
 from trainables.config import TrialConfig
+from trainables.folders import old_name, standing
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,15 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write the folder whole: under a temporary name first, so that a reader sees the old one or the new.
+    """Write the folder whole: under a temporary name first, so that a reader sees the old one or the new, also after a
+    kill at any moment (folders.standing). One process at a time.
 
     Raises OSError where it cannot be written, and leaves nothing behind then.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    new, old = folder.with_name(f".{folder.name}.new.{os.getpid()}"), folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(new, ignore_errors=True)
+    new, old = folder.with_name(f".{folder.name}.new.{os.getpid()}"), old_name(folder)
+    for left in folder.parent.glob(f".{folder.name}.new.*"):  # by a command that was killed
+        shutil.rmtree(left, ignore_errors=True)
     new.mkdir()
     # contiguous: channels_last weights would be refused
     state = {name: value.detach().cpu().contiguous() for name, value in checkpoint.state.items()}
@@ -55,6 +58,26 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 def load_checkpoint(folder: Path) -> Checkpoint:
     """The checkpoint in a folder. Raises FileNotFoundError or ValueError with what was expected."""
+    place = standing(folder)
+    before = _inode(place)
+    try:
+        found = _load(place)
+    except (FileNotFoundError, ValueError):
+        if _inode(place) == before:
+            raise
+        return load_checkpoint(folder)
+    # one that was replaced meanwhile may be the tensors of one training with the record of another
+    return found if _inode(place) == before else load_checkpoint(folder)
+
+
+def _inode(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
+def _load(folder: Path) -> Checkpoint:
     for name in ("model.safetensors", "trial.json"):
         if not (folder / name).is_file():
             raise FileNotFoundError(

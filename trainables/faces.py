@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as pads
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from jaxtyping import Int16, UInt8
 from PIL import Image
 
@@ -92,24 +93,29 @@ def load_faces(folders: Sequence[Path], *, px: int) -> Faces:
 
     The digest covers the encoded bytes, ages and people, so that it names exactly what training sees.
     """
-    columns = ["dataset", "photo", "person", "age", "face", "photo_sha256"]
-    tables = [
-        pads.dataset([str(file) for file in faces_files(folder)], format="parquet", schema=SCHEMA).to_table(columns)
-        for folder in folders
-    ]
-    table = pa.concat_tables(tables).sort_by([("dataset", "ascending"), ("photo", "ascending")])
+    files = [str(file) for folder in folders for file in faces_files(folder)]
+    table = _read(files, ["dataset", "photo", "person", "age", "photo_sha256"])
     if table.num_rows == 0:
         raise ValueError(f"the faces table at {', '.join(map(str, folders))} has no rows; see its rejects/ for why")
-    digest = hashlib.sha256()
-    pixels = np.empty((table.num_rows, px, px, 3), np.uint8)
+    order = pc.sort_indices(table, [("dataset", "ascending"), ("photo", "ascending")]).to_numpy()
+    # Faces are decoded as they come, some at a time, each into its place: all encoded bytes at once would be in memory
+    # twice, and beyond 2 GiB Arrow cannot sort them.
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order), dtype=order.dtype)
+    pixels, sha, row = np.empty((len(order), px, px, 3), np.uint8), [""] * len(order), 0
+    for batch in _batches(files, ["face"]):
+        for face in batch["face"]:
+            data = face.as_py()
+            pixels[place[row]], sha[place[row]] = decode_face(data, px=px), hashlib.sha256(data).hexdigest()
+            row += 1
+    table = table.take(order)
     dataset = table["dataset"].to_pylist()
     person = [f"{d}/{p}" if p else "" for d, p in zip(dataset, table["person"].to_pylist(), strict=True)]
     photo = [f"{d}/{p}" for d, p in zip(dataset, table["photo"].to_pylist(), strict=True)]
     age = table["age"].to_numpy().astype(np.int16)
-    for row, encoded in enumerate(table["face"]):
-        data = encoded.as_py()
-        pixels[row] = decode_face(data, px=px)
-        digest.update(digest_row(photo[row], person[row], int(age[row]), hashlib.sha256(data).hexdigest()))
+    digest = hashlib.sha256()
+    for each in zip(photo, person, age.tolist(), sha, strict=True):
+        digest.update(digest_row(*each))
     content = np.array(table["photo_sha256"].to_pylist())
     return Faces(pixels, age, np.array(person), np.array(photo), content, digest.hexdigest()[:16])
 
@@ -117,7 +123,34 @@ def load_faces(folders: Sequence[Path], *, px: int) -> Faces:
 def read_contents(folders: Sequence[Path]) -> set[str]:
     """SHA-256 of every photo in whole tables. No age, name or picture is read."""
     files = [str(file) for folder in folders for file in faces_files(folder)]
-    return set(pads.dataset(files, format="parquet", schema=SCHEMA).to_table(["photo_sha256"])[0].to_pylist())
+    return set(_read(files, ["photo_sha256"])[0].to_pylist())
+
+
+def _read(files: Sequence[str], columns: list[str]) -> pa.Table:
+    return pa.Table.from_batches(_batches(files, columns), pa.schema([SCHEMA.field(name) for name in columns]))
+
+
+def _batches(files: Sequence[str], columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Rows in the order of the files, a few at a time; a column that is not there is null. Raises ValueError where a
+    file is damaged: its pages have checksums (those of earlier versions have none)."""
+    schema = pa.schema([SCHEMA.field(name) for name in columns])
+    for file in files:
+        try:
+            with pq.ParquetFile(file, page_checksum_verification=True) as table:
+                there = [name for name in columns if name in table.schema_arrow.names]
+                for batch in table.iter_batches(batch_size=16, columns=there):
+                    null = pa.nulls(batch.num_rows)
+                    values = [batch[f.name] if f.name in there else null for f in schema]
+                    cast = [value.cast(f.type) for value, f in zip(values, schema, strict=True)]
+                    yield pa.RecordBatch.from_arrays(cast, schema=schema)
+        except (pa.ArrowException, OSError) as error:
+            raise damaged(file, error) from error
+
+
+def damaged(file: str, error: Exception) -> ValueError:
+    """The one line on a table's file that Arrow cannot read, or whose checksums do not fit."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return ValueError(f"{file} is damaged, or no file of a faces table ({line}); delete it and align again")
 
 
 def digest_row(photo: str, person: str, age: int, face_sha256: str) -> bytes:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Int16, Int32
 from pyarrow import fs
 
-from trainables.faces import digest_row
+from trainables.faces import damaged, digest_row
 
 MOST_ROWS = 16384
 """The largest Parquet row group that is streamed: a row group is read whole (16,384 faces of 20 kB are 330 MB)."""
@@ -62,9 +62,9 @@ def table_files(place: str) -> list[str]:
 
 
 def open_parquet(file: str) -> pq.ParquetFile:
-    """A Parquet file by absolute path or URI."""
+    """A Parquet file by absolute path or URI, whose pages are checked where they have checksums."""
     store, path = fs.FileSystem.from_uri(file)
-    return pq.ParquetFile(path, filesystem=store)
+    return pq.ParquetFile(path, filesystem=store, page_checksum_verification=True)
 
 
 def index_faces(places: Sequence[str]) -> FacesIndex:
@@ -73,16 +73,12 @@ def index_faces(places: Sequence[str]) -> FacesIndex:
     groups: list[tuple[int, int]] = []
     parts: list[pa.Table] = []
     for number, file in enumerate(files):
-        with open_parquet(file) as table:
-            for inner in range(table.num_row_groups):
-                rows = table.metadata.row_group(inner).num_rows
-                if rows > MOST_ROWS:
-                    raise ValueError(
-                        f"{file} has a row group of {rows:,} faces, and at most {MOST_ROWS:,} can be streamed: write "
-                        "it anew with pyarrow.parquet.write_table(..., row_group_size=256), or align again"
-                    )
-                parts.extend(_light(table, inner, len(groups)))
-                groups.append((number, inner))
+        try:
+            found, inner_groups = _index_file(file, len(groups))
+        except (pa.ArrowException, OSError) as error:
+            raise damaged(file, error) from error
+        parts += found
+        groups += [(number, inner) for inner in range(inner_groups)]
     whole = pa.concat_tables(parts).sort_by([("dataset", "ascending"), ("photo", "ascending")]) if parts else None
     if whole is None or whole.num_rows == 0:
         raise ValueError(f"the faces table at {', '.join(places)} has no rows; see its rejects/ for why")
@@ -103,6 +99,21 @@ def index_faces(places: Sequence[str]) -> FacesIndex:
         datasets=tuple(sorted(whole["dataset"].unique().to_pylist())),
         digest=digest.hexdigest()[:16],
     )
+
+
+def _index_file(file: str, first: int) -> tuple[list[pa.Table], int]:
+    """A file's rows without their faces, and how many row groups it has; these are numbered from `first`."""
+    parts: list[pa.Table] = []
+    with open_parquet(file) as table:
+        for inner in range(table.num_row_groups):
+            rows = table.metadata.row_group(inner).num_rows
+            if rows > MOST_ROWS:
+                raise ValueError(
+                    f"{file} has a row group of {rows:,} faces, and at most {MOST_ROWS:,} can be streamed: write "
+                    "it anew with pyarrow.parquet.write_table(..., row_group_size=256), or align again"
+                )
+            parts += _light(table, inner, first + inner)
+        return parts, table.num_row_groups
 
 
 def _light(table: pq.ParquetFile, inner: int, group: int) -> list[pa.Table]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 import time
@@ -23,7 +24,7 @@ from trainables.fitting import Diverged, Epoch, Saving, Snapshot, decode, predic
 from trainables.metrics import mae
 from trainables.streaming import FaceStream
 
-SNAPSHOT, EPOCH = "snapshot.pt", "epoch.json"
+SNAPSHOT, EPOCH, DIGEST = "snapshot.pt", "epoch.json", "snapshot.sha256"
 AGREE_EVERY = 10
 """Steps after which several workers agree anew on whether a snapshot is due: agreeing each time would cost."""
 
@@ -88,8 +89,24 @@ def streamed_mae(config: TrialConfig, net: AgeNet, source: FaceStream) -> float:
 
 
 def read_snapshot(folder: Path) -> Snapshot:
-    """The snapshot in a Ray Train checkpoint's folder; tensors and numbers only are unpacked."""
+    """The snapshot in a Ray Train checkpoint's folder; tensors and numbers only are unpacked.
+
+    Raises OSError where it is damaged: torch.load looks at no checksum. Those of earlier versions have none.
+    """
+    if (folder / DIGEST).is_file() and (folder / DIGEST).read_text() != _sha256(folder / SNAPSHOT):
+        raise OSError(f"{folder / SNAPSHOT} is damaged: its digest does not fit; --force trains from the start")
     return Snapshot.from_dict(torch.load(folder / SNAPSHOT, map_location="cpu", weights_only=True))
+
+
+def write_snapshot(folder: Path, snapshot: Snapshot) -> None:
+    """Into a Ray Train checkpoint's folder, with its digest."""
+    torch.save(snapshot.as_dict(), folder / SNAPSHOT)
+    (folder / DIGEST).write_text(_sha256(folder / SNAPSHOT))
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def read_epoch(folder: Path) -> Mapping[str, Any]:
@@ -133,7 +150,7 @@ def _report(metrics: Mapping[str, Any], snapshot: Callable[[], Snapshot] | None,
         checkpoint = None
         if rank == 0:
             if snapshot is not None:
-                torch.save(snapshot().as_dict(), Path(folder) / SNAPSHOT)
+                write_snapshot(Path(folder), snapshot())
             (Path(folder) / EPOCH).write_text(json.dumps(metrics))
             checkpoint = ray.train.Checkpoint.from_directory(folder)
         ray.train.report(dict(metrics), checkpoint=checkpoint)
