@@ -27,6 +27,7 @@ from trainables import code_version
 from trainables.backbones import read_weights
 from trainables.config import TrialConfig, fingerprint
 from trainables.faces import Faces
+from trainables.fitting import decode
 from trainables.fold import FoldResult, average_folds, run_fold, run_freeze, run_stage
 from trainables.metrics import mae, rmse
 
@@ -119,8 +120,9 @@ def run_jobs(
     jobs: list[Job], tables: Mapping[int, Faces], store: tracking.Tracking, parent: str, schedule: Schedule
 ) -> list[tuple[str, str]]:
     """Run what has no file yet, with a progress line; (person, reason) of what failed."""
-    missing = [job for job in jobs if not job.file.is_file()]
-    finished = [job for job in jobs if job.file.is_file()]
+    kept = {job.file: read for job in jobs if (read := read_fold(job, tables[job.config.px])) is not None}
+    missing = [job for job in jobs if job.file not in kept]
+    finished = [job for job in jobs if job.file in kept]
     logged = tracking.children(store, parent)
 
     def run_of(job: Job) -> tuple[str | None, str]:
@@ -129,13 +131,13 @@ def run_jobs(
     for job in finished:  # killed between the file and the end of its run: the run is made up for
         run_id, status = run_of(job)
         if status != "FINISHED":
-            part, about = read_predictions(job.file)
+            part, about = kept[job.file]
             _log_fold(store, parent, run_id, job, part, about["history"], about["seconds"])
     shared = _share([job.config for job in missing], tables, schedule)
     begin = _start_plain if schedule.kind == "plain" else _start_tree
     waiting = begin(missing, shared, schedule)
     failed: list[tuple[str, str]] = []
-    errors = {job.file: _person_mae(read_predictions(job.file)[0]) for job in finished}
+    errors = {file: _person_mae(part) for file, (part, _) in kept.items()}
     calm = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants a line now and then, not one a second
     # a tree's leaves come late and all at once: their rate foretells nothing
     shown = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]" if schedule.kind == "tree" else None
@@ -162,6 +164,48 @@ def run_jobs(
             told = f"{min(at_once, len(waiting))} running, {len(failed)} failed"
             bar.set_postfix_str(f"{told}, MAE {_so_far(list(errors.values()))}", refresh=False)
     return failed
+
+
+def read_fold(job: Job, faces: Faces) -> tuple[Predictions, dict[str, Any]] | None:
+    """A finished fold and its record; None where there is none that can be kept.
+
+    A file that is damaged, was changed, or belongs to another training is set aside, with a line that says why: the
+    fold is trained again. One of an earlier version, without a digest, is kept where all that is checked here holds.
+    """
+    if not job.file.is_file():
+        return None
+    try:
+        part, about = read_predictions(job.file)
+        _check_fold(job, faces, part, about)
+    except ValueError as error:
+        aside = job.file.with_name(f"{job.file.name}.set-aside")
+        job.file.replace(aside)
+        why = str(error).removeprefix(f"{job.file} ")
+        print(f"{job.file} is set aside as {aside.name}, and the fold is trained again: {why}", flush=True)
+        return None
+    return part, about
+
+
+def _check_fold(job: Job, faces: Faces, part: Predictions, about: Mapping[str, Any]) -> None:
+    """Raise ValueError where a fold's file is not what this job would have written, as far as no training is needed."""
+    rows = job.fold.test[np.argsort(faces.photo[job.fold.test], kind="stable")]  # in the order of Predictions
+    expected = {"photo": faces.photo[rows], "person": faces.person[rows], "age": faces.age[rows]}
+    expected |= {"fold": job.fold.name, "seed": job.config.seed, "fingerprint": job.key}
+    for name, values in expected.items():
+        if not np.array_equal(getattr(part, name), np.broadcast_to(values, rows.shape)):
+            raise ValueError(f"its {name} column is not that of this fold")
+    if part.distribution.shape[1] != job.config.ages:
+        raise ValueError(f"its distributions are over {part.distribution.shape[1]} ages, not {job.config.ages}")
+    # a little more than another processor's rounding
+    if not np.allclose(decode(part.distribution, job.config), part.predicted, rtol=0, atol=1e-3):
+        raise ValueError("its predicted ages are not what its distributions give")
+    if about.get("trial") != job.config.to_json():
+        raise ValueError("its record is of another config")
+    history = about.get("history")
+    if not isinstance(history, list) or not isinstance(about.get("seconds"), int | float):
+        raise ValueError("its record lacks the training's curve or its seconds")
+    if not all(isinstance(epoch, dict) and {"epoch", "train_loss"} <= epoch.keys() for epoch in history):
+        raise ValueError("its record's curve is no list of epochs")
 
 
 def _share(configs: Sequence[TrialConfig], tables: Mapping[int, Faces], schedule: Schedule) -> Shared:

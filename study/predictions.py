@@ -2,25 +2,32 @@
 
 One Parquet row a photo and seed, with the whole age distribution, so that every figure of the report is
 recomputed without training. What the table is about (dataset, config, how it was chosen) is JSON in its
-metadata.
+metadata, and so is a digest of all columns and of that record, which is checked when the file is read.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from jaxtyping import Float32, Int16, Int32, Shaped
+
+from trainables.losses import Decoder, decode_age
 
 ABOUT_KEY = b"lopo"
 """Key of the Parquet metadata that holds, as JSON, what the predictions are about."""
+
+DIGEST_KEY = b"digest"
+"""Key of the Parquet metadata that holds the SHA-256 of the columns and of the record under ABOUT_KEY."""
 
 
 def schema(*, ages: int = 101) -> pa.Schema:
@@ -155,12 +162,14 @@ def write_predictions(path: Path, predictions: Predictions, *, about: Mapping[st
         pa.array(predictions.seed, pa.int32()),
         pa.array(predictions.fingerprint.astype(object), pa.string()),
     ]
-    metadata = {ABOUT_KEY: json.dumps(about, sort_keys=True, allow_nan=False).encode()}
-    table = pa.Table.from_arrays(columns, schema=schema(ages=ages).with_metadata(metadata))
+    record = json.dumps(about, sort_keys=True, allow_nan=False).encode()
+    table = pa.Table.from_arrays(columns, schema=schema(ages=ages))
+    digest = content_digest(record, _columns(table))  # of what a reader will get
+    table = table.replace_schema_metadata({ABOUT_KEY: record, DIGEST_KEY: digest.encode()})
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        pq.write_table(table, temporary)
+        pq.write_table(table, temporary, write_page_checksum=True)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -169,35 +178,78 @@ def write_predictions(path: Path, predictions: Predictions, *, about: Mapping[st
 def read_predictions(path: Path) -> tuple[Predictions, dict[str, Any]]:
     """The predictions at `path` and what they are about.
 
-    Raises FileNotFoundError where there is no file, ValueError for a file that is no predictions table.
+    A file of an earlier version, which has no digest, is read where its predicted ages follow from its distributions.
+    Raises FileNotFoundError where there is no file,
+    ValueError for a file that is no predictions table, is damaged, or was changed after it was written.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no predictions at {path}; python -m study.lopo writes them")
     try:
         # ParquetFile, not read_table: that would take "key=value" folders above the file for columns.
-        table = pq.ParquetFile(path).read()
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} is not Parquet: {error}") from error
-    about = (table.schema.metadata or {}).get(ABOUT_KEY)
-    if about is None or table.schema.names != SCHEMA.names:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read()
+    except Exception as error:  # a flipped bit in the footer makes Arrow raise almost anything
+        raise ValueError(f"{path} is not Parquet, or is damaged ({_first_line(error)})") from error
+    metadata = table.schema.metadata or {}
+    record = metadata.get(ABOUT_KEY)
+    if record is None or table.schema.names != SCHEMA.names:
         raise ValueError(
             f"{path} is no predictions table of study.lopo: expected the columns {', '.join(SCHEMA.names)} "
             f"and the metadata key {ABOUT_KEY.decode()!r}, found {', '.join(table.schema.names)}"
         )
     if table.num_rows == 0:
         raise ValueError(f"{path} has no rows; rerun study.lopo")
+    try:
+        columns, about = _columns(table), dict(json.loads(record))
+    except Exception as error:
+        raise ValueError(f"{path} is damaged ({_first_line(error)})") from error
+    digest = metadata.get(DIGEST_KEY)
+    if digest is None and not _is_decoded(columns, about):
+        raise ValueError(f"{path} has predicted ages that its distributions do not give, and no digest")
+    if digest is not None and digest.decode(errors="replace") != content_digest(record, columns):
+        raise ValueError(f"{path} was damaged or changed after it was written: its digest does not fit")
+    try:
+        return Predictions(**columns), about
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def content_digest(about: bytes, columns: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 in hex of a table's columns in the order of their rows, and of its JSON record."""
+    digest = hashlib.sha256(about)
+    for name, values in columns.items():
+        text = values.dtype.kind == "U"  # whose width is that of its longest
+        digest.update(f"\n{name} {'text' if text else values.dtype.str} {values.shape}\n".encode())
+        digest.update(json.dumps(values.tolist()).encode() if text else np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+def _columns(table: pa.Table) -> dict[str, np.ndarray]:
+    """The fields of Predictions from a table of SCHEMA's columns."""
     distribution = table["distribution"].combine_chunks()
-    predictions = Predictions(
-        photo=_text(table["photo"]),
-        person=_text(table["person"]),
-        age=table["age"].to_numpy().astype(np.int16),
-        predicted=table["predicted"].to_numpy().astype(np.float32),
-        distribution=distribution.flatten().to_numpy().astype(np.float32).reshape(table.num_rows, -1),
-        fold=_text(table["fold"]),
-        seed=table["seed"].to_numpy().astype(np.int32),
-        fingerprint=_text(table["fingerprint"]),
-    )
-    return predictions, json.loads(about)
+    return {
+        "photo": _text(table["photo"]),
+        "person": _text(table["person"]),
+        "age": table["age"].to_numpy().astype(np.int16),
+        "predicted": table["predicted"].to_numpy().astype(np.float32),
+        "distribution": distribution.flatten().to_numpy().astype(np.float32).reshape(table.num_rows, -1),
+        "fold": _text(table["fold"]),
+        "seed": table["seed"].to_numpy().astype(np.int32),
+        "fingerprint": _text(table["fingerprint"]),
+    }
+
+
+def _is_decoded(columns: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> bool:
+    """Whether each predicted age is what a decoder of the record's configs makes of its distribution."""
+    trials = [trial for trial in about.get("trials") or [about.get("trial")] if isinstance(trial, dict)]
+    decoders = {trial.get("decoder", "expectation") for trial in trials}
+    distribution = torch.from_numpy(columns["distribution"])
+    answers = [decode_age(distribution, decoder).numpy() for decoder in get_args(Decoder) if decoder in decoders]
+    return bool(answers) and bool((np.abs(np.array(answers) - columns["predicted"]) < 1e-3).any(axis=0).all())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _text(column: pa.ChunkedArray) -> Shaped[np.ndarray, " rows"]:

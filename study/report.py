@@ -20,6 +20,7 @@ from study.bootstrap import DRAWS
 from study.choice_tables import choices
 from study.command import main
 from study.figures import Caption, MaeRow
+from study.locks import hold
 from study.pictures import save_picture
 from study.predictions import read_predictions
 from study.published import PAPER_MAE, backbone_name
@@ -56,16 +57,31 @@ def report(options: Report) -> None:
         runs = tracking.finished_lopo(track, folder=Path(folder))
         if not runs:
             raise FileNotFoundError("there is no finished LOPO result yet; make one with: python -m study.lopo --best")
-        results = [Result(run.name, run.about, read_predictions(run.predictions)[0]) for run in runs]
+        results = [read_result(run) for run in runs]
     print(f"Reporting on {len(results)} finished LOPO result{'s' * (len(results) > 1)} ...", flush=True)
-    written = write_report(results, out=options.out, draws=options.draws)
-    key = hashlib.sha256(" ".join(sorted(run.run_id for run in runs)).encode()).hexdigest()[:12]
-    run_id = tracking.find_or_start(track, key=f"report-{key}", name="report", stage="report")
-    tracking.log_files(track, run_id, written.files)
-    tracking.finish(track, run_id, metrics=_metrics(written.sections))
+    with hold(options.out):
+        written = write_report(results, out=options.out, draws=options.draws)
+        key = hashlib.sha256(" ".join(sorted(run.run_id for run in runs)).encode()).hexdigest()[:12]
+        run_id = tracking.find_or_start(track, key=f"report-{key}", name="report", stage="report")
+        tracking.log_files(track, run_id, written.files)
+        tracking.finish(track, run_id, metrics=_metrics(written.sections))
     print(terminal(written.sections))
     print(f"\nReport and pictures: {options.out}/ ({', '.join(file.name for file in written.files)})")
     print(f"Next: {tracking.how_to_look()}")
+
+
+def read_result(run: tracking.LopoRun) -> Result:
+    """A LOPO result from its files in MLflow. What it is about is what its predictions say, which their digest covers;
+    an about.json that says something else is named, and not believed. Raises ValueError where they are damaged."""
+    where = f"MLflow run {run.name!r} ({run.run_id})"
+    try:
+        predictions, about = read_predictions(run.predictions)
+    except ValueError as error:
+        line = str(error).replace(str(run.predictions), f"predictions.parquet of {where}")
+        raise ValueError(f"{line}; the study.lopo command that made it writes it again") from error
+    if about != run.about:
+        print(f"about.json of {where} is not what its predictions.parquet says, which is taken", file=sys.stderr)
+    return Result(run.name, about, predictions)
 
 
 def write_report(results: Sequence[Result], *, out: Path, draws: int = DRAWS) -> Written:

@@ -3,11 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from study import report, tables, tracking
-from study.predictions import Predictions, write_predictions
+from study import locks, report, tables, tracking
+from study.command import message
+from study.predictions import SCHEMA, Predictions, write_predictions
 from study.published import PAPER_MAE, PAPER_RMSE, backbone_name
 from study.results import Result, labels, sections
 
@@ -229,6 +232,10 @@ def test_the_command_reads_mlflow_and_logs_what_it_wrote(tmp_path, monkeypatch, 
     for _ in range(2):  # a second report on the same results is the same run
         assert report.command(run) == 0
     out = capsys.readouterr().out
+    monkeypatch.setattr(locks, "GRACE", 0.0)
+    with locks.hold(Path("out")):
+        assert report.command(run) == 1
+    assert "out is in use by process" in capsys.readouterr().err
     assert "| EfficientNet-Lite0 " in out
     assert "mlflow ui" in out
     runs = track.client.search_runs([track.experiment], f"tags.`{tracking.STAGE}` = 'report'")
@@ -237,3 +244,17 @@ def test_the_command_reads_mlflow_and_logs_what_it_wrote(tmp_path, monkeypatch, 
     assert runs[0].data.metrics["fgnet-d1.mae"] == pytest.approx(
         sections(three[:2])[0].summaries["EfficientNet-Lite0"].mae.value
     )
+
+
+def test_edited_predictions_end_the_report_with_a_line_that_names_the_run(tmp_path, three, capsys):
+    file = tmp_path / "predictions.parquet"
+    write_predictions(file, three[0].predictions, about=three[0].about)
+    run = tracking.LopoRun("0a1b", "lopo b0", {**three[0].about, "dataset": "../elsewhere"}, file)
+    assert report.read_result(run).about == three[0].about, "about.json is not believed"
+    assert "about.json of MLflow run 'lopo b0' (0a1b) is not what" in capsys.readouterr().err
+    whole = pq.ParquetFile(file).read()
+    truth = whole.set_column(3, SCHEMA.field("predicted"), whole["age"].cast(pa.float32()))
+    pq.write_table(truth.replace_schema_metadata(whole.schema.metadata), file)
+    with pytest.raises(ValueError, match=r"^predictions.parquet of MLflow run 'lopo b0' \(0a1b\) was damaged") as error:
+        report.read_result(run)
+    assert message(error.value)
