@@ -11,6 +11,7 @@ import numpy as np
 from ray.tune.search import Searcher
 
 from study.searching import JournalSearch, Tried, best, ranked, read_tried
+from trainables.faces import Faces
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,27 @@ def missing_finals(finals: Sequence[Tried], there: Sequence[Tried], seeds: int) 
     ]
 
 
-def read_finals(block: Path) -> list[Tried]:
-    """What a block's finalists gave with other seeds."""
-    return [read_tried(file) for file in sorted(finals_folder(block).glob("*.json"))]
+def read_finals(block: Path, faces: Faces | None = None) -> list[Tried]:
+    """What a block's finalists gave with other seeds; faces as study.searching.read_journal takes them."""
+    return [read_tried(file, faces) for file in sorted(finals_folder(block).glob("*.json"))]
+
+
+def check_block(search: JournalSearch, block: Path, faces: Faces) -> None:
+    """Raise ValueError where a block's files do not hold what the sweep asks for, or not what its trials predicted.
+
+    search: over the block's journal, to be thrown away afterwards.
+    """
+    try:
+        search.replay()
+    except ValueError as error:
+        raise ValueError(f"{block}: {error}") from error
+    for tried in read_finals(block, faces):
+        first = search.journal.get(tried.number)
+        if first and tried.config != first.config.replace(seed=first.config.seed + tried.repeat):
+            raise ValueError(
+                f"{finals_folder(block)} has seed {tried.repeat} of trial {tried.number} with another config than the "
+                "journal: delete that file to run the seed again"
+            )
 
 
 def choose(journal: Mapping[int, Tried], finals: Sequence[Tried], *, most: int, seeds: int) -> Choice | None:

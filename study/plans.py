@@ -9,8 +9,10 @@ from typing import Any
 
 from study import tracking
 from study.options import Training
+from study.records import unseal
 from trainables.checkpoints import load_checkpoint
 from trainables.config import TrialConfig
+from trainables.folders import standing
 
 UNSEALED = (
     "OPTIMISTIC: the config was chosen by its error on these same people, who had a say in the model they are "
@@ -70,7 +72,11 @@ def plan_of_sweep(store: tracking.Tracking, *, name: str | None, training: Train
             + (f" (there is: {', '.join(there)})" if there else "")
             + ": run one first with: python -m study.sweep"
         )
-    best = tracking.read_json(store, named[0][0], "best.json")
+    run_id = named[0][0]
+    try:
+        best = unseal(tracking.read_json(store, run_id, "best.json"), where=f"best.json of the MLflow run {run_id}")
+    except ValueError as error:
+        raise ValueError(f"{error}; the same study.sweep command writes it again") from error
     given = {k: v for k, v in vars(training).items() if v is not None and k not in ("config", "trial")}
     trials: dict[str | None, TrialConfig] = {}
     for block in best["blocks"]:
@@ -100,7 +106,7 @@ def describe_pretraining(weights: str) -> dict[str, Any]:
         return {"what": "none (random weights)", "fingerprint": "random"}
     if weights == "imagenet":
         return {"what": "ImageNet", "fingerprint": "imagenet"}
-    if Path(weights).is_dir():
+    if standing(Path(weights)).is_dir():
         about = load_checkpoint(Path(weights)).about
         dev = f", dev MAE {about['dev_mae']:.2f}" if "dev_mae" in about else ""
         return {

@@ -20,11 +20,12 @@ import optuna
 from ray.tune.search import Searcher
 
 from search_spaces import Space
+from study.journal import check_predicted, check_record
+from study.records import DIGEST, seal, unseal
 from study.storage import write_whole
 from trainables.config import TrialConfig
 from trainables.costs import count_cost
-
-FINISHED = ("complete", "pruned", "diverged", "failed")
+from trainables.faces import Faces
 
 Objective = Literal["mae", "mae+macs", "mae+parameters", "mae+latency"]
 """What the sampler is told: the MAE alone, or with it a cost, neither of which may then be bettered for nothing."""
@@ -70,21 +71,43 @@ class Tried:
 
 def write_tried(folder: Path, tried: Tried) -> None:
     """Into the journal, whole or not at all."""
-    file = folder / (f"{tried.number:05d}" + (f"-seed{tried.repeat}" if tried.repeat else "") + ".json")
-    write_whole(file, json.dumps(asdict(tried), sort_keys=True).encode())
+    write_whole(folder / _file_name(tried), json.dumps(seal(asdict(tried)), sort_keys=True).encode())
 
 
-def read_journal(folder: Path) -> dict[int, Tried]:
-    """Finished trials by number. Raises ValueError where a file was changed by hand."""
-    return {tried.number: tried for tried in map(read_tried, sorted(folder.glob("*.json")))}
+def read_journal(folder: Path, faces: Faces | None = None) -> dict[int, Tried]:
+    """Finished trials by number. Raises ValueError where a file is damaged or was changed by hand.
+
+    faces: those the trials were scored on, to calculate each MAE again from what was predicted.
+    """
+    return {tried.number: tried for tried in (read_tried(file, faces) for file in sorted(folder.glob("*.json")))}
 
 
-def read_tried(file: Path) -> Tried:
-    """One trial of a journal. Raises ValueError where the file was changed by hand."""
+def read_tried(file: Path, faces: Faces | None = None) -> Tried:
+    """One trial of a journal. Raises ValueError, naming file and field, where it is damaged or was changed."""
     try:
-        return Tried(**json.loads(file.read_text()))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{file} is no record of a trial ({error}); delete it to run that trial again") from error
+        record = json.loads(file.read_bytes())
+        if not isinstance(record, dict):
+            raise ValueError("expected a JSON object")
+        told = {name: value for name, value in record.items() if name != DIGEST}
+        check_record(told)
+        tried = Tried(**told)
+        if _file_name(tried) != file.name:
+            raise ValueError(f"its number and repeat are those of {_file_name(tried)}")
+        if faces is not None:
+            check_predicted(asdict(tried), faces)
+        unseal(record, where="it")  # last: the checks above can say which field
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{file} is no sound record of a trial: {error}; delete it to run that trial again") from error
+    return tried
+
+
+def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    names = sorted((there.keys() | now.keys()) - {"weights"})
+    return [f"{n} {there.get(n)} there, {now.get(n)} now" for n in names if there.get(n) != now.get(n)]
+
+
+def _file_name(tried: Tried) -> str:
+    return f"{tried.number:05d}" + (f"-seed{tried.repeat}" if tried.repeat else "") + ".json"
 
 
 def ranked(journal: Mapping[int, Tried]) -> list[Tried]:
@@ -129,6 +152,7 @@ class JournalSearch(Searcher):
                 return None
             self._ask(number)
             if number in self.journal:  # finished before this command was killed
+                self._compare(number)
                 continue
             self.numbers[trial_id] = number
             trial, config = self.asked[number]
@@ -140,6 +164,29 @@ class JournalSearch(Searcher):
                 "rival": {"people": dict(rival.people), "halfway": dict(rival.halfway)} if rival else None,
             }
         return Searcher.FINISHED
+
+    def replay(self) -> None:
+        """Ask again what the journal holds, as far as that can be known before the trials that are missing have run.
+
+        Raises ValueError where another question was asked then. For a search that is thrown away.
+        """
+        most = max(self.journal, default=-1)
+        while (number := len(self.asked)) <= most and self._tell_up_to(number - self.lag):
+            self._ask(number)
+            if number in self.journal:
+                self._compare(number)
+
+    def _compare(self, number: int) -> None:
+        """Raise ValueError where the journal's trial is not the one asked here, before the sampler is told its MAE."""
+        tried, (trial, config) = self.journal[number], self.asked[number]
+        # what it starts from is compared by content, in sweep.json: a checkpoint's folder may have moved
+        differ = _differences(tried.params, trial.params) or _differences(tried.config.flat(), config.flat())
+        if differ:
+            raise ValueError(
+                f"trial {number} of the journal is not the one this sweep would ask for ({', '.join(differ[:4])}): the "
+                "space, a range in it, Optuna or the file has changed since; go on with what the sweep began with, or "
+                "begin a new one with another --name"
+            )
 
     def _rival(self, config: TrialConfig) -> Tried | None:
         """The best of the trials told, whom a trial must not be worse than: with a cost, of those that cost no more."""

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from study.folds import Fold, dev_split, person_folds
+from study.records import seal, unseal
 from study.storage import write_json
 from trainables.checkpoints import read_trial
 from trainables.config import TrialConfig, fingerprint
 from trainables.faces import Faces, read_contents
+from trainables.folders import standing
 
 Select = Literal["blocks", "dev", "none"]
 
@@ -66,7 +68,7 @@ def check_never_seen(checkpoint: Path, faces: Faces, *, share: float, seed: int)
     study.pretrain records the faces table's digest and the dev part's share; its seed is the config's. A dev part is
     drawn by a hash, so that one of a larger share with the same seed holds the smaller one.
     """
-    config, about = read_trial(checkpoint / "trial.json")
+    config, about = read_trial(standing(checkpoint) / "trial.json")
     why = ""
     if about.get("faces_digest") != faces.digest:
         why = "was trained on other faces than --pretrain-faces, and may have seen them"
@@ -79,7 +81,7 @@ def check_never_seen(checkpoint: Path, faces: Faces, *, share: float, seed: int)
             f"{checkpoint} {why}: trials would be scored on faces that it learned from. Give --pretrain-faces and "
             "--seed as it was pretrained with, or another --pretrained"
         )
-    if Path(config.weights).is_dir():
+    if standing(Path(config.weights)).is_dir():
         check_never_seen(Path(config.weights), faces, share=share, seed=seed)
     elif config.weights not in ("random", "imagenet"):
         raise ValueError(f"{checkpoint} started from {config.weights}, of which nobody knows what it has seen")
@@ -100,19 +102,32 @@ def claim(folder: Path, settings: Mapping[str, Any], *, lag: int, force: bool) -
     questions; `lag` where it begins now.
     """
     file = folder / "sweep.json"
-    there = json.loads(file.read_text()) if file.is_file() else {}
+    there = _read_settings(file) if file.is_file() else {}
     begun = there.pop("lag", lag)
+    trials, seeds = len(list(folder.glob("*/*.json"))), len(list(folder.glob("*/finals/*.json")))
     if there == settings:
         return int(begun)
-    if there:
+    if there or trials:
         if not force:
             raise ValueError(
                 f"{folder} holds a sweep of other settings, faces or checkpoints: give another --name, or --force to "
                 "discard it"
             )
-        discarded = len(list(folder.glob("*/*.json")))
-        print(f"Discarding {discarded} trials of another setting in {folder}")
+        best = " and its best.json" if (folder / "best.json").is_file() else ""
+        print(f"Discarding {trials} trials and {seeds} further seeds of another setting in {folder}{best}", flush=True)
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(file, {**settings, "lag": lag})
+    write_json(file, seal({**settings, "lag": lag}))
     return lag
+
+
+def _read_settings(file: Path) -> dict[str, Any]:
+    try:
+        there = unseal(json.loads(file.read_bytes()), where="it")
+        if not isinstance(there.get("lag", 1), int):
+            raise ValueError(f"its lag is {there['lag']!r}, expected a whole number")
+    except ValueError as error:
+        raise ValueError(
+            f"{file} is no sound record of a sweep's settings: {error}; give another --name, or delete {file.parent}"
+        ) from error
+    return there

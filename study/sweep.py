@@ -30,8 +30,9 @@ from study.choice import describe_choice
 from study.cluster import fits, gpu_share, start_ray
 from study.command import main
 from study.describe import describe
-from study.finalists import BlockSearch, Choice, choose, finalists, missing_finals, read_finals
+from study.finalists import BlockSearch, Choice, check_block, choose, finalists, missing_finals, read_finals
 from study.fronts import cost_field, draw_front, front_table
+from study.locks import hold
 from study.mirror import Mirror, study_of, sync_mirror
 from study.options import (
     BUILT_IN_PEOPLE,
@@ -41,7 +42,8 @@ from study.options import (
     faces_or_built_in,
     is_built_in,
 )
-from study.searching import COSTS, JournalSearch, Objective, read_journal
+from study.records import seal
+from study.searching import COSTS, JournalSearch, Objective, Tried, read_journal
 from study.selection import (
     Block,
     Select,
@@ -58,6 +60,7 @@ from study.sweeping import Recorder, best_table
 from trainables.checkpoints import load_checkpoint
 from trainables.config import TrialConfig, fingerprint
 from trainables.faces import Faces, load_faces
+from trainables.folders import standing
 from trainables.trial import tune_trial
 
 
@@ -144,12 +147,19 @@ class Running:
 
 def sweep(options: Sweep) -> int:
     """Run every block's trials that are still missing; returns the exit status."""
+    find_space(options.space)  # a misspelt one makes no folder
+    folder = options.out / (options.name or options.space)
+    with hold(folder.parent, folder.name):
+        return run_blocks(options, folder)
+
+
+def run_blocks(options: Sweep, folder: Path) -> int:
+    """The sweep in its folder, which this process holds."""
     space = find_space(options.space)
     if options.select == "blocks" and options.blocks < 2:
         raise ValueError(f"--blocks {options.blocks} seals nothing: expected 2 or more, or --select dev or none")
     base = options.training.trial_config(weights=options.weights)
-    tested = faces_or_built_in(options.faces, BUILT_IN_PEOPLE)
-    folders = tested
+    folders = tested = faces_or_built_in(options.faces, BUILT_IN_PEOPLE)
     if options.select == "dev":
         folders = faces_or_built_in(options.pretrain_faces, BUILT_IN_STRANGERS)
         check_apart(folders, tested)
@@ -167,7 +177,6 @@ def sweep(options: Sweep) -> int:
         "objective": options.objective,
         "pretrained": {backbone: digest for backbone, (_, digest) in pretrained.items()},
     }
-    folder = options.out / name
     start_ray(address=options.address)
     parallel = options.parallel or fits(options.cpus_per_trial, gpu_share(options.gpus_per_trial))
     lag = claim(folder, settings, lag=2 * parallel, force=options.force)
@@ -184,6 +193,8 @@ def sweep(options: Sweep) -> int:
     )
     shared = _shared(faces, folders, space.px(base), pretrained)
     running = Running(options, folder, space, base, pretrained, shared, store, parent, key, parallel, lag)
+    for block in blocks:
+        check_block(_search(running, read_journal(folder / block.name, faces), None), folder / block.name, faces)
     _sync(running, blocks)
     deadline = None if options.minutes is None else time.monotonic() + options.minutes * 60
     chosen: list[tuple[Block, Choice]] = []
@@ -211,7 +222,7 @@ def find_pretrained(folder: Path, space: Space, base: TrialConfig) -> dict[str, 
     found = {}
     for backbone in space.backbones or (base.backbone,):
         place = folder / backbone
-        if place.is_dir():
+        if standing(place).is_dir():
             about = load_checkpoint(place).about
             found[backbone] = (str(place), str(about.get("fingerprint", "")))
             print(f"  {backbone}: pretrained, {about.get('trained_on', place)}")
@@ -247,6 +258,13 @@ def _sync(running: Running, blocks: Sequence[Block]) -> None:
         sync_mirror(running.mirror(block), journal, runs=known)
 
 
+def _search(running: Running, journal: dict[int, Tried], ends: float | None) -> JournalSearch:
+    return JournalSearch(
+        running.space, running.base, journal, trials=running.options.trials, lag=running.lag, seed=running.base.seed,
+        ends=ends, objective=running.options.objective, pretrained={b: at for b, (at, _) in running.pretrained.items()},
+    )  # fmt: skip
+
+
 def _run_block(running: Running, block: Block, ends: float | None) -> Choice:
     """The block's trials and its finalists' seeds, as far as they are missing; its choice."""
     options, place = running.options, running.folder / block.name
@@ -256,11 +274,7 @@ def _run_block(running: Running, block: Block, ends: float | None) -> Choice:
     missing = options.trials - sum(number < options.trials for number in journal)
     most = options.finalists if options.final_seeds else 0
     if missing > 0 or missing_finals(finalists(journal, most), read_finals(place), options.final_seeds):
-        search = JournalSearch(
-            running.space, running.base, journal, trials=options.trials, lag=running.lag, seed=running.base.seed,
-            ends=ends, pretrained={backbone: path for backbone, (path, _) in running.pretrained.items()},
-            objective=options.objective,
-        )  # fmt: skip
+        search = _search(running, journal, ends)
         expected = missing + most * options.final_seeds
         record = Recorder(
             journal, place, running.store, parent=running.parent, key=running.key, block=block.name,
@@ -362,8 +376,8 @@ def _finish(
             for block, choice in chosen
         ],
     }
-    write_json(folder / "best.json", record)
-    tracking.log_json(store, parent, "best.json", record)
+    write_json(folder / "best.json", seal(record))
+    tracking.log_json(store, parent, "best.json", seal(record))
     figures = {f"mae {block.name}": choice.mae for block, choice in chosen} | told["optimism"]
     tracking.finish(store, parent, metrics=figures, tags={tracking.COMPLETE: "yes", "study.name": folder.name})
     where = {"blocks": "on others", "dev": "on the dev part", "none": "on everyone"}[options.select]

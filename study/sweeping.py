@@ -12,8 +12,9 @@ from ray.tune import Callback
 from study import tracking
 from study.describe import describe, describe_loss, flat
 from study.finalists import finals_folder
+from study.journal import FINISHED
 from study.mirror import Mirror, mirror_trial
-from study.searching import FINISHED, Tried, best, ranked, write_tried
+from study.searching import Tried, best, ranked, write_tried
 from trainables.config import TrialConfig
 from trainables.costs import count_cost
 

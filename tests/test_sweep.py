@@ -292,10 +292,13 @@ def test_a_trial_far_behind_its_rival_ends_halfway_through_the_first_fold(faces)
 
 
 def test_the_sampler_holds_a_trial_that_ended_halfway_for_worse_than_one_that_got_further():
-    journal = {
-        0: Tried(0, "pruned", BASE.to_json(), {}, 4.0, halfway={"p": 4.0}),
-        1: Tried(1, "pruned", BASE.to_json(), {}, 9.0, {"p": 9.0}, folds={"0": 9.0}),
-    }
-    search = JournalSearch(SPACES["small"], BASE, journal, trials=3, lag=1, seed=0, pretrained={})
+    def searching(journal: dict[int, Tried]) -> JournalSearch:
+        return JournalSearch(SPACES["small"], BASE, journal, trials=3, lag=1, seed=0, pretrained={})
+
+    first = searching({}).suggest("x")
+    half = Tried(0, "pruned", first["trial"], first["params"], 4.0, halfway={"p": 4.0})
+    second = searching({0: half}).suggest("x")
+    fold = Tried(1, "pruned", second["trial"], second["params"], 9.0, {"p": 9.0}, folds={"0": 9.0})
+    search = searching({0: half, 1: fold})
     assert isinstance(search.suggest("x"), dict)
     assert [trial.intermediate_values for trial in search.study.trials[:2]] == [{0: 4.0}, {1: 9.0}]
