@@ -14,6 +14,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -33,8 +34,9 @@ from study.datasets import DATASETS, Dataset
 from study.detection import TRIES, Runtime
 from study.fan import DTYPES, check_device
 from study.landmarks import LANDMARKERS, weights_digest
+from study.locks import hold
 from study.photos import Photo, Reason, Reject
-from study.shards import Shard, claim, finish, plan_shards, take_stock, write_shard
+from study.shards import Shard, claim, claim_source, finish, plan_shards, take_stock, write_shard
 from study.storage import Folder, open_folder
 from trainables.names import unknown
 
@@ -75,8 +77,8 @@ class Options:
     """GPUs each such actor takes; 0.25 puts four on one GPU, so that it works while photos are decoded."""
     shard: int = 256
     """Photos a shard: the unit of files and of resuming."""
-    overwrite: bool = False
-    """Delete a table at --out that was made with other options."""
+    force: bool = False
+    """Discard a table at --out that was made with other options or from another folder."""
     track: bool = True
     """Log the closing count to MLflow (mlruns/, or MLFLOW_TRACKING_URI)."""
     address: str | None = None
@@ -119,14 +121,17 @@ def align(options: Options) -> int:
     if dataset.builtin:
         print(BUILT_IN_LINE)
     photos, rejects = list_photos(dataset, root)
-    claim(out, about, overwrite=options.overwrite)
-    start_ray(address=options.address, quiet_core=True)
-    pipeline.configure()
-    listing, unusable = hash_listing(photos, root)
-    shards = plan_shards(listing, about, photos=options.shard)
-    missing = take_stock(out, shards, about, [*rejects, *unusable])
-    run_shards(missing, root, out, about, options, dataset=dataset, alignment=alignment, landmarker=landmarker)
-    return report(out, about, read=len(photos) + len(rejects), track=options.track)
+    # An object store has no locks: two commands at once on one URI are not noticed
+    with hold(out.local) if out.local else nullcontext():
+        claim(out, about, force=options.force)
+        start_ray(address=options.address, quiet_core=True)
+        pipeline.configure()
+        listing, unusable = hash_listing(photos, root)
+        shards = plan_shards(listing, about, photos=options.shard)
+        claim_source(out, str(root), listing, shards, force=options.force)
+        missing = take_stock(out, shards, about, [*rejects, *unusable])
+        run_shards(missing, root, out, about, options, dataset=dataset, alignment=alignment, landmarker=landmarker)
+        return report(out, about, read=len(photos) + len(rejects), track=options.track)
 
 
 def check_runtime(options: Options) -> None:

@@ -16,6 +16,7 @@ import torch
 
 from study import tracking
 from study.command import main
+from study.locks import hold
 from study.options import BUILT_IN_PEOPLE, PRETRAINED, faces_or_built_in, is_built_in
 from study.predictions import Predictions, write_predictions
 from study.statistics import alarms, constant_guess, summarise
@@ -72,14 +73,17 @@ def crosstest(options: CrossTest) -> int:
         "built_in": is_built_in(folders),
     }
     file = options.out / key / "predictions.parquet"
-    write_predictions(file, predictions, about=about)
     summary, guess = summarise(predictions), summarise(constant_guess(predictions))
-    store = tracking.connect()
-    name = f"crosstest {config.backbone}"
-    run_id = tracking.find_or_start(store, key=f"crosstest-{key}", name=name, stage="crosstest", params=config.flat())
-    tracking.log_files(store, run_id, [file])
-    figures = {"mae": summary.mae.value, "mae_pooled": summary.mae_pooled.value, "rmse": summary.rmse.value}
-    tracking.finish(store, run_id, metrics=figures, tags={tracking.COMPLETE: "yes"})
+    with hold(options.out, key):
+        write_predictions(file, predictions, about=about)
+        store = tracking.connect()
+        name = f"crosstest {config.backbone}"
+        run_id = tracking.find_or_start(
+            store, key=f"crosstest-{key}", name=name, stage="crosstest", params=config.flat()
+        )
+        tracking.log_files(store, run_id, [file])
+        figures = {"mae": summary.mae.value, "mae_pooled": summary.mae_pooled.value, "rmse": summary.rmse.value}
+        tracking.finish(store, run_id, metrics=figures, tags={tracking.COMPLETE: "yes"})
     print(
         f"{config.backbone}, {trained_on}, on {summary.photos} faces of {summary.people} people it "
         f"never saw:\nMAE {summary.mae_pooled.value:.2f} years pooled (95 % interval over people "

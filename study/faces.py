@@ -15,13 +15,14 @@ from typing import Annotated
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import tyro
 from PIL import Image, ImageDraw
 
 from study.command import main
 from study.storage import Folder, open_folder
-from trainables.faces import ALIGNMENT_KEY, decode_face
+from trainables.faces import ALIGNMENT_KEY, damaged, decode_face
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def read_table(folder: Folder) -> tuple[pd.DataFrame, dict[str, object]]:
     names = [name for name in folder.names("faces") if name.endswith(".parquet")]
     if not names:
         raise FileNotFoundError(f"no faces table at {folder}: expected {folder}/faces/*.parquet from study.align")
-    tables = [pq.read_table(io.BytesIO(folder.read(f"faces/{name}"))) for name in names]
+    tables = [_read(folder, f"faces/{name}") for name in names]
     faces = pd.concat([table.to_pandas() for table in tables], ignore_index=True)
     if faces.empty:
         raise ValueError(f"the faces table at {folder} has no rows; {folder}/rejects says why")
@@ -68,8 +69,15 @@ def read_rejects(folder: Folder) -> Counter[str]:
     """Rejected photos by reason; empty where the table has no rejects/."""
     reasons: Counter[str] = Counter()
     for name in folder.names("rejects"):
-        reasons.update(pq.read_table(io.BytesIO(folder.read(f"rejects/{name}")))["reason"].to_pylist())
+        reasons.update(_read(folder, f"rejects/{name}")["reason"].to_pylist())
     return reasons
+
+
+def _read(folder: Folder, file: str) -> pa.Table:
+    try:
+        return pq.read_table(io.BytesIO(folder.read(file)), page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise damaged(f"{folder}/{file}", error) from error
 
 
 def summary(faces: pd.DataFrame, about: dict[str, object], *, rejects: Counter[str]) -> list[str]:

@@ -22,6 +22,7 @@ from study.cluster import gpu_share, start_ray
 from study.command import main
 from study.describe import flat
 from study.folding import Schedule, gather, make_jobs, run_jobs
+from study.locks import hold
 from study.options import BUILT_IN_PEOPLE, Training, faces_or_built_in, is_built_in
 from study.plans import Plan, describe_pretraining, plan_by_hand, plan_of_sweep
 from study.predictions import Predictions, write_predictions
@@ -96,28 +97,31 @@ def lopo(options: Lopo) -> int:
     jobs, key = make_jobs(plan, faces, pretraining, schedule, options.out)
     about = _about(plan, folders, faces, configs, pretraining, options, key)
     folder = options.out / key
-    if options.force:
-        _discard(folder)
-    print(f"LOPO {plan.name!r}: {len(jobs)} folds, {len(faces)} faces of {len(faces.people)} people", flush=True)
-    print(f"Config: {plan.selection}", flush=True)
-    parent = tracking.find_or_start(
-        store,
-        key=f"lopo-{key}",
-        name=options.name or f"lopo {plan.name}",
-        stage="lopo",
-        params=(flat(configs[0]) if len(configs) == 1 else {}) | {"faces": about["dataset"], "seeds": options.seeds},
-        tags={"study.selection": plan.selection},
-    )
-    failed = run_jobs(jobs, tables, store, parent, schedule)
-    if failed:
-        tracking.finish(store, parent, status="FAILED")
-        person, why = failed[0]
-        raise ValueError(
-            f"{len(failed)} of {len(jobs)} folds failed, first {person}: {why}; the same command runs only those again"
+    with hold(options.out, key):
+        if options.force:
+            _discard(folder)
+        print(f"LOPO {plan.name!r}: {len(jobs)} folds, {len(faces)} faces of {len(faces.people)} people", flush=True)
+        print(f"Config: {plan.selection}", flush=True)
+        parent = tracking.find_or_start(
+            store,
+            key=f"lopo-{key}",
+            name=options.name or f"lopo {plan.name}",
+            stage="lopo",
+            params=(flat(configs[0]) if len(configs) == 1 else {})
+            | {"faces": about["dataset"], "seeds": options.seeds},
+            tags={"study.selection": plan.selection},
         )
-    predictions = gather([job.file for job in jobs])
-    write_predictions(folder / "predictions.parquet", predictions, about=about)
-    _finish(store, parent, predictions, about, folder)
+        failed = run_jobs(jobs, tables, store, parent, schedule)
+        if failed:
+            tracking.finish(store, parent, status="FAILED")
+            person, why = failed[0]
+            raise ValueError(
+                f"{len(failed)} of {len(jobs)} folds failed, first {person}: {why}; the same command runs only those "
+                "again"
+            )
+        predictions = gather([job.file for job in jobs])
+        write_predictions(folder / "predictions.parquet", predictions, about=about)
+        _finish(store, parent, predictions, about, folder)
     return 0
 
 
@@ -198,9 +202,10 @@ def _about(
 
 
 def _discard(folder: Path) -> None:
-    finished = len(list(folder.glob("folds/*.parquet")))
-    if finished:
-        print(f"Discarding {finished} finished folds in {folder}")
+    if folder.is_dir():
+        finished = len(list(folder.glob("folds/*.parquet")))
+        whole = " and their predictions.parquet" if (folder / "predictions.parquet").is_file() else ""
+        print(f"Discarding {finished} finished folds in {folder}{whole}", flush=True)
         shutil.rmtree(folder)
 
 

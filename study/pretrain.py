@@ -13,6 +13,7 @@ import queue
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,12 +24,14 @@ from study import tracking
 from study.cluster import start_ray
 from study.command import main, message
 from study.folds import dev_split
+from study.locks import hold
 from study.options import BUILT_IN_STRANGERS, PRETRAINED, Training, faces_or_built_in
 from study.training import Room, find_room, forget, train_with_ray
 from trainables.backbones import BACKBONES
 from trainables.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from trainables.config import TrialConfig, fingerprint
 from trainables.fitting import Epoch, build_net
+from trainables.folders import standing
 from trainables.index import FacesIndex, index_faces
 from trainables.names import unknown
 from trainables.pretraining import Work
@@ -71,7 +74,7 @@ class Pretrain:
     """Where Ray Train keeps what an interrupted training goes on from: a folder or URI that all nodes reach (s3://...).
     Default: OUT/.train, right for one machine."""
     force: bool = False
-    """Train anew what is already there."""
+    """Discard the checkpoints that are there, and train again."""
     address: str | None = None
     """Ray cluster to join; default: RAY_ADDRESS, else one started here."""
 
@@ -87,6 +90,15 @@ def pretrain(options: Pretrain) -> int:
     configs = [options.training.trial_config(backbone=name, weights=options.weights) for name in names]
     if any(config.frozen for config in configs):
         raise ValueError("pretraining trains the whole network: give --frozen to study.lopo or a sweep, not here")
+    with ExitStack() as held:
+        for name in names:
+            held.enter_context(hold(options.out, name))
+        return run_trainings(configs, options)
+
+
+def run_trainings(configs: list[TrialConfig], options: Pretrain) -> int:
+    """The trainings in their folders, which this process holds; returns the exit status."""
+    names = [config.backbone for config in configs]
     places = options.faces or [str(place) for place in faces_or_built_in((), BUILT_IN_STRANGERS)]
     print("Reading where the faces lie ...", flush=True)
     index = index_faces(places)
@@ -161,7 +173,7 @@ def make_key(config: TrialConfig, index: FacesIndex, options: Pretrain) -> str:
 def is_there(config: TrialConfig, index: FacesIndex, options: Pretrain) -> bool:
     """Whether the backbone's checkpoint is finished. Raises ValueError where another one lies in its place."""
     folder = options.out / config.backbone
-    if options.force or not folder.is_dir():
+    if options.force or not standing(folder).is_dir():
         return False
     about = load_checkpoint(folder).about
     if about.get("fingerprint") != make_key(config, index, options):
@@ -201,7 +213,10 @@ def pretrain_one(
     )
     storage = options.storage or str(options.out.resolve() / ".train")
     if options.force:
-        forget(storage, key)
+        if forget(storage, key):
+            print(f"Discarding the snapshots of an interrupted training in {storage}/{key}", flush=True)
+        if standing(folder).is_dir():
+            print(f"Discarding the checkpoint at {folder}, as soon as the new one is there", flush=True)
     work = Work(
         threads=max(1, room.cpus - options.feeders),
         feeders=options.feeders,

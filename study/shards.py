@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from study.photos import Reject
 from study.storage import Folder
-from trainables.faces import ALIGNMENT_KEY, REJECTS_SCHEMA, SCHEMA
+from trainables.faces import ALIGNMENT_KEY, REJECTS_SCHEMA, SCHEMA, damaged
 
 ABOUT = "align.json"
 
@@ -34,33 +34,80 @@ class Shard:
     photos: pa.Table
 
 
-def claim(out: Folder, about: dict[str, Any], *, overwrite: bool) -> None:
-    """Make `out` this table's: a new folder, one of the same options, or, with overwrite, emptied of
-    another's.
+def claim(out: Folder, about: dict[str, Any], *, force: bool) -> None:
+    """Make `out` this table's: a new folder, one of the same options, or, with force, emptied of another's.
 
     Raises ValueError where a table of other options, or anything else, lies there.
     """
+    there = {path: len(out.names(path)) for path in ("faces", "rejects")}
     if not out.has(ABOUT):
-        foreign = [path for path in ("faces", "rejects") if out.names(path)]
-        if foreign and not overwrite:
+        foreign = [path for path, files in there.items() if files]
+        if foreign and not force:
             raise ValueError(
                 f"{out}/{foreign[0]} holds files but there is no {out}/{ABOUT} that says how they were made; "
-                "use another --out, or --overwrite to delete them"
+                "use another --out, or --force to delete them"
             )
     else:
-        before = json.loads(out.read(ABOUT))["alignment"]
+        before = _read_about(out).get("alignment") or {}
         changed = sorted(key for key in before | about if before.get(key) != about.get(key))
         if not changed:
             return
-        if not overwrite:
+        if not force:
             what = ", ".join(f"{key} {before.get(key)!r} there, {about.get(key)!r} now" for key in changed)
             raise ValueError(
                 f"{out} holds a table made with other options ({what}); tables are never mixed: "
-                "use another --out, or --overwrite to delete that one"
+                "use another --out, or --force to delete that one"
             )
+    _discard(out, there)
+    out.write(ABOUT, _json({"alignment": about, "complete": False}))
+
+
+def claim_source(out: Folder, root: str, listing: pa.Table, shards: list[Shard], *, force: bool) -> None:
+    """Make `out` the table of the photos at `root`, which align.json remembers.
+
+    Raises ValueError where `out` was made from another folder, and most of its faces are of photos that are not in
+    this listing. Faces that go all the same (force, photos that were changed or removed) are counted in a line.
+    """
+    record, expected = _read_about(out), {shard.name for shard in shards}
+    there: list[str] = []
+    for name in out.names("faces"):
+        if name not in expected:
+            there += _column(out, f"faces/{name}", "photo_sha256")
+    gone = len(set(there) - set(listing["sha256"].to_pylist()))
+    if 2 * gone > len(there) and record.get("root") != root and not force:
+        source = f", which was made from {record['root']}," if record.get("root") else ""
+        raise ValueError(
+            f"{out}{source} holds {gone} faces of photos that are not in {root}: use another --out, or --force to "
+            "discard them"
+        )
+    if gone:
+        print(f"Discarding {gone} faces in {out}: their photos are not in {root} as they were", flush=True)
+    if "root" not in record or 2 * gone > len(there):  # a copy of the folder under another name leaves the record
+        out.write(ABOUT, _json({**record, "root": root}))
+
+
+def _discard(out: Folder, there: dict[str, int]) -> None:
+    """Delete a table, and say what goes."""
+    if any(there.values()):
+        made = _read_about(out).get("counts", {}).get("aligned") if out.has(ABOUT) else None
+        faces = f" ({made:,} faces)" if isinstance(made, int) else ""
+        print(
+            f"Discarding {there['faces']} files of {out}/faces{faces} and {there['rejects']} of {out}/rejects",
+            flush=True,
+        )
     for path in ("faces", "rejects", ABOUT):
         out.delete(path)
-    out.write(ABOUT, _json({"alignment": about, "complete": False}))
+
+
+def _read_about(out: Folder) -> dict[str, Any]:
+    """align.json. Raises ValueError where it is none."""
+    try:
+        record = json.loads(out.read(ABOUT))
+        if not isinstance(record, dict) or not isinstance(record.get("alignment"), dict):
+            raise ValueError("expected a JSON object with the alignment")
+    except ValueError as error:
+        raise ValueError(f"{out}/{ABOUT} is damaged ({error}): delete it, and give --force or another --out") from error
+    return record
 
 
 def plan_shards(listing: pa.Table, about: dict[str, Any], *, photos: int) -> list[Shard]:
@@ -91,7 +138,7 @@ def take_stock(out: Folder, shards: list[Shard], about: dict[str, Any], rejects:
     faces, aside = set(out.names("faces")), set(out.names("rejects"))
     done = expected & faces & aside
     if done != expected or before not in aside or (faces | aside) - expected - {before}:
-        out.write(ABOUT, _json({"alignment": about, "complete": False}))
+        out.write(ABOUT, _json({**_source(out), "alignment": about, "complete": False}))
     for name in sorted(faces - done):
         out.delete(f"faces/{name}")
     for name in sorted(aside - done - {before}):
@@ -122,20 +169,41 @@ def finish(out: Folder, about: dict[str, Any], *, read: int) -> Counter[str]:
     """Mark the table complete; the closing count, "aligned" and each reason, from the files themselves."""
     counts: Counter[str] = Counter()
     for name in out.names("faces"):
-        counts["aligned"] += pq.read_metadata(io.BytesIO(out.read(f"faces/{name}"))).num_rows
+        counts["aligned"] += len(_column(out, f"faces/{name}", "age"))
     for name in out.names("rejects"):
-        table = pq.read_table(io.BytesIO(out.read(f"rejects/{name}")), columns=["reason"])
-        counts.update(table["reason"].to_pylist())
+        counts.update(_column(out, f"rejects/{name}", "reason"))
     out.write(
         ABOUT,
-        _json({"alignment": about, "complete": True, "read": read, "counts": dict(sorted(counts.items()))}),
+        _json(
+            {
+                **_source(out),
+                "alignment": about,
+                "complete": True,
+                "read": read,
+                "counts": dict(sorted(counts.items())),
+            }
+        ),
     )
     return counts
 
 
+def _column(out: Folder, file: str, name: str) -> list[Any]:
+    """A column of a shard's file. Raises ValueError where the file is damaged."""
+    try:
+        table = pq.read_table(io.BytesIO(out.read(file)), columns=[name], page_checksum_verification=True)
+        return table[name].to_pylist()
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise damaged(f"{out}/{file}", error) from error
+
+
+def _source(out: Folder) -> dict[str, Any]:
+    """What align.json says of where the photos came from, to be written again."""
+    return {name: value for name, value in _read_about(out).items() if name == "root"} if out.has(ABOUT) else {}
+
+
 def _parquet(table: pa.Table, about: dict[str, Any]) -> bytes:
     sink = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({ALIGNMENT_KEY: _json(about)}), sink)
+    pq.write_table(table.replace_schema_metadata({ALIGNMENT_KEY: _json(about)}), sink, write_page_checksum=True)
     return sink.getvalue()
 
 

@@ -126,11 +126,13 @@ def _as_failure(error: ray.train.WorkerGroupError) -> Exception:
     return OSError(said) if isinstance(own, OSError) else RuntimeError(said)
 
 
-def forget(storage: str, key: str) -> None:
-    """Delete Ray Train's state of a training."""
+def forget(storage: str, key: str) -> bool:
+    """Delete Ray Train's state of a training; whether there was any."""
     filesystem, path = fs.FileSystem.from_uri(storage)
-    if filesystem.get_file_info(f"{path}/{key}").type == fs.FileType.Directory:
+    there = filesystem.get_file_info(f"{path}/{key}").type == fs.FileType.Directory
+    if there:
         filesystem.delete_dir(f"{path}/{key}")
+    return bool(there)
 
 
 def _drop_leftovers(storage: str, key: str) -> None:

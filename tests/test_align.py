@@ -18,6 +18,7 @@ import pytest
 import ray
 from PIL import Image
 
+from study import locks
 from study.align import Options, align
 from study.alignment import TEMPLATE
 from study.cluster import start_ray
@@ -203,19 +204,59 @@ def test_a_rerun_changes_nothing_and_fills_what_is_missing(copied):
 def test_other_options_never_mix_with_a_table(copied):
     options = copied
     whole = content(options.out)
-    with pytest.raises(ValueError, match=r"size 100 there, 64 now.*--overwrite"):
+    with pytest.raises(ValueError, match=r"size 100 there, 64 now.*--force"):
         align(replace(options, size=64))
     assert content(options.out) == whole
-    align(replace(options, size=64, overwrite=True))
+    align(replace(options, size=64, force=True))
     assert Image.open(io.BytesIO(table(options.out, "faces").face[0])).size == (64, 64)
     assert len(table(options.out, "faces")) == 15
+
+
+def test_another_folder_does_not_replace_a_table_without_a_word(copied, root, tmp_path, capsys):
+    options = copied
+    whole = content(options.out)
+    (tmp_path / "second" / "images").mkdir(parents=True)
+    (tmp_path / "second" / "points").mkdir()
+    for number in range(3):
+        (tmp_path / "second" / "images" / f"00{number + 1}A10.JPG").write_bytes(jpeg(500 + number))
+        (tmp_path / "second" / "points" / f"00{number + 1}a10.pts").write_text(points_file())
+    second = replace(options, root=str(tmp_path / "second"))
+    with pytest.raises(
+        ValueError, match=r"holds 15 faces of photos that are not in .*second: use another --out, or --force"
+    ):
+        align(second)
+    assert content(options.out) == whole
+    align(replace(second, force=True))
+    assert "Discarding 15 faces" in capsys.readouterr().out
+    assert sorted(table(options.out, "faces").photo) == [f"images/00{number}A10.JPG" for number in (1, 2, 3)]
+    with pytest.raises(ValueError, match=f"made from {tmp_path / 'second'}, holds 3 faces"):
+        align(options)
+
+
+def test_force_says_what_it_discards_and_a_held_folder_is_left_alone(copied, capsys, monkeypatch):
+    options = replace(copied, size=64, force=True)
+    shards = len(list(Path(options.out).glob("faces/*")))
+    whole = content(options.out)
+    monkeypatch.setattr(locks, "GRACE", 0.0)
+    with locks.hold(Path(options.out)), pytest.raises(ValueError, match=r"out is in use by process"):
+        align(options)
+    assert content(options.out) == whole
+    align(options)
+    assert f"Discarding {shards} files of {options.out}/faces (15 faces)" in capsys.readouterr().out
+
+
+def test_a_damaged_record_of_a_table_is_one_line(copied):
+    for damage in ("{", "[]", '{"alignment": 3}'):
+        (Path(copied.out) / "align.json").write_text(damage)
+        with pytest.raises(ValueError, match=r"align.json is damaged"):
+            align(copied)
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(copied):
     options = copied
     (Path(options.out) / "align.json").unlink()
     (Path(options.out) / "faces" / "mine.parquet").write_bytes(b"precious")
-    with pytest.raises(ValueError, match="--overwrite"):
+    with pytest.raises(ValueError, match="--force"):
         align(options)
     assert (Path(options.out) / "faces" / "mine.parquet").read_bytes() == b"precious"
 
