@@ -227,10 +227,8 @@ def find_pretrained(folder: Path, space: Space, base: TrialConfig) -> dict[str, 
             found[backbone] = (str(place), str(about.get("fingerprint", "")))
             print(f"  {backbone}: pretrained, {about.get('trained_on', place)}")
         else:
-            print(
-                f"  {backbone}: {base.weights} weights (no {place}; "
-                f"make it with: python -m study.pretrain --backbone {backbone})"
-            )
+            make = f"python -m study.pretrain --backbone {backbone}"
+            print(f"  {backbone}: {base.weights} weights (no {place}; make it with: {make})")
     return found
 
 
