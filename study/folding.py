@@ -124,9 +124,10 @@ def run_jobs(
     store: tracking.Tracking,
     parent: str,
     schedule: Schedule,
-    running: Running,
+    running: Running | None = None,
 ) -> list[tuple[str, str]]:
     """Run what has no file yet, with a progress line; (person, reason) of what failed. running: counts the tasks."""
+    running = running or Running()
     missing = [job for job in jobs if not job.file.is_file()]
     finished = [job for job in jobs if job.file.is_file()]
     logged = tracking.children(store, parent)

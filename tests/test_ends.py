@@ -16,7 +16,7 @@ import ray
 import torch
 
 from search_spaces import SPACES
-from study import cluster, ends, folding, tracking
+from study import cluster, ends, folding, home, tracking
 from study.cores import usable_cores
 from study.finalists import choose
 from study.folding import Schedule
@@ -236,3 +236,23 @@ def test_a_cgroups_quota_is_respected(tmp_path, monkeypatch):
     assert usable_cores(root=tmp_path) == 3
     (group / "step/cpu.max").write_text("50000 100000\n")
     assert usable_cores(root=tmp_path) == 1
+
+
+def test_who_has_no_name_and_no_home_is_given_both(monkeypatch, tmp_path):
+    def nobody(*_: object) -> None:
+        raise RuntimeError("Could not determine home directory.")
+
+    def nameless() -> None:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr(home.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(home.getpass, "getuser", nameless)
+    with monkeypatch.context() as lost:
+        lost.setattr(home.Path, "home", nobody)
+        for variable in ("HOME", "USER"):
+            monkeypatch.setenv(variable, "")
+        home.ensure_home()
+    (folder,) = tmp_path.iterdir()
+    assert (home.os.environ["HOME"], folder.stat().st_mode & 0o777) == (str(folder), 0o700)
+    assert home.os.environ["USER"].startswith("user")
+    assert home.is_writable_home()
