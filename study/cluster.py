@@ -79,6 +79,8 @@ def start_ray(
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if num_cpus is not None and num_cpus < 1:
         raise ValueError(f"--cpus must be >= 1, got {num_cpus}")
+    if not log_to_driver:
+        worker.print_to_stdstream = _in_a_line
     joined = joined_address(address)
     try:
         if joined is not None:
@@ -134,6 +136,12 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, ray.exceptions.RayTaskError) or not isinstance(error, ray.exceptions.RayError):
         return None
     return f"{type(error).__name__}: {_first(error)}"
+
+
+def _in_a_line(data: dict[str, Any], ignore_prefix: bool) -> None:
+    """What Ray tells of a task that was ended or can't be placed: its first line in the place of a page."""
+    for text in data["lines"]:
+        print(f"Ray: {text.strip().splitlines()[0][:250]}", file=sys.stderr, flush=True)
 
 
 def _first(error: BaseException) -> str:

@@ -149,9 +149,10 @@ def run_jobs(
     store: tracking.Tracking,
     parent: str,
     schedule: Schedule,
-    running: Running,
+    running: Running | None = None,
 ) -> list[tuple[str, str]]:
     """Run what has no file yet, with a progress line; (person, reason) of what failed. running: counts the tasks."""
+    running = running or Running()
     kept = {job.file: read for job in jobs if (read := read_fold(job, tables[job.config.px])) is not None}
     missing = [job for job in jobs if job.file not in kept]
     finished = [job for job in jobs if job.file in kept]

@@ -77,11 +77,17 @@ class Seen:
 
 
 def interrupt(
-    folder: Path, stage: str, number: int, *, after: float, group: bool, until: Callable[[], bool] = lambda: False
+    folder: Path,
+    stage: str,
+    number: int,
+    *,
+    after: float,
+    group: bool,
+    until: Callable[[int], bool] = lambda pid: False,
 ) -> Seen:
     """Start a command in `folder`, send it (or all of its group) a signal after so many seconds, and look.
 
-    until: what sends the signal sooner, once it holds.
+    until: what sends the signal sooner, once it holds of the process.
     """
     mark = uuid.uuid4().hex
     root = str(Path(__file__).parents[1])
@@ -92,7 +98,7 @@ def interrupt(
             words, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=told, start_new_session=True
         )
         moment = time.monotonic() + after
-        while process.poll() is None and time.monotonic() < moment and not until():
+        while process.poll() is None and time.monotonic() < moment and not until(process.pid):
             time.sleep(0.05)
         began = time.monotonic()
         over = process.poll() is not None
@@ -193,8 +199,8 @@ def main(options: Options) -> int:
     return 1 if bad else 0
 
 
-def _late(folder: Path, pattern: str, after: float, first: list[float]) -> bool:
-    """Whether the first file of a pattern has been there for so many seconds. first: since when, for the next call."""
+def _late(folder: Path, pattern: str, after: float, first: list[float], _: int) -> bool:
+    """Whether a pattern's first file has been there for so many seconds. first: since when, kept for the next call."""
     if not first and next(folder.glob(pattern), None) is not None:
         first.append(time.monotonic())
     return bool(first) and time.monotonic() > first[0] + after

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import time
@@ -15,7 +16,7 @@ import ray
 import torch
 
 from search_spaces import SPACES
-from study import cluster, ends, folding, tracking
+from study import cluster, ends, folding, home, tracking
 from study.cores import usable_cores
 from study.finalists import choose
 from study.folding import Schedule
@@ -50,7 +51,13 @@ def faces(place) -> Faces:
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_while_a_command_imports_is_one_line_and_130(place, name):
-    seen = interrupt(place, "faces", getattr(signal, name), after=0.4, group=False)
+    number = getattr(signal, name)
+
+    def listens(pid: int) -> bool:  # to SIGTERM, which Python by itself does not
+        caught = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+        return caught is not None and bool(int(caught[1], 16) & 1 << (signal.SIGTERM - 1))
+
+    seen = interrupt(place, "faces", number, after=60, group=False, until=listens)
     assert (seen.status, seen.wrong) == (130, ())
     assert seen.stderr == "python -m study.faces: interrupted; the same command continues where it stopped\n"
 
@@ -59,7 +66,7 @@ def test_a_sweep_that_is_cut_short_leaves_no_choice_and_no_open_run(tmp_path):
     """In the middle of a trial; the signal goes to Ray's processes too, as a terminal sends it."""
     prepare(tmp_path)
 
-    def trial_runs() -> bool:
+    def trial_runs(_: int) -> bool:
         return any(name.startswith("block1of2 trial") for name, _ in states(tmp_path))
 
     seen = interrupt(tmp_path, "sweep", signal.SIGINT, group=True, after=120, until=trial_runs)
@@ -229,3 +236,23 @@ def test_a_cgroups_quota_is_respected(tmp_path, monkeypatch):
     assert usable_cores(root=tmp_path) == 3
     (group / "step/cpu.max").write_text("50000 100000\n")
     assert usable_cores(root=tmp_path) == 1
+
+
+def test_who_has_no_name_and_no_home_is_given_both(monkeypatch, tmp_path):
+    def nobody(*_: object) -> None:
+        raise RuntimeError("Could not determine home directory.")
+
+    def nameless() -> None:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr(home.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(home.getpass, "getuser", nameless)
+    with monkeypatch.context() as lost:
+        lost.setattr(home.Path, "home", nobody)
+        for variable in ("HOME", "USER"):
+            monkeypatch.setenv(variable, "")
+        home.ensure_home()
+    (folder,) = tmp_path.iterdir()
+    assert (home.os.environ["HOME"], folder.stat().st_mode & 0o777) == (str(folder), 0o700)
+    assert home.os.environ["USER"].startswith("user")
+    assert home.is_writable_home()
