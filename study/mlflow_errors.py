@@ -11,6 +11,7 @@ from pathlib import Path
 
 import mlflow
 from mlflow.exceptions import MlflowException
+from requests import RequestException
 
 from study.plain import brief, without_secrets
 
@@ -35,6 +36,17 @@ def translated(place: Place) -> Iterator[None]:
         if not _is_foreign(error):
             raise
         raise OSError(_line(error, place)) from error
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether the server, its database, the network or the password failed, rather than the request."""
+    if not isinstance(error, MlflowException):
+        return isinstance(error, RequestException)
+    if "404 Client Error" in str(error):  # a file that is not there
+        return False
+    status = error.get_http_status_code()
+    # BAD_REQUEST is what MLflow makes of a database connection that broke in the middle; a wrong value is another code
+    return status >= 500 or status in (401, 403, 408, 429) or error.error_code == "BAD_REQUEST"
 
 
 def why_never(error: Exception, place: Place) -> OSError | None:

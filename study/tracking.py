@@ -18,10 +18,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
-from requests import RequestException
-
 from study import ends, store
-from study.mlflow_errors import Place, translated, why_never
+from study.mlflow_errors import Place, is_outage, translated, why_never
 from study.outage import Server, ask, flush, settle, write
 from study.plain import printable
 from study.records import check_about, check_best
@@ -397,18 +395,7 @@ def _server(tracking: Tracking) -> Server:
         return _put(tracking, Record(**{**record, "begin": begin}), files, again=True)
 
     never = partial(why_never, place=tracking.place)
-    return Server(tracking.place.shown, tracking.spool, deliver, _is_outage, never)
-
-
-def _is_outage(error: Exception) -> bool:
-    """Whether the server, its database, the network or the password failed, rather than the request."""
-    if not isinstance(error, MlflowException):
-        return isinstance(error, RequestException)
-    if "404 Client Error" in str(error):  # a file that is not there
-        return False
-    status = error.get_http_status_code()
-    # BAD_REQUEST is what MLflow makes of a database connection that broke in the middle; a wrong value is another code
-    return status >= 500 or status in (401, 403, 408, 429) or error.error_code == "BAD_REQUEST"
+    return Server(tracking.place.shown, tracking.spool, deliver, is_outage, never)
 
 
 def _ask(tracking: Tracking, question: Callable[[], Answer]) -> Answer:
