@@ -29,10 +29,10 @@ from study.selection import check_apart
 from study.statistics import alarms, constant_guess, summarise
 from study.storage import write_json
 from trainables import code_version
+from trainables.checks import check_frozen
 from trainables.config import TrialConfig
 from trainables.faces import Faces, load_faces
 from trainables.fields import Count
-from trainables.fitting import check_frozen
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from search_spaces import Space
 from study.plans import describe_pretraining
 from trainables.backbones import find_backbone, read_weights
 from trainables.checkpoints import load_checkpoint
+from trainables.checks import check_frozen
 from trainables.config import TrialConfig
-from trainables.fitting import check_frozen
 
 
 def find_pretrained(
