@@ -41,6 +41,7 @@ from study.options import (
     faces_or_built_in,
     is_built_in,
 )
+from study.pretrained import find_pretrained
 from study.searching import COSTS, JournalSearch, Objective, read_journal
 from study.selection import (
     Block,
@@ -52,7 +53,6 @@ from study.selection import (
     everybody,
     person_blocks,
 )
-from study.starts import find_pretrained
 from study.storage import write_json
 from study.sweep_plots import draw
 from study.sweeping import Recorder, best_table

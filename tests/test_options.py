@@ -17,7 +17,7 @@ from study.lopo import Lopo, lopo
 from study.options import Training
 from study.plans import plan_by_hand, plan_of_sweep
 from study.pretrain import Pretrain, pretrain
-from study.starts import find_pretrained
+from study.pretrained import find_pretrained
 from study.sweep import Sweep, sweep
 from trainables.backbones import BACKBONES, age_net
 from trainables.checkpoints import Checkpoint, save_checkpoint
