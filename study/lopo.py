@@ -32,10 +32,10 @@ from study.starts import Start, check_starts, read_start, worst
 from study.statistics import alarms, constant_guess, summarise
 from study.storage import write_json
 from trainables import code_version
+from trainables.checks import check_frozen
 from trainables.config import TrialConfig
 from trainables.faces import Faces, load_faces
 from trainables.fields import Count
-from trainables.fitting import check_frozen
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from search_spaces import Space
 from study.options import Allowed, is_synthetic
 from trainables.backbones import find_backbone, read_weights
 from trainables.checkpoints import load_checkpoint
+from trainables.checks import check_frozen
 from trainables.config import TrialConfig
 from trainables.faces import Identities
-from trainables.fitting import check_frozen
 from trainables.folders import standing
 from trainables.provenance import NO_PHOTOS, tensors_digest
 

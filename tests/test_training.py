@@ -11,12 +11,14 @@ import torch
 
 from trainables import checkpoints
 from trainables.augmentation import augment, draw_chances
-from trainables.backbones import age_net, read_weights
+from trainables.backbones import AgeNet, age_net, read_weights
 from trainables.batches import Batches
 from trainables.checkpoints import Checkpoint, load_checkpoint, read_trial, save_checkpoint
 from trainables.config import NO_AUGMENTATION, Augmentation, TrialConfig
+from trainables.costs import measure_latency
+from trainables.device import set_up
 from trainables.faces import Faces, load_faces
-from trainables.fitting import Diverged, Saving, Snapshot, _optimizer, decode, fit, predict, rate_factor, train
+from trainables.fitting import Diverged, Saving, Snapshot, _optimizer, decode, fit, freeze, predict, rate_factor, train
 from trainables.folders import standing
 from trainables.metrics import mae
 from trainables.pretraining import read_snapshot, write_snapshot
@@ -217,3 +219,70 @@ def test_a_trial_file_may_be_bare(tmp_path):
     (tmp_path / "t.json").write_text("{")
     with pytest.raises(ValueError, match="is not JSON"):
         read_trial(tmp_path / "t.json")
+
+
+@pytest.mark.parametrize(("count", "batch"), [(1, 8), (3, 2), (5, 1)])
+def test_a_batch_of_one_face_that_batch_norm_cannot_take_is_said_before_training(faces, count, batch, monkeypatch):
+    monkeypatch.setattr(torch.optim.AdamW, "step", None)  # not one step is made
+    with pytest.raises(ValueError, match="one face is too small for resnet18's batch norm at 32 px") as error:
+        fit(CONFIG.replace(batch=batch, epochs=1), faces, np.arange(count))
+    assert "\n" not in str(error.value)
+
+
+def test_a_batch_of_one_face_trains_where_batch_norm_has_more_values_or_there_is_none(faces):
+    larger = Faces(**{**vars(faces), "pixels": faces.pixels.repeat(2, axis=1).repeat(2, axis=2)})
+    for config, seen in ((CONFIG.replace(px=64), larger), (CONFIG.replace(backbone="vit_tiny"), faces)):
+        fit(config.replace(epochs=1), seen, np.arange(1))
+
+
+def test_ages_that_are_equal_and_ages_above_the_classes_train_and_predict_within_the_classes(faces):
+    for ages in (np.full(len(faces), 30, np.int16), np.full(len(faces), 116, np.int16)):
+        same = Faces(**{**vars(faces), "age": ages})
+        config = CONFIG.replace(epochs=1)
+        fitted = fit(config, same, np.arange(16))
+        assert np.isfinite(fitted.history[-1].train_loss)
+        predicted = decode(predict(config, fitted.net, same, np.arange(16)), config)
+        assert ((predicted >= 0) & (predicted <= 100)).all()
+
+
+def test_a_processes_first_training_is_its_second(faces):
+    config, rows = CONFIG.replace(epochs=1), np.arange(32)
+    first, second = (fit(config, faces, rows).net.state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(("precision", "exact"), [("float32", True), ("auto", False), ("bfloat16", False)])
+def test_float32_on_a_gpu_is_float32(precision, exact, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", exact)  # the other way round, and put back
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    before = torch.get_float32_matmul_precision()
+    try:
+        set_up(CONFIG.replace(precision=precision), torch.device("cuda"))
+        assert torch.get_float32_matmul_precision() == ("highest" if exact else "high")
+        assert torch.backends.cudnn.allow_tf32 is not exact
+        assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (True, False)
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("compute", ["freeze", "fit", "predict", "measure_latency"])
+def test_whatever_computes_sets_the_device_up_first(compute, faces, monkeypatch):
+    """On a GPU the first training of a process would else differ from later ones."""
+    order = []
+    for module in ("fitting", "costs"):
+        monkeypatch.setattr(f"trainables.{module}.set_up", lambda *_: order.append("set up"))
+    forward = AgeNet.forward
+    monkeypatch.setattr(AgeNet, "forward", lambda self, x: (order.append("computed"), forward(self, x))[1])
+    net, rows = age_net("resnet18", px=32), np.arange(16)
+    config = CONFIG.replace(epochs=1)
+    if compute == "freeze":
+        freeze(config.replace(frozen=1, weights="given"), faces, dict(net.state_dict()))
+    elif compute == "fit":
+        fit(config, faces, rows)
+    elif compute == "predict":
+        predict(config, net, faces, rows)
+    else:
+        measure_latency(config, "cpu", times=1)
+    assert order[0] == "set up"
+    assert "computed" in order

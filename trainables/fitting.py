@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from trainables.backbones import AgeNet, age_net, find_backbone, load_weights
 from trainables.batches import Batches, to_device
+from trainables.checks import check_batch_norm, check_frozen
 from trainables.config import TrialConfig
 from trainables.device import autocast, set_up
 from trainables.faces import Faces
@@ -156,19 +157,6 @@ def freeze(
     return compute_features(net, config.frozen, faces, config.augmentation, config.frozen_views)
 
 
-def check_frozen(config: TrialConfig) -> None:
-    """Raise ValueError where the config freezes stages that were never trained, or more than its network has."""
-    if not config.frozen:
-        return
-    if config.weights == "random":
-        raise ValueError(
-            f"frozen stages stay as they were pretrained, so frozen={config.frozen} needs weights, got random ones for "
-            f"{config.backbone}"
-        )
-    with torch.device("meta"):  # names only
-        later_stages(age_net(config.backbone, ages=config.ages, px=config.px), config.frozen)
-
-
 def train(
     config: TrialConfig,
     source: Source,
@@ -216,7 +204,7 @@ def train(
             pixels, age = next(stream)
             waited += time.perf_counter() - asked
             if step == start:
-                _check_batch_norm(config, net, pixels, source)
+                check_batch_norm(config, net, pixels, least=min(map(source.size, range(source.steps))) // source.world)
             torch.manual_seed(_luck(config.seed, step, source.rank))
             rate = config.learning_rate * rate_factor(config, step, total)
             for group in optimizer.param_groups:
@@ -335,24 +323,6 @@ def rate_factor(config: TrialConfig, step: int, total: int) -> float:
     if config.schedule == "constant":
         return 1.0
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1.0, total - warm)))
-
-
-def _check_batch_norm(config: TrialConfig, net: AgeNet, pixels: Tensor, source: Source) -> None:
-    """Raise ValueError where a batch of the epoch has one face (a worker) and batch norm no second value beside it.
-
-    Where pictures are small, a network's last layers see one value a channel and face, which has no variance.
-    """
-    least = min(source.size(step) // source.world for step in range(source.steps))
-    norms = [part for part in net.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-    if least != 1 or not norms or isinstance(norms[0], nn.SyncBatchNorm):
-        return
-    try:
-        copy.deepcopy(net).to("meta").train()(pixels[:1].to("meta"))  # shapes only
-    except ValueError as error:
-        raise ValueError(
-            f"a batch of one face is too small for {config.backbone}'s batch norm at {config.px} px ({error}): give "
-            "another --batch, of which every batch has two faces, or more faces"
-        ) from None
 
 
 def _optimizer(config: TrialConfig, net: AgeNet) -> torch.optim.Optimizer:
