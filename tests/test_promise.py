@@ -31,11 +31,13 @@ from study.plans import plan_by_hand, plan_of_sweep
 from study.predictions import Predictions, read_predictions
 from study.pretrain import Pretrain, pretrain
 from study.searching import read_journal
+from study.selection import person_blocks
 from study.sweep import Sweep, sweep
 from trainables.config import TrialConfig
 from trainables.faces import Faces, load_faces
 from trainables.fitting import build_net
 from trainables.fold import run_fold, run_freeze
+from trainables.index import index_faces
 from trainables.trial import score_folds
 
 PERSON, OTHER = "drawn/002", "drawn/004"
@@ -160,22 +162,105 @@ def test_a_finished_fold_is_used_again_for_the_very_same_work_alone(tables, tmp_
         assert all(keys.isdisjoint(others) for others in [first, *otherwise[:index]]), index
 
 
-# ---- the commands, on one Ray ------------------------------------------------------------------------
+def test_a_tables_digest_names_all_that_a_training_sees(folders, tmp_path):
+    """By which a sweep's faces, a finished fold and a checkpoint's are known: any age, name or pixel counts."""
+    table = pq.read_table(folders[0] / "faces" / "00000.parquet")
+    changes = {"person": "005", "age": 99, "face": pq.read_table(folders[1] / "faces")["face"][9].as_py()}
+    digests = [load_faces([folders[0]], px=32).digest]
+    for name, value in changes.items():
+        rows = table.to_pylist()
+        assert rows[9][name] != value
+        rows[9][name] = value
+        (tmp_path / name).mkdir()
+        pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), tmp_path / name / "0.parquet")
+        digests.append(load_faces([tmp_path / name], px=32).digest)
+        assert index_faces([str(tmp_path / name)]).digest == digests[-1]
+    assert len(set(digests)) == 4
+
+
+# ---- what a finished sweep is used for ---------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, make_table) -> Iterator[Path]:
-    """A working directory with Ray, its own MLflow, and a network pretrained on strangers."""
+def home(tmp_path_factory) -> Iterator[Path]:
+    """A working directory with an MLflow of its own."""
     cwd = tmp_path_factory.mktemp("study")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(cwd)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{cwd / 'mlflow.db'}")
-        make_table(cwd / "strangers", people=24, photos=1, dataset="strangers")
-        (cwd / "start.json").write_text('{"backbone": "resnet18"}')
-        start_ray(num_cpus=2, quiet_core=True)
-        pretrain_on(cwd / "strangers", cwd / "pretrained")
         yield cwd
-        ray.shutdown()
+
+
+RATES = (0.01, 0.003, 0.0001)
+
+
+@pytest.fixture
+def finished(home, folders, tables):
+    """finished(name, **changes): a sealed sweep of this name in MLflow, whose three blocks chose other learning rates,
+    with changes to its best.json. It gives the record."""
+
+    def write(name: str, **changes) -> dict:
+        blocks = [
+            {"name": block.name, "people": list(block.people), "number": 0, "mae": 5.0, "seeds": 1,
+             "trial": CONFIG.replace(learning_rate=rate).to_json()}
+            for block, rate in zip(person_blocks(tables[0], blocks=3, folds=2, seed=0), RATES, strict=True)
+        ]  # fmt: skip
+        record = {
+            "sweep": name, "key": name, "faces": [str(folders[0])], "faces_digest": tables[0].digest,
+            "select": "blocks", "sealed": True, "apart_from": [], "choice": {}, "blocks": blocks, **changes,
+        }  # fmt: skip
+        store = tracking.connect()
+        run_id = tracking.find_or_start(store, key=name, name=name, stage="sweep", params={})
+        tracking.log_json(store, run_id, "best.json", record)
+        tracking.finish(store, run_id, metrics={}, tags={tracking.COMPLETE: "yes", "study.name": name})
+        return record
+
+    return write
+
+
+def test_everybody_is_tested_with_the_config_that_their_own_block_chose(finished, tables):
+    record = finished("sealed")
+    plan = plan_of_sweep(tracking.connect(), name="sealed", training=Training())
+    found = {person: plan.config(person).learning_rate for person in tables[0].people}
+    assert found == {who: rate for block, rate in zip(record["blocks"], RATES, strict=True) for who in block["people"]}
+    assert set(found.values()) == set(RATES)
+    assert plan.sealed
+    assert "sealed: each person is tested with the config chosen on other blocks' people alone" in plan.selection
+
+
+def test_a_choice_that_was_not_sealed_is_called_optimistic(finished):
+    finished("unsealed", sealed=False, select="none")
+    plan = plan_of_sweep(tracking.connect(), name="unsealed", training=Training())
+    assert not plan.sealed
+    assert plan.selection.startswith("OPTIMISTIC")
+
+
+def test_a_sweeps_winner_is_not_tested_on_other_faces_than_it_was_sealed_for(finished, folders, tmp_path):
+    finished("sealed")
+    with pytest.raises(ValueError, match="not those the sweep chose on"):
+        lopo(Lopo(best=True, sweep="sealed", faces=(folders[1],), out=tmp_path))
+    finished("in sight", select="dev", faces_digest=None, apart_from=[str(folders[2])])
+    with pytest.raises(ValueError, match="tested photos in sight"):
+        lopo(Lopo(best=True, sweep="in sight", faces=(folders[0],), out=tmp_path))
+
+
+def test_a_config_is_not_chosen_on_data_that_holds_the_tested_photos(folders):
+    with pytest.raises(ValueError, match="tested photos in sight"):
+        sweep(Sweep(select="dev", faces=(folders[0],), pretrain_faces=(folders[1],)))
+
+
+# ---- the commands, on one Ray ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def place(home, make_table) -> Iterator[Path]:
+    """The working directory with Ray, and a network pretrained on strangers."""
+    make_table(home / "strangers", people=24, photos=1, dataset="strangers")
+    (home / "start.json").write_text('{"backbone": "resnet18"}')
+    start_ray(num_cpus=2, quiet_core=True)
+    pretrain_on(home / "strangers", home / "pretrained")
+    yield home
+    ray.shutdown()
 
 
 def pretrain_on(faces: Path, out: Path) -> dict[str, object]:
@@ -230,12 +315,8 @@ def sweeps(place, folders) -> list[str]:
     return ["sweep0", "sweep1"]
 
 
-def best_of(place: Path, name: str) -> dict:
-    return json.loads((place / "sweeps" / name / "best.json").read_text())
-
-
 def test_a_persons_config_and_answers_after_a_sealed_sweep_depend_on_nothing_of_theirs(place, tables, sweeps):
-    best = [best_of(place, name) for name in sweeps]
+    best = [json.loads((place / "sweeps" / name / "best.json").read_text()) for name in sweeps]
     for block, again in zip(*(each["blocks"] for each in best), strict=True):
         journals = []
         for name in sweeps:
@@ -247,46 +328,6 @@ def test_a_persons_config_and_answers_after_a_sealed_sweep_depend_on_nothing_of_
         assert (block == again) or not sealed
     one, other = (run_lopo(None, place / f"best{name}", best=True, sweep=name) for name in sweeps)
     assert_same_for_person(one, other, tables[:2])
-
-
-def as_if_finished(place: Path, name: str, record: dict) -> None:
-    """A finished sweep of this name in MLflow, with such a best.json."""
-    store = tracking.connect()
-    run_id = tracking.find_or_start(store, key=name, name=name, stage="sweep", params={})
-    tracking.log_json(store, run_id, "best.json", record)
-    tracking.finish(store, run_id, metrics={}, tags={tracking.COMPLETE: "yes", "study.name": name})
-
-
-def test_everybody_is_tested_with_the_config_that_their_own_block_chose(place, tables, sweeps):
-    best = best_of(place, "sweep0")
-    blocks = [
-        {**block, "trial": {**block["trial"], "learning_rate": rate}}
-        for block, rate in zip(best["blocks"], (0.01, 0.0001), strict=True)
-    ]
-    as_if_finished(place, "two configs", {**best, "blocks": blocks})
-    plan = plan_of_sweep(tracking.connect(), name="two configs", training=Training())
-    assert plan.sealed
-    found = {person: plan.config(person).learning_rate for person in tables[0].people}
-    assert found == {who: b["trial"]["learning_rate"] for b in blocks for who in b["people"]}
-    assert set(found.values()) == {0.01, 0.0001}
-    as_if_finished(place, "unsealed", {**best, "sealed": False, "select": "none"})
-    plan = plan_of_sweep(tracking.connect(), name="unsealed", training=Training())
-    assert not plan.sealed
-    assert plan.selection.startswith("OPTIMISTIC")
-
-
-def test_a_sweeps_winner_is_not_tested_on_other_faces_than_it_was_sealed_for(place, folders, sweeps):
-    with pytest.raises(ValueError, match="not those the sweep chose on"):
-        lopo(Lopo(best=True, sweep="sweep0", faces=(folders[1],), out=place / "refused"))
-    record = {**best_of(place, "sweep0"), "select": "dev", "faces_digest": None, "apart_from": [str(folders[2])]}
-    as_if_finished(place, "in sight", record)
-    with pytest.raises(ValueError, match="tested photos in sight"):
-        lopo(Lopo(best=True, sweep="in sight", faces=(folders[0],), out=place / "refused"))
-
-
-def test_a_config_is_not_chosen_on_data_that_holds_the_tested_photos(folders):
-    with pytest.raises(ValueError, match="tested photos in sight"):
-        sweep(Sweep(select="dev", faces=(folders[0],), pretrain_faces=(folders[1],)))
 
 
 def test_a_pretraining_learns_nothing_of_its_dev_part(place):

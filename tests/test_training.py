@@ -202,8 +202,8 @@ def test_a_test_averages_a_face_and_its_mirror_image_and_heeds_no_other_face(fac
     assert np.abs(alone - mirror).max() > 1e-5
     both = predict(config.replace(views="face+mirror"), net, faces, rows)
     np.testing.assert_allclose(both, (alone + mirror) / 2, atol=1e-6)
-    one_by_one = np.concatenate([predict(config, net, faces, rows[i : i + 1]) for i in range(5)])
-    np.testing.assert_allclose(alone, one_by_one, atol=1e-5)
+    apart = np.concatenate([predict(config, net, faces, some) for some in (rows[:2], rows[2:])])
+    np.testing.assert_allclose(alone, apart, atol=1e-5)
 
 
 def test_an_epoch_sees_every_face_once_whatever_the_number_of_workers(faces):
