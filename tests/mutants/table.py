@@ -103,7 +103,7 @@ MUTANTS = (
     ),
     Mutant(
         "an unsealed choice passes for sealed", "study/plans.py",
-        'if best["sealed"] else UNSEALED', "if True else UNSEALED",
+        '''{SEALED[best['select']]}" if best["sealed"] else UNSEALED''', '''{SEALED['blocks']}"''',
         (f"{PROMISE}::test_a_choice_that_was_not_sealed_is_called_optimistic",),
     ),
     Mutant("LOPO's key lacks the code", "study/folding.py", '"code": code_version(),', "", (KEYS,)),
