@@ -235,7 +235,12 @@ def test_a_choice_that_was_not_sealed_is_called_optimistic(finished):
     assert plan.selection.startswith("OPTIMISTIC")
 
 
-def test_a_sweeps_winner_is_not_tested_on_other_faces_than_it_was_sealed_for(finished, folders, tmp_path):
+def no_ray(**_: object) -> None:
+    raise AssertionError("what must be refused began to run")
+
+
+def test_a_sweeps_winner_is_not_tested_on_other_faces_than_it_was_sealed_for(finished, folders, tmp_path, monkeypatch):
+    monkeypatch.setattr("study.lopo.start_ray", no_ray)
     finished("sealed")
     with pytest.raises(ValueError, match="not those the sweep chose on"):
         lopo(Lopo(best=True, sweep="sealed", faces=(folders[1],), out=tmp_path))
@@ -244,7 +249,8 @@ def test_a_sweeps_winner_is_not_tested_on_other_faces_than_it_was_sealed_for(fin
         lopo(Lopo(best=True, sweep="in sight", faces=(folders[0],), out=tmp_path))
 
 
-def test_a_config_is_not_chosen_on_data_that_holds_the_tested_photos(folders):
+def test_a_config_is_not_chosen_on_data_that_holds_the_tested_photos(folders, monkeypatch):
+    monkeypatch.setattr("study.sweep.start_ray", no_ray)
     with pytest.raises(ValueError, match="tested photos in sight"):
         sweep(Sweep(select="dev", faces=(folders[0],), pretrain_faces=(folders[1],)))
 
