@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 SIZE ?= whole
 
-.PHONY: study test chaos lint clean
+.PHONY: study test chaos mutants lint clean
 
 study: $(READY)  ## align, pretrain, sweep, 82 folds and the report, on the built-in people
 	$(BIN)/python -m study.tour --size $(SIZE)
@@ -19,6 +19,9 @@ test: $(READY)  ## linters, types, import contracts, all tests
 
 chaos: $(READY)  ## faults on purpose in all stages: an hour or two; CHAOS='--stages lopo' for some of it
 	$(BIN)/python -m tests.chaos $(CHAOS)
+
+mutants: $(READY)  ## known mistakes built in, each of which a test must catch; MUTANTS='dropout lag' for some of them
+	$(BIN)/python -m tests.mutants $(MUTANTS)
 
 lint: $(READY)  ## what `make test` checks before the tests, mended where it can be
 	$(BIN)/ruff check --fix .

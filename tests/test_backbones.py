@@ -8,6 +8,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+import torchvision
 
 from trainables.backbones import BACKBONES, age_net, find_backbone, load_weights, read_weights
 from trainables.losses import MeanVariance
@@ -44,6 +45,17 @@ def test_normalisation_and_size_are_the_pretrained_weights_own(name):
     cfg = timm.get_pretrained_cfg(backbone.library_name)
     assert (backbone.mean, backbone.std, backbone.px) == (cfg.mean, cfg.std, cfg.input_size[1])
     assert backbone.head == cfg.classifier
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0"])
+def test_pixels_are_normalised_as_the_pretrained_weights_saw_them(name):
+    torch.manual_seed(0)
+    net = age_net(name, px=32).eval()
+    cfg = timm.get_pretrained_cfg(BACKBONES[name].library_name)
+    pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    normalised = torchvision.transforms.Normalize(cfg.mean, cfg.std)(pixels / 255)
+    with torch.inference_mode():
+        assert torch.allclose(net(pixels), net.network(normalised), atol=1e-4)
 
 
 @pytest.mark.parametrize(("name", "px"), [("vit_tiny", 72), ("swin_tiny", 96), ("convnext_tiny", 72)])

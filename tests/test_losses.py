@@ -188,6 +188,9 @@ def test_decoders():
     assert decode_age(distribution, "expectation").item() == pytest.approx(28.0)
     assert decode_age(distribution, "median").item() == 20
     assert decode_age(distribution, "argmax").item() == 10
+    half = torch.zeros(1, 101)
+    half[0, 10], half[0, 60] = 0.5, 0.5
+    assert decode_age(half, "median").item() == 10, "the first age at which one half is reached"
 
 
 @pytest.mark.parametrize(

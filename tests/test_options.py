@@ -17,7 +17,7 @@ from study.lopo import Lopo, lopo
 from study.options import Training
 from study.plans import plan_by_hand, plan_of_sweep
 from study.pretrain import Pretrain, pretrain
-from study.pretrained import find_pretrained
+from study.starts import find_starts
 from study.sweep import Sweep, sweep
 from trainables.backbones import BACKBONES, age_net
 from trainables.checkpoints import Checkpoint, save_checkpoint
@@ -200,12 +200,13 @@ def test_a_trial_files_weights_count_unless_others_are_given(checkpoint, tmp_pat
         elsewhere / "resnet18",
         Checkpoint(age_net("resnet18", px=32).state_dict(), base.replace(weights="random"), {"fingerprint": "f"}),
     )
-    found = find_pretrained(elsewhere, SPACES["mean_variance"], base, from_file=True)
-    assert {name: place for name, (place, _) in found.items()} == {"resnet18": str(checkpoint)}
+    found = find_starts(elsewhere, SPACES["mean_variance"], base, from_file=True)
+    assert {name: start.weights for name, start in found.items()} == {"resnet18": str(checkpoint)}
     with pytest.raises(ValueError, match="cannot start efficientnet_lite0, which has no checkpoint"):
-        find_pretrained(elsewhere, SPACES["small"], base, from_file=True)
-    found = find_pretrained(elsewhere, SPACES["small"], base.replace(weights="random"))
-    assert found == {"resnet18": (str(elsewhere / "resnet18"), "f")}
+        find_starts(elsewhere, SPACES["small"], base, from_file=True)
+    found = find_starts(elsewhere, SPACES["small"], base.replace(weights="random"), from_file=False)
+    assert {start.weights for start in found.values()} == {str(elsewhere / "resnet18"), "random"}
+    assert found["resnet18"].weights == str(elsewhere / "resnet18")
 
 
 def test_frozen_stages_that_were_never_trained_are_said_before_anything_starts(checkpoint):
@@ -215,7 +216,7 @@ def test_frozen_stages_that_were_never_trained_are_said_before_anything_starts(c
         (frozen.replace(weights=str(checkpoint), frozen=5), "has 4 stages to freeze"),
     ):
         with pytest.raises(ValueError, match=said):
-            find_pretrained(Path("nowhere"), SPACES["mean_variance"], config)
+            find_starts(Path("nowhere"), SPACES["mean_variance"], config, from_file=False)
 
 
 def test_a_pretraining_is_of_the_trial_files_network(tmp_path, monkeypatch):

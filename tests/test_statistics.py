@@ -1,5 +1,6 @@
 """Figures and their intervals, against SciPy, scikit-learn, loops by hand and simulation."""
 
+import dataclasses
 import math
 import re
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from study.bootstrap import Interval, bootstrap, person_means, student_quantile
 from study.predictions import Predictions
-from study.statistics import alarms, by_decade, by_person, compare, constant_guess, holm, summarise
+from study.statistics import Comparison, alarms, by_decade, by_person, compare, constant_guess, holm, summarise
 
 stats = pytest.importorskip("scipy.stats")
 
@@ -63,6 +64,12 @@ def test_figures_agree_with_loops_over_folds():
     assert found.people == 30
 
 
+def test_an_error_of_exactly_five_years_is_within_five():
+    found = summarise(drawn(predict=lambda age, person, seed: age + 5.0), draws=50)
+    for cs in (found.cs, found.cs_pooled):
+        assert cs.value.tolist() == [0.0] * 5 + [100.0] * 11
+
+
 def test_pooled_figures_agree_with_scikit_learn():
     metrics = pytest.importorskip("sklearn.metrics")
     table = drawn(seeds=2)
@@ -100,6 +107,14 @@ def test_intervals_agree_with_scipys_bca():
     ).confidence_interval
     assert ours.value == pytest.approx(values.mean())
     assert [ours.low, ours.high] == pytest.approx([theirs.low, theirs.high], abs=0.03)
+
+
+def test_intervals_of_eight_people_are_as_long_as_students():
+    """Of a symmetrical mean, where BCa has nothing to correct: Student's interval, 2.36 standard errors either way."""
+    values = np.array([-4.0, -3, -2, -1, 1, 2, 3, 4])
+    ours = bootstrap(person_means(values[:, None], np.arange(8)).over_people, people=8, draws=40_000)[0]
+    low, high = stats.t.interval(0.95, 7, 0, values.std(ddof=1) / math.sqrt(8))
+    assert ours.high - ours.low == pytest.approx(high - low, rel=0.04)
 
 
 def test_pooled_intervals_agree_with_scipys_bca_of_the_ratio():
@@ -249,6 +264,13 @@ def test_many_comparisons_raise_the_bar():
     assert len(found) == 10
     assert all(c.holm >= c.p for c in found)
     assert "after Holm's correction over 10 comparisons" in found[0].sentence
+
+
+def test_a_difference_is_not_decided_by_a_test_that_many_comparisons_undo():
+    found = Comparison("a", "b", Interval(1.0, 0.2, 1.8), p=0.01, holm=0.06, comparisons=6)
+    assert not found.decided
+    assert found.sentence.startswith("This data cannot tell")
+    assert dataclasses.replace(found, holm=0.04).decided
 
 
 def test_configs_on_different_photos_are_not_compared():

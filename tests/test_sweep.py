@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import resource
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from study.mirror import Mirror, sync_mirror
 from study.searching import COSTS, JournalSearch, Tried, read_journal, write_tried
 from study.selection import check_apart, check_never_seen, dev_block, everybody, person_blocks
 from study.starts import Start
+from study.sweep import Sweep, make_blocks
 from study.sweeping import Recorder, reason
 from trainables.config import TrialConfig
 from trainables.costs import count_cost, measure_latency
@@ -72,6 +75,15 @@ def test_a_start_that_learned_from_the_dev_part_is_refused(faces):
         check_never_seen(start(np.append(dev.train, dev.test[0])), faces, block)
     with pytest.raises(ValueError, match="no record of the photos"):
         check_never_seen(start(dev.train, photos=False), faces, block)
+
+
+def test_trials_do_not_start_from_a_checkpoint_that_learned_from_their_dev_part(faces, tmp_path):
+    options = Sweep(select="dev", dev_share=0.2)
+    for share, fine in ((0.2, True), (0.1, False)):
+        there = checkpoint(tmp_path / str(share), faces, dev_share=share)
+        with nullcontext() if fine else pytest.raises(ValueError, match="less than --dev-share 0.2"):
+            (block,) = make_blocks(options, faces, {"resnet18": (str(there), "")}, seed=0)
+            assert block.folds[0].test.tolist() == dev_split(faces, share=0.2, seed=0).test.tolist()
 
 
 @pytest.mark.parametrize(
@@ -266,6 +278,48 @@ def test_a_search_that_is_killed_asks_the_same_questions_again(objective, tmp_pa
     rows = optuna.load_study(study_name=mirror.study, storage=f"sqlite:///{mirror.file}").trials
     assert rows[0].values == [whole[0].mae, *([getattr(whole[0], COSTS[objective])] if objective in COSTS else [])]
     assert rows[2].state == optuna.trial.TrialState.FAIL
+
+
+def test_a_trial_knows_nothing_of_those_that_ended_less_than_a_lag_before():
+    """However fast they were and however good: neither the sampler nor the rival to be pruned against."""
+
+    def asked(journal: dict[int, Tried]) -> dict:
+        """The question of trial 12, with lag 3: it may know trials 0 to 9."""
+        search = JournalSearch(SPACES["small"], BASE, dict(journal), trials=13, lag=3, seed=0, pretrained={})
+        point = search.suggest("x")
+        assert point["number"] == 12
+        return point
+
+    whole: dict[int, Tried] = {}
+    filling = JournalSearch(SPACES["small"], BASE, whole, trials=12, lag=1, seed=0, pretrained={})
+    while isinstance(point := filling.suggest(str(len(whole))), dict):
+        whole[point["number"]] = fake(point["number"], point, seed=1)
+
+    def scoring(number: int, mae: float) -> dict[int, Tried]:
+        people = {f"p{i}": mae for i in range(8)}
+        return whole | {number: replace(whole[number], state="complete", mae=mae, people=people, folds={"0": mae})}
+
+    for later in (10, 11):
+        assert asked(scoring(later, 0.1)) == asked(scoring(later, 50.0))
+    # and the test can fail: what trial 9 scored is known
+    good, bad = asked(scoring(9, 0.1)), asked(scoring(9, 50.0))
+    assert set(good["rival"]["people"].values()) == {0.1}
+    assert bad["rival"]["people"] != good["rival"]["people"]
+    assert bad["params"] != good["params"]
+    # a search that waits for trial 9 asks nothing before it has ended
+    waiting = JournalSearch(
+        SPACES["small"], BASE, {n: t for n, t in whole.items() if n != 9}, trials=13, lag=3, seed=0, pretrained={},
+    )  # fmt: skip
+    assert [waiting.suggest("9")["number"], waiting.suggest("x")] == [9, None]
+
+
+def test_the_paired_test_ends_a_trial_for_being_worse_and_never_for_being_better():
+    rival = {f"p{i}": 5.0 for i in range(10)}
+    years = np.linspace(0.5, 1.5, 10)
+    worse, better = ({name: 5 + sign * y for name, y in zip(rival, years, strict=True)} for sign in (1, -1))
+    assert hopeless(worse, rival, p=0.05)
+    assert not hopeless(better, rival, p=0.05)
+    assert not hopeless(dict(list(worse.items())[:5]), rival, p=0.5), "five people cannot show it"
 
 
 def test_a_cheap_trial_is_not_pruned_for_being_worse_than_a_dear_one():

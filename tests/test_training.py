@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from trainables import checkpoints
 from trainables.augmentation import augment, draw_chances
 from trainables.backbones import AgeNet, age_net, read_weights
-from trainables.batches import Batches
+from trainables.batches import Batches, batch_chances
 from trainables.checkpoints import Checkpoint, load_checkpoint, read_trial, save_checkpoint
 from trainables.config import NO_AUGMENTATION, Augmentation, TrialConfig
 from trainables.costs import measure_latency
@@ -94,6 +95,121 @@ def test_the_same_seed_gives_the_same_network_and_another_another(faces):
     config = CONFIG.replace(epochs=1, augmentation=Augmentation())
     assert digest(config) == digest(config)
     assert digest(config) != digest(config.replace(seed=1))
+
+
+def test_another_seed_draws_other_weights_and_the_same_seed_torchs_own(faces):
+    torch.manual_seed(7)
+    by_hand = age_net("resnet18", px=32).state_dict()["network.layer1.0.conv1.weight"]
+    torch.manual_seed(99)  # what was drawn before in this process does not matter
+    standing_still = CONFIG.replace(seed=7, epochs=1, learning_rate=1e-12)
+    for seed in (7, 8):
+        state = fit(standing_still.replace(seed=seed), faces, np.arange(16)).net.state_dict()
+        assert torch.allclose(state["network.layer1.0.conv1.weight"], by_hand, atol=1e-6) == (seed == 7)
+
+
+@dataclasses.dataclass(frozen=True)
+class SameBatch:
+    """The same faces at every step."""
+
+    pixels: torch.Tensor
+    age: torch.Tensor
+    rank: int = 0
+    world: int = 1
+    steps: int = 1
+
+    def size(self, step):
+        return len(self.age)
+
+    def stream(self, start):
+        while True:
+            yield self.pixels, self.age
+
+
+@pytest.fixture
+def batch(faces) -> SameBatch:
+    pixels = torch.from_numpy(faces.pixels[:12]).permute(0, 3, 1, 2).float()
+    return SameBatch(pixels, torch.from_numpy(faces.age[:12].astype(np.int64)))
+
+
+def test_one_step_is_the_one_written_by_hand(batch):
+    """Clipped gradient, warm-up, the head's own rate, decay of kernels alone, and whoever is above 100 is 100."""
+    config = CONFIG.replace(
+        epochs=4, warmup=0.5, optimizer="sgd", learning_rate=0.5, head_rate=3.0, clip=0.7, weight_decay=0.1,
+    )  # fmt: skip
+    batch = dataclasses.replace(batch, age=torch.where(batch.age > 30, 116, batch.age))
+    torch.manual_seed(config.seed)
+    net = age_net("resnet18", px=32).train()
+    start = {name: value.detach().clone() for name, value in net.named_parameters()}
+    config.loss(net(batch.pixels), batch.age.clamp(max=100)).backward()
+    gradients = {name: parameter.grad for name, parameter in net.named_parameters()}
+    norm = math.sqrt(sum(float(each.double().square().sum()) for each in gradients.values()))
+    assert norm > 2 * config.clip
+    rate = 0.5 * 1 / 3  # two of four steps warm up: a third, two thirds, then all
+    states = []
+    fitted = train(config, batch, report=lambda epoch, snapshot: states.append((epoch, snapshot().net)))
+    assert [epoch.learning_rate for epoch in fitted.history[:3]] == pytest.approx([0.5 / 3, 1 / 3, 0.5])
+    for name, value in start.items():
+        pull = gradients[name] * config.clip / norm + (0.1 * value if value.ndim > 1 else 0)
+        by_hand = value - rate * (3.0 if name.startswith("network.fc") else 1.0) * 1.9 * pull  # Nesterov's 1 + 0.9
+        assert torch.allclose(states[0][1][name], by_hand, atol=1e-5), name
+
+
+def test_averaged_weights_are_the_average_of_every_steps(batch):
+    config = CONFIG.replace(epochs=6, ema=0.4)
+    states = []
+    torch.manual_seed(config.seed)
+    by_hand = {name: value.clone() for name, value in age_net("resnet18", px=32).state_dict().items()}
+    measured = []
+
+    def measure(net) -> float:
+        measured.append(net.state_dict()["network.fc.weight"].clone())
+        return 0.0
+
+    fitted = train(config, batch, measure=measure, report=lambda _, snapshot: states.append(snapshot().net))
+    for step, state in enumerate(states):
+        decay = min(0.4, (1 + step) / (10 + step))  # a young average forgets sooner
+        by_hand = {name: decay * value + (1 - decay) * state[name] for name, value in by_hand.items()}
+        assert torch.allclose(measured[step], by_hand["network.fc.weight"], atol=1e-6)
+    for name, value in fitted.net.state_dict().items():
+        if value.is_floating_point():
+            assert torch.allclose(value, by_hand[name], atol=1e-5), name
+    assert not torch.allclose(by_hand["network.fc.weight"], states[-1]["network.fc.weight"], atol=1e-4)
+
+
+def test_every_step_worker_and_seed_drops_other_units(batch):
+    """The same faces, a network that stands still: the loss differs by dropout alone."""
+    torch.manual_seed(0)
+    initial = age_net("resnet18", px=32).state_dict()
+
+    def losses(dropout: float, **changes) -> list[float]:
+        source = dataclasses.replace(batch, rank=changes.pop("rank", 0))
+        config = CONFIG.replace(dropout=dropout, epochs=3, learning_rate=1e-12, **changes)
+        return [epoch.train_loss for epoch in train(config, source, initial=initial).history]
+
+    assert np.ptp(losses(0.0)) < 1e-4
+    found = [*losses(0.5), *losses(0.5, seed=1), *losses(0.5, rank=1)]
+    assert np.diff(sorted(found)).min() > 1e-4
+    assert losses(0.5) == found[:3]
+
+
+def test_no_epoch_repeats_another_ones_batches_or_changes(faces):
+    batches = Batches(faces, np.arange(48), 16, 0, Augmentation(), torch.device("cpu"))
+    first, second = (list(batches.epoch(epoch)) for epoch in (0, 1))
+    assert [age.tolist() for _, age in first] != [age.tolist() for _, age in second]
+    everyone = [batch_chances(0, epoch, step, 16) for epoch in range(2) for step in range(3)]
+    assert len({each[0, 0].item() for each in everyone}) == 6
+
+
+def test_a_test_averages_a_face_and_its_mirror_image_and_heeds_no_other_face(faces):
+    net = fit(CONFIG.replace(epochs=1), faces, np.arange(48)).net
+    rows, config = np.arange(48, 53), CONFIG.replace(views="face")
+    mirrored = dataclasses.replace(faces, pixels=faces.pixels[:, :, ::-1].copy())
+    alone, mirror = (predict(config, net, table, rows) for table in (faces, mirrored))
+    assert np.abs(alone - mirror).max() > 1e-5
+    both = predict(config.replace(views="face+mirror"), net, faces, rows)
+    np.testing.assert_allclose(both, (alone + mirror) / 2, atol=1e-6)
+    apart = np.concatenate([predict(config, net, faces, some) for some in (rows[:2], rows[2:])])
+    np.testing.assert_allclose(alone, apart, atol=1e-5)
 
 
 def test_an_epoch_sees_every_face_once_whatever_the_number_of_workers(faces):

@@ -1,0 +1,275 @@
+"""The mutants: ways to break what the study promises, each with the tests that must notice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """In `file`, `instead` of `text`, which stands there once; tests: pytest's names of those that must notice."""
+
+    name: str
+    file: str
+    text: str
+    instead: str
+    tests: tuple[str, ...]
+
+
+PROMISE, FOLDS, TREE = "tests/test_promise.py", "tests/test_folds.py", "tests/test_tree.py"
+TRAINING, SWEEP, STATISTICS = "tests/test_training.py", "tests/test_sweep.py", "tests/test_statistics.py"
+FROZEN, CHOICE, ALIGN = "tests/test_frozen.py", "tests/test_choice.py", "tests/test_align.py"
+
+LEARNS = f"{PROMISE}::test_a_fold_learns_nothing_of_the_person_it_tests"
+KEYS = f"{PROMISE}::test_a_finished_fold_is_used_again_for_the_very_same_work_alone"
+STEP = f"{TRAINING}::test_one_step_is_the_one_written_by_hand"
+EITHER = f"{TRAINING}::test_a_test_averages_a_face_and_its_mirror_image_and_heeds_no_other_face"
+DIGEST = f"{PROMISE}::test_a_tables_digest_names_all_that_a_training_sees"
+LAG = f"{SWEEP}::test_a_trial_knows_nothing_of_those_that_ended_less_than_a_lag_before"
+
+MUTANTS = (
+    # who is tested on what
+    Mutant(
+        "a fold trains on its tested person", "trainables/fold.py",
+        "fitted = _train(config, faces, initial, train, threads, device)",
+        "fitted = _train(config, faces, initial, np.concatenate([train, test]), threads, device)",
+        (LEARNS,),
+    ),
+    Mutant(
+        "a fold's rows hold its tested person", "study/folds.py",
+        "np.flatnonzero(faces.person != name)", "np.arange(len(faces))",
+        (f"{FOLDS}::test_each_person_is_left_out_once_with_all_photos",),
+    ),
+    Mutant(
+        "a trial trains on its test rows", "trainables/trial.py",
+        "fit(config, source, train, measure", "fit(config, source, np.concatenate([train, test]), measure",
+        (f"{PROMISE}::test_a_trial_learns_nothing_of_the_people_that_it_is_scored_on",),
+    ),
+    Mutant(
+        "folds over people share people", "study/folds.py",
+        "np.flatnonzero(among & ~t)", "np.flatnonzero(among)",
+        (f"{FOLDS}::test_person_folds_part_people_and_cover_all",),
+    ),
+    Mutant(
+        "folds over people are split by photo", "study/folds.py",
+        "among & np.isin(faces.person, group)", "among & (np.arange(len(faces)) % folds == groups.index(group))",
+        (f"{FOLDS}::test_person_folds_part_people_and_cover_all",),
+    ),
+    Mutant(
+        "a block chooses on its own people", "study/selection.py",
+        "seed=seed, rows=fold.train)", "seed=seed)",
+        (f"{SWEEP}::test_blocks_cover_everyone_once_and_never_choose_on_their_own",),
+    ),
+    Mutant(
+        "a dev part is split by photo where people are known", "study/folds.py",
+        'np.where(faces.person != "", faces.person, faces.content)', "faces.content",
+        ("tests/test_streaming.py::test_a_dev_split_of_an_index_keeps_people_and_twins_together",),
+    ),
+    Mutant(
+        "a pretraining trains on its dev part", "study/pretrain.py",
+        "make_tables(index, split.train, split.test,", "make_tables(index, index.age.argsort(), split.test,",
+        (f"{PROMISE}::test_a_pretraining_learns_nothing_of_its_dev_part",),
+    ),
+    Mutant(
+        "a tree's stage trains on whom it holds out", "study/tree.py",
+        "for person in other]", "for person in held]",
+        (f"{TREE}::test_no_stage_sees_whom_it_holds_out",),
+    ),
+    Mutant(
+        "a tree replays photos of people held out", "study/tree.py",
+        "np.flatnonzero(~np.isin(faces.person, held))", "np.arange(len(faces))",
+        (f"{TREE}::test_no_stage_sees_whom_it_holds_out",),
+    ),
+    Mutant(
+        "a tree's leaf starts from its own test's half", "study/folding.py",
+        "states[stage.parent]", "states[-1]",
+        (f"{TREE}::test_two_orders_give_each_person_two_leaves_that_never_saw_them",),
+    ),
+    Mutant(
+        "frozen features depend on the other faces", "trainables/stages.py",
+        "    net.eval()\n", "    net.train()\n",
+        (f"{FROZEN}::test_a_faces_features_depend_on_it_alone",),
+    ),
+    Mutant(
+        "a tested face's answer depends on the other faces", "trainables/fitting.py",
+        "    net.eval()\n", "    net.train()\n",
+        (EITHER, LEARNS),
+    ),
+    # which config, and what is taken for finished
+    Mutant(
+        "everybody is tested with the last block's config", "study/plans.py",
+        "self.trials.get(person, self.trials.get(None))", "list(self.trials.values())[-1]",
+        (f"{PROMISE}::test_everybody_is_tested_with_the_config_that_their_own_block_chose",),
+    ),
+    Mutant(
+        "an unsealed choice passes for sealed", "study/plans.py",
+        '''{SEALED[best['select']]}" if best["sealed"] else UNSEALED''', '''{SEALED['blocks']}"''',
+        (f"{PROMISE}::test_a_choice_that_was_not_sealed_is_called_optimistic",),
+    ),
+    Mutant("LOPO's key lacks the code", "study/folding.py", '"code": code_version(),', "", (KEYS,)),
+    Mutant("LOPO's key lacks the faces", "study/folding.py", '"faces": faces.digest,', "", (KEYS,)),
+    Mutant("LOPO's key lacks the schedule", "study/folding.py", '"schedule": schedule.made_from,', "", (KEYS,)),
+    Mutant(
+        "LOPO's key lacks the starting weights", "study/folding.py",
+        '"weights": pretraining[config.weights]["fingerprint"]', '"weights": ""', (KEYS,),
+    ),
+    Mutant(
+        "further seeds are the first once more", "study/folding.py",
+        "seed=config.seed + step", "seed=config.seed", (KEYS,),
+    ),
+    Mutant(
+        "lopo: no check that tested photos lie apart", "study/lopo.py",
+        "check_apart(plan.apart_from, folders)", "pass",
+        (f"{PROMISE}::test_a_sweeps_winner_is_not_tested_on_other_faces_than_it_was_sealed_for",),
+    ),
+    Mutant(
+        "sweep: no check that tested photos lie apart", "study/sweep.py",
+        "check_apart(folders, tested)", "pass",
+        (f"{PROMISE}::test_a_config_is_not_chosen_on_data_that_holds_the_tested_photos",),
+    ),
+    Mutant(
+        "lopo: no check that faces are those of the sweep", "study/lopo.py",
+        "plan.faces_digest not in (None, faces.digest)", "False",
+        (f"{PROMISE}::test_a_sweeps_winner_is_not_tested_on_other_faces_than_it_was_sealed_for",),
+    ),
+    Mutant(
+        "sweep: no check what a checkpoint saw", "study/sweep.py",
+        "check_never_seen(Path(place), faces, share=options.dev_share, seed=seed)", "pass",
+        (f"{SWEEP}::test_trials_do_not_start_from_a_checkpoint_that_learned_from_their_dev_part",),
+    ),
+    # the search
+    Mutant("lag is ignored", "study/searching.py", "number - self.lag", "number - 1", (LAG,)),
+    Mutant("a rival from the future", "study/searching.py", "if n < self.told", "", (LAG,)),
+    Mutant(
+        "a trial is pruned for being better", "trainables/trial.py",
+        'alternative="greater"', 'alternative="two-sided"',
+        (f"{SWEEP}::test_the_paired_test_ends_a_trial_for_being_worse_and_never_for_being_better",),
+    ),
+    Mutant(
+        "finalists: further seeds do not count", "study/finalists.py",
+        "maes = [tried.mae, *again]", "maes = [tried.mae]",
+        (f"{CHOICE}::test_finalists_are_decided_by_the_mean_over_seeds",),
+    ),
+    Mutant(
+        "optimism is judged on the people drawn", "study/choice.py",
+        "np.where(drawn == 0, times, 0.0)", "np.where(drawn != 0, times, 0.0)",
+        (f"{CHOICE}::test_the_corrected_error_is_nearer_the_truth_than_the_least",),
+    ),
+    # the training
+    Mutant(
+        "averaged weights are ignored", "trainables/fitting.py",
+        "if average is None:\n        return net", "if True:\n        return net",
+        (f"{TRAINING}::test_averaged_weights_are_the_average_of_every_steps",),
+    ),
+    Mutant(
+        "the average forgets nothing of the start", "trainables/fitting.py",
+        "min(config.ema, (1 + step) / (10 + step))", "config.ema",
+        (f"{TRAINING}::test_averaged_weights_are_the_average_of_every_steps",),
+    ),
+    Mutant("gradients are not clipped", "trainables/fitting.py", "if config.clip:", "if False:", (STEP,)),
+    Mutant(
+        "ages above 100 are not clamped", "trainables/fitting.py",
+        "age.clamp(max=config.ages - 1)", "age % config.ages", (STEP,),
+    ),
+    Mutant("the rate never changes", "trainables/fitting.py", "* rate_factor(config, step, total)", "", (STEP,)),
+    Mutant("warm-up is dropped", "trainables/fitting.py", "config.warmup * total", "0", (STEP,)),
+    Mutant("the head learns no faster", "trainables/fitting.py", 'rate * group["rate"]', "rate", (STEP,)),
+    Mutant(
+        "weight decay on biases and norms", "trainables/fitting.py",
+        "parameter.ndim > 1 and name not in spared", "name not in spared", (STEP,),
+    ),
+    Mutant("mirror views are ignored", "trainables/fitting.py", 'config.views == "face+mirror"', "False", (EITHER,)),
+    Mutant(
+        "the seed of the first weights is ignored", "trainables/fitting.py",
+        "torch.manual_seed(config.seed)", "torch.manual_seed(0)",
+        (f"{TRAINING}::test_another_seed_draws_other_weights_and_the_same_seed_torchs_own",),
+    ),
+    Mutant(
+        "the first weights are not seeded", "trainables/fitting.py",
+        "torch.manual_seed(config.seed)", "pass",
+        (f"{TRAINING}::test_another_seed_draws_other_weights_and_the_same_seed_torchs_own",),
+    ),
+    Mutant(
+        "dropout is not seeded", "trainables/fitting.py",
+        "torch.manual_seed(_luck(config.seed, step, source.rank))", "pass",
+        (f"{TRAINING}::test_every_step_worker_and_seed_drops_other_units",),
+    ),
+    Mutant(
+        "dropout is the same at every step", "trainables/fitting.py",
+        "_luck(config.seed, step, source.rank)", "_luck(config.seed, 0, source.rank)",
+        (f"{TRAINING}::test_every_step_worker_and_seed_drops_other_units",),
+    ),
+    Mutant(
+        "every epoch has one order", "trainables/batches.py",
+        "default_rng([self.seed, epoch])", "default_rng([self.seed, 0])",
+        (f"{TRAINING}::test_no_epoch_repeats_another_ones_batches_or_changes",),
+    ),
+    Mutant(
+        "every epoch has one augmentation", "trainables/batches.py",
+        "default_rng([seed, epoch, step])", "default_rng([seed, 0, step])",
+        (f"{TRAINING}::test_no_epoch_repeats_another_ones_batches_or_changes",),
+    ),
+    Mutant(
+        "pixels are not normalised as in pretraining", "trainables/backbones.py",
+        "(pixels.float() - self.mean) / self.std", "pixels.float() / 255",
+        ("tests/test_backbones.py::test_pixels_are_normalised_as_the_pretrained_weights_saw_them",),
+    ),
+    Mutant(
+        "the median is a year late at a tie", "trainables/losses.py",
+        "cumsum(dim=1) < 0.5", "cumsum(dim=1) <= 0.5", ("tests/test_losses.py::test_decoders",),
+    ),
+    # figures and their uncertainty
+    Mutant(
+        "CS counts errors below the threshold alone", "study/statistics.py",
+        "np.abs(error)[:, None] <= np.array(THRESHOLDS", "np.abs(error)[:, None] < np.array(THRESHOLDS",
+        (f"{STATISTICS}::test_an_error_of_exactly_five_years_is_within_five",),
+    ),
+    Mutant(
+        "the metric CS counts errors below the threshold alone", "trainables/metrics.py",
+        "[:, None] <= np.asarray", "[:, None] < np.asarray",
+        ("tests/test_metrics.py::test_cumulative_score_counts_errors_up_to_and_with_the_threshold",),
+    ),
+    Mutant(
+        "intervals are not expanded", "study/bootstrap.py",
+        " * math.sqrt(people / (people - 1))", "",
+        (f"{STATISTICS}::test_intervals_of_eight_people_are_as_long_as_students",),
+    ),
+    Mutant(
+        "intervals take the normal quantile", "study/bootstrap.py",
+        "student_quantile(level, freedom=people - 1)", "NormalDist().inv_cdf((1 + level) / 2)",
+        (f"{STATISTICS}::test_intervals_of_eight_people_are_as_long_as_students",),
+    ),
+    Mutant(
+        "Holm's correction is dropped", "study/statistics.py",
+        "* np.arange(len(p), 0, -1)", "", (f"{STATISTICS}::test_holm_agrees_with_its_definition",),
+    ),
+    Mutant(
+        "a finding ignores Holm's correction", "study/statistics.py",
+        "return self.holm <=", "return self.p <=",
+        (f"{STATISTICS}::test_a_difference_is_not_decided_by_a_test_that_many_comparisons_undo",),
+    ),
+    Mutant(
+        "calibration: CRPS counts the true age as missed", "study/calibration.py",
+        "(age[:, None] <= np.arange(top))", "(age[:, None] < np.arange(top))",
+        ("tests/test_calibration.py::test_crps_is_the_energy_form",),
+    ),
+    # the data
+    Mutant(
+        "duplicates of conflicting ages are kept", "study/align.py",
+        'if len({row["age"] for _, row in group}) > 1:', "if False:",
+        (f"{ALIGN}::test_every_photo_is_a_face_or_a_reject_with_its_reason",),
+    ),
+    Mutant(
+        "IMDB's ages are differences of years", "study/datasets/imdbwiki.py",
+        "- (born.month >= 7)", "", ("tests/test_imdbwiki.py::test_age_is_that_of_mid_year",),
+    ),
+    Mutant(
+        "a table's digest lacks the ages", "trainables/faces.py",
+        "json.dumps([photo, person, age, face_sha256])", "json.dumps([photo, person, face_sha256])",
+        (DIGEST,),
+    ),
+    Mutant(
+        "a table's digest lacks the pixels", "trainables/faces.py",
+        "json.dumps([photo, person, age, face_sha256])", "json.dumps([photo, person, age])", (DIGEST,),
+    ),
+)  # fmt: skip
