@@ -88,11 +88,6 @@ def plan_of_sweep(store: tracking.Tracking, *, name: str | None, training: Train
             + ": run one first with: python -m study.sweep"
         )
     best = tracking.read_best(store, named[0][0])
-    if "starts" not in best:
-        raise ValueError(
-            f"sweep {best['sweep']!r} was made by an earlier version, which kept no record of its weights: "
-            "run study.sweep again"
-        )
     given = ", ".join(f"--{name.replace('_', '-')} {value}" for name, value in training.given.items())
     trials: dict[str | None, TrialConfig] = {}
     for block in best["blocks"]:

@@ -35,6 +35,9 @@ _CHOICE = {
 }
 _TRIAL = {"backbone": str, "loss?": {str: (str, int, float, bool, type(None))}}
 
+_START = dict.fromkeys(("backbone", "weights", "digest", "what"), str)
+_LEARNED_FROM = {"state": str, "photos": int, "people": int, "compared": int, "synthetic": bool, "sentence": str}
+
 ABOUT: Mapping[str, Kind] = {
     "dataset": str,
     "faces_digest": str,
@@ -42,7 +45,10 @@ ABOUT: Mapping[str, Kind] = {
     "trials?": [_TRIAL],
     "selection?": str,
     "epochs_by?": str,
-    "pretraining?": {"what?": str},
+    "pretraining?": {"what?": str, "unlike?": str},
+    "starts?": [_START],
+    "learned_from?": _LEARNED_FROM,
+    "sealed?": bool,
     "seeds?": [int],
     "schedule?": str,
     "built_in?": bool,
@@ -59,6 +65,9 @@ BEST: Mapping[str, Kind] = {
     "sealed": bool,
     "apart_from": [str],
     "choice": _CHOICE,
+    "starts": [_START],
+    "learned_from": _LEARNED_FROM,
+    "unlike": str,
     "blocks": [{"name": str, "people": [str], "trial": CONFIG, "number": int}],
 }
 """best.json of a sweep."""
@@ -86,6 +95,10 @@ def check_about(record: Any, where: str) -> Mapping[str, Any]:
 
 def check_best(record: Any, where: str) -> Mapping[str, Any]:
     """best.json, as it is. Raises ValueError with the field that is missing or of another type."""
+    if isinstance(record, Mapping) and "blocks" in record and "starts" not in record:
+        raise ValueError(
+            f"{where} is of an earlier version, which kept no record of its weights: run study.sweep again"
+        )
     _check(record, BEST, where, "")
     if record["select"] not in ("blocks", "dev", "none"):
         raise _wrong(where, "select", record["select"], "blocks, dev or none")

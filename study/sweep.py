@@ -155,16 +155,18 @@ class Running:
 
 def sweep(options: Sweep) -> int:
     """Run every block's trials that are still missing; returns the exit status."""
+    space, base = read_question(options)
     tested = faces_or_synthetic(options.faces, PEOPLE)
-    find_space(options.space)  # a misspelt one makes no folder
     name = options.name or options.space
     folder = (options.out or home(read_identities(tested).datasets) / "sweeps") / name
     with hold(folder.parent, folder.name):
-        return run_blocks(options, folder, tested)
+        return run_blocks(options, folder, tested, space, base)
 
 
-def run_blocks(options: Sweep, folder: Path, tested: list[Path]) -> int:
-    """The sweep in its folder, which this process holds."""
+def read_question(options: Sweep) -> tuple[Space, TrialConfig]:
+    """The space and its base config. Raises ValueError where the options ask for what cannot be, before any face is
+    read."""
+    space = replace(find_space(options.space), own=options.training.own)
     if options.select == "blocks" and options.blocks < 2:
         raise ValueError(f"--blocks {options.blocks} seals nothing: expected 2 or more, or --select dev or none")
     refuse_ignored(
@@ -172,8 +174,12 @@ def run_blocks(options: Sweep, folder: Path, tested: list[Path]) -> int:
     )
     base = options.training.trial_config(weights=options.weights)
     base.replace(seed=base.seed + options.final_seeds)  # the finalists' last one: a number too
-    space = replace(find_space(options.space), own=options.training.own)
     space.check(base)
+    return space, base
+
+
+def run_blocks(options: Sweep, folder: Path, tested: list[Path], space: Space, base: TrialConfig) -> int:
+    """The sweep in its folder, which this process holds."""
     sizes = space.sizes(base)
     folders = tested
     if options.select == "dev":

@@ -192,29 +192,41 @@ def test_a_finalists_seed_of_another_config_is_refused(whole, faces, tmp_path):
 
 def test_a_folder_belongs_to_one_setting_and_force_says_what_it_discards(tmp_path, capsys, whole):
     folder = tmp_path / "mine"
-    assert claim(folder, {"px": 32}, lag=4, force=False) == 4
+    assert claim(folder, {"px": 32}, lag=4, environment={}, force=False) == 4
     shutil.copytree(whole, folder / "block")
-    assert claim(folder, {"px": 32}, lag=9, force=False) == 4
+    assert claim(folder, {"px": 32}, lag=9, environment={}, force=False) == 4
     settings = folder / "sweep.json"
     for damage in ('{"lag": 2, "px"', '{"px": 32, "lag": 3, "digest": "0"}', '{"px": 32, "lag": "three"}', "[]"):
         settings.write_text(damage)
         with pytest.raises(ValueError, match="no sound record of a sweep's settings") as error:
-            claim(folder, {"px": 32}, lag=4, force=False)
+            claim(folder, {"px": 32}, lag=4, environment={}, force=False)
         assert message(error.value)
     settings.unlink()  # trials of nobody knows which settings
     with pytest.raises(ValueError, match="--force"):
-        claim(folder, {"px": 32}, lag=4, force=False)
+        claim(folder, {"px": 32}, lag=4, environment={}, force=False)
     assert len(list(folder.glob("block/*.json"))) == TRIALS
-    assert claim(folder, {"px": 48}, lag=2, force=True) == 2
+    assert claim(folder, {"px": 48}, lag=2, environment={}, force=True) == 2
     assert f"Discarding {TRIALS} trials and 1 further seeds" in capsys.readouterr().out
     assert [path.name for path in folder.iterdir()] == ["sweep.json"]
 
 
 def test_an_edited_best_json_is_not_what_lopo_runs(monkeypatch):
     block = {"name": "all", "people": [], "number": 1, "mae": 3.0, "seeds": 1, "trial": BASE.to_json()}
+    choice = {
+        "blocks": [], "optimism": dict.fromkeys(("claimed", "corrected", "gap", "gap_low", "gap_high"), 0.0),
+        "backbones": ["resnet18"], "spread": {}, "common_trials": 0, "rank_correlation": None,
+    }  # fmt: skip
+    learned_from = {
+        "state": "apart",
+        "photos": 0,
+        "people": 0,
+        "compared": 0,
+        "synthetic": False,
+        "sentence": "compared",
+    }
     best = {
         "sweep": "small", "select": "none", "sealed": False, "faces": [], "faces_digest": "f", "apart_from": [],
-        "choice": {}, "blocks": [block],
+        "choice": choice, "blocks": [block], "starts": [], "learned_from": learned_from, "unlike": "",
     }  # fmt: skip
     store = tracking.Tracking("sqlite://", "0")
     monkeypatch.setattr(tracking, "finished", lambda *_, **__: [("run", "sweep", {"study.name": "small"})])
@@ -222,5 +234,5 @@ def test_an_edited_best_json_is_not_what_lopo_runs(monkeypatch):
     assert plan_of_sweep(store, name=None, training=Training()).config("anyone") == BASE
     edited = {**seal(best), "blocks": [{**block, "trial": BASE.replace(px=96).to_json()}]}
     monkeypatch.setattr(plans.tracking, "read_json", lambda *_: edited)
-    with pytest.raises(ValueError, match="best.json of the MLflow run run was changed .*study.sweep"):
+    with pytest.raises(ValueError, match="run run: best.json was changed"):
         plan_of_sweep(store, name=None, training=Training())

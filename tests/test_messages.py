@@ -20,6 +20,9 @@ FOREIGN = {
     "--backend-store-uri",  # mlflow ui
     "--default-artifact-root",  # mlflow ui
     "--allowed-hosts",  # mlflow server
+    "--experiment-id",  # mlflow experiments restore
+    "--experiment-ids",  # mlflow gc
+    "--user",  # docker run
 }
 """Options of every command and of other tools that texts name."""
 

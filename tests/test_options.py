@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -67,7 +68,14 @@ def best_of(config: TrialConfig) -> dict[str, Any]:
     block = {"name": "all", "people": [], "trial": config.to_json(), "number": 0}
     return {
         "blocks": [block], "sweep": "s", "select": "dev", "sealed": True, "faces": [], "faces_digest": None,
-        "choice": {}, "apart_from": [],
+        "choice": {
+            "blocks": [], "optimism": dict.fromkeys(("claimed", "corrected", "gap", "gap_low", "gap_high"), 0.0),
+            "backbones": ["resnet18"], "spread": {}, "common_trials": 0, "rank_correlation": None,
+        },
+        "apart_from": [], "starts": [], "unlike": "",
+        "learned_from": {
+            "state": "apart", "photos": 0, "people": 0, "compared": 0, "synthetic": False, "sentence": "compared",
+        },
     }  # fmt: skip
 
 
@@ -225,9 +233,9 @@ def test_a_pretraining_is_of_the_trial_files_network(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="here --frozen 0"):
         pretrain(Pretrain(Training(trial=Path("trial.json"))))
     seen = []
-    monkeypatch.setattr("study.pretrain.index_faces", lambda _: None)
+    monkeypatch.setattr("study.pretrain.index_faces", lambda _: SimpleNamespace(datasets=("crowd",), digest="d"))
     monkeypatch.setattr("study.pretrain.dev_split", lambda *_, **__: None)
-    monkeypatch.setattr("study.pretrain.pretrain_all", lambda configs, *_: seen.extend(configs) or [])
+    monkeypatch.setattr("study.pretrain.pretrain_all", lambda jobs, *_, **__: seen.extend(j.config for j in jobs) or [])
     pretrain(Pretrain(Training(trial=Path("trial.json"), frozen=0), faces=("x",)))
     pretrain(Pretrain(Training(trial=Path("trial.json"), frozen=0), backbone=("vgg16",), faces=("x",)))
     pretrain(Pretrain(faces=("x",)))

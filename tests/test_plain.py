@@ -188,7 +188,16 @@ def test_lopo_takes_no_broken_best_json(store, harm):
         "backbones": ["resnet18"], "spread": {}, "common_trials": 0, "rank_correlation": None,
     }  # fmt: skip
     best = {"sweep": "night", "faces": ["runs/a"], "faces_digest": "d", "select": "blocks", "sealed": True}
+    learned_from = {
+        "state": "apart",
+        "photos": 0,
+        "people": 0,
+        "compared": 0,
+        "synthetic": False,
+        "sentence": "compared",
+    }
     best |= {"apart_from": [], "choice": choice, "blocks": [block]}
+    best |= {"starts": [], "learned_from": learned_from, "unlike": ""}
     run = tracking.find_or_start(store, key="sweep", name="sweep", stage="sweep")
     tracking.log_json(store, run, "best.json", best)
     tracking.finish(store, run, tags={tracking.COMPLETE: "yes", "study.name": "night"})

@@ -26,12 +26,13 @@ from study.cluster import start_ray
 from study.folding import Schedule, make_jobs
 from study.folds import dev_split, lopo_folds
 from study.lopo import Lopo, lopo
-from study.options import Training
+from study.options import Allowed, Training
 from study.plans import plan_by_hand, plan_of_sweep
 from study.predictions import Predictions, read_predictions
 from study.pretrain import Pretrain, pretrain
 from study.searching import read_journal
 from study.selection import person_blocks
+from study.starts import check_starts, read_start
 from study.sweep import Sweep, sweep
 from trainables.config import TrialConfig
 from trainables.faces import Faces, load_faces
@@ -137,7 +138,7 @@ def test_a_trial_learns_nothing_of_the_people_that_it_is_scored_on(tables):
 def test_a_finished_fold_is_used_again_for_the_very_same_work_alone(tables, tmp_path, monkeypatch):
     """Whatever decides a fold's result, other code too, gives every fold another file; the same gives the same."""
     plan = plan_by_hand(Training(px=32), backbone="resnet18", weights=None)
-    random = {"random": {"what": "", "fingerprint": "random"}}
+    random = {("resnet18", "random"): read_start("resnet18", "random")}
 
     def files(plan=plan, faces=tables[0], weights=random, seeds=2, schedule="plain", orders=1) -> set[str]:
         jobs, _ = make_jobs(plan, faces, weights, Schedule(schedule, seeds, 1, 0.0, orders), tmp_path)
@@ -152,7 +153,7 @@ def test_a_finished_fold_is_used_again_for_the_very_same_work_alone(tables, tmp_
         files(faces=tables[1]),
         files(faces=dataclasses.replace(tables[0], digest="other")),
         files(plan=plan_by_hand(Training(px=32, epochs=2), backbone="resnet18", weights=None)),
-        files(weights={"random": {"what": "", "fingerprint": "another checkpoint"}}),
+        files(weights={which: dataclasses.replace(start, digest="other tensors") for which, start in random.items()}),
         files(schedule="tree"),
         files(schedule="tree", orders=2),
     ]
@@ -191,6 +192,11 @@ def home(tmp_path_factory) -> Iterator[Path]:
         yield cwd
 
 
+CHOICE = {
+    "blocks": [], "optimism": dict.fromkeys(("claimed", "corrected", "gap", "gap_low", "gap_high"), 0.0),
+    "backbones": ["resnet18"], "spread": {}, "common_trials": 0, "rank_correlation": None,
+}  # fmt: skip
+
 RATES = (0.01, 0.003, 0.0001)
 
 
@@ -207,7 +213,8 @@ def finished(home, folders, tables):
         ]  # fmt: skip
         record = {
             "sweep": name, "key": name, "faces": [str(folders[0])], "faces_digest": tables[0].digest,
-            "select": "blocks", "sealed": True, "apart_from": [], "choice": {}, "blocks": blocks, **changes,
+            "select": "blocks", "sealed": True, "apart_from": [], "choice": CHOICE, "blocks": blocks, "starts": [],
+            "learned_from": check_starts([], tables[0].identities, Allowed()), "unlike": "", **changes,
         }  # fmt: skip
         store = tracking.connect()
         run_id = tracking.find_or_start(store, key=name, name=name, stage="sweep", params={})
@@ -240,7 +247,7 @@ def no_ray(**_: object) -> None:
 
 
 def test_a_sweeps_winner_is_not_tested_on_other_faces_than_it_was_sealed_for(finished, folders, tmp_path, monkeypatch):
-    monkeypatch.setattr("study.lopo.start_ray", no_ray)
+    monkeypatch.setattr("study.cluster.start_ray", no_ray)
     finished("sealed")
     with pytest.raises(ValueError, match="not those the sweep chose on"):
         lopo(Lopo(best=True, sweep="sealed", faces=(folders[1],), out=tmp_path))
@@ -250,7 +257,7 @@ def test_a_sweeps_winner_is_not_tested_on_other_faces_than_it_was_sealed_for(fin
 
 
 def test_a_config_is_not_chosen_on_data_that_holds_the_tested_photos(folders, monkeypatch):
-    monkeypatch.setattr("study.sweep.start_ray", no_ray)
+    monkeypatch.setattr("study.cluster.start_ray", no_ray)
     with pytest.raises(ValueError, match="tested photos in sight"):
         sweep(Sweep(select="dev", faces=(folders[0],), pretrain_faces=(folders[1],)))
 
@@ -261,7 +268,7 @@ def test_a_config_is_not_chosen_on_data_that_holds_the_tested_photos(folders, mo
 @pytest.fixture(scope="module")
 def place(home, make_table) -> Iterator[Path]:
     """The working directory with Ray, and a network pretrained on strangers."""
-    make_table(home / "strangers", people=24, photos=1, dataset="strangers")
+    make_table(home / "strangers", people=24, photos=1, dataset="crowd")
     (home / "start.json").write_text('{"backbone": "resnet18"}')
     start_ray(num_cpus=2, quiet_core=True)
     pretrain_on(home / "strangers", home / "pretrained")
@@ -278,7 +285,7 @@ def pretrain_on(faces: Path, out: Path) -> dict[str, object]:
 
 def run_lopo(faces: Path | None, out: Path, **options) -> Predictions:
     assert lopo(Lopo(faces=(faces,) if faces else (), out=out, **options)) == 0
-    (folder,) = out.iterdir()
+    (folder,) = out.glob("[!.]*")
     return read_predictions(folder / "predictions.parquet")[0]
 
 
