@@ -34,6 +34,7 @@ from study.searching import read_journal
 from study.selection import person_blocks
 from study.starts import check_starts, read_start
 from study.sweep import Sweep, sweep
+from trainables.checkpoints import load_checkpoint
 from trainables.config import TrialConfig
 from trainables.faces import Faces, load_faces
 from trainables.fitting import build_net
@@ -140,8 +141,8 @@ def test_a_finished_fold_is_used_again_for_the_very_same_work_alone(tables, tmp_
     plan = plan_by_hand(Training(px=32), backbone="resnet18", weights=None)
     random = {("resnet18", "random"): read_start("resnet18", "random")}
 
-    def files(plan=plan, faces=tables[0], weights=random, seeds=2, schedule="plain", orders=1) -> set[str]:
-        jobs, _ = make_jobs(plan, faces, weights, Schedule(schedule, seeds, 1, 0.0, orders), tmp_path)
+    def files(plan=plan, faces=tables[0], weights=random, seeds=2, schedule="plain", orders=1, gpus=0.0) -> set[str]:
+        jobs, _ = make_jobs(plan, faces, weights, Schedule(schedule, seeds, 1, gpus, orders), tmp_path)
         assert len({job.key for job in jobs}) == len(jobs) == 5 * seeds
         assert {job.config.seed for job in jobs} == set(range(seeds))
         return {job.key for job in jobs}
@@ -155,6 +156,7 @@ def test_a_finished_fold_is_used_again_for_the_very_same_work_alone(tables, tmp_
         files(plan=plan_by_hand(Training(px=32, epochs=2), backbone="resnet18", weights=None)),
         files(weights={which: dataclasses.replace(start, digest="other tensors") for which, start in random.items()}),
         files(schedule="tree"),
+        files(gpus=0.5),
         files(schedule="tree", orders=2),
     ]
     monkeypatch.setattr("study.folding.code_version", lambda: "other code")
@@ -167,6 +169,7 @@ def test_a_tables_digest_names_all_that_a_training_sees(folders, tmp_path):
     """By which a sweep's faces, a finished fold and a checkpoint's are known: any age, name or pixel counts."""
     table = pq.read_table(folders[0] / "faces" / "00000.parquet")
     changes = {"person": "005", "age": 99, "face": pq.read_table(folders[1] / "faces")["face"][9].as_py()}
+    changes["photo_sha256"] = "another photo's"
     digests = [load_faces([folders[0]], px=32).digest]
     for name, value in changes.items():
         rows = table.to_pylist()
@@ -176,7 +179,7 @@ def test_a_tables_digest_names_all_that_a_training_sees(folders, tmp_path):
         pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), tmp_path / name / "0.parquet")
         digests.append(load_faces([tmp_path / name], px=32).digest)
         assert index_faces([str(tmp_path / name)]).digest == digests[-1]
-    assert len(set(digests)) == 4
+    assert len(set(digests)) == 5
 
 
 # ---- what a finished sweep is used for ---------------------------------------------------------------
@@ -355,3 +358,18 @@ def test_a_pretraining_learns_nothing_of_its_dev_part(place):
         assert about["dev_faces"] == len(dev)
         maes.append(about["dev_mae"])
     assert maes[0] != maes[1], "they are measured on"
+
+
+def test_a_checkpoint_remembers_what_its_start_learned_from(place, make_table):
+    """And not its dev part: a network pretrained in two steps learned from both."""
+    more = make_table(place / "more", people=16, photos=1, dataset="others", seed=1)
+    first = load_checkpoint(place / "pretrained/resnet18")
+    options = {"backbone": ("resnet18",), "faces": (str(more),), "dev_share": 0.3, "cpus_per_worker": 1}
+    start = str(place / "pretrained/resnet18")
+    assert pretrain(Pretrain(TRAINING, weights=start, out=place / "second", **options)) == 0
+    second = load_checkpoint(place / "second/resnet18")
+    both = [load_faces([place / name], px=32) for name in ("strangers", "more")]
+    trained = [faces.content[dev_split(faces, share=0.3, seed=0).train].tolist() for faces in both]
+    assert sorted(first.photos["photo_sha256"].to_pylist()) == sorted(trained[0])
+    assert sorted(second.photos["photo_sha256"].to_pylist()) == sorted(trained[0] + trained[1])
+    assert second.about["datasets"] == ["crowd", "others"]

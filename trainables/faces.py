@@ -101,7 +101,8 @@ def faces_files(folder: Path) -> list[Path]:
 def load_faces(folders: Sequence[Path], *, px: int) -> Faces:
     """Read and decode whole tables, resized to px x px pixels (area filter when shrinking).
 
-    The digest covers the encoded bytes, ages and people, so that it names exactly what training sees.
+    The digest covers the encoded bytes, ages, people and hashes of photos, so that it names exactly what training sees,
+    and by what faces are split and compared.
     """
     files = [str(file) for folder in folders for file in faces_files(folder)]
     table = _read(files, ["dataset", "photo", "person", "age", "photo_sha256"])
@@ -124,10 +125,10 @@ def load_faces(folders: Sequence[Path], *, px: int) -> Faces:
     photo = [f"{d}/{p}" for d, p in zip(dataset, table["photo"].to_pylist(), strict=True)]
     age = table["age"].to_numpy().astype(np.int16)
     digest = hashlib.sha256()
-    for each in zip(photo, person, age.tolist(), sha, strict=True):
+    content = table["photo_sha256"].to_pylist()
+    for each in zip(photo, person, age.tolist(), sha, content, strict=True):
         digest.update(digest_row(*each))
-    content = np.array(table["photo_sha256"].to_pylist())
-    return Faces(pixels, age, np.array(person), np.array(photo), content, digest.hexdigest()[:16])
+    return Faces(pixels, age, np.array(person), np.array(photo), np.array(content), digest.hexdigest()[:16])
 
 
 @dataclass(frozen=True)
@@ -176,9 +177,9 @@ def damaged(file: str, error: Exception) -> ValueError:
     return ValueError(f"{file} is damaged, or no file of a faces table ({line}); delete it and align again")
 
 
-def digest_row(photo: str, person: str, age: int, face_sha256: str) -> bytes:
-    """What a face adds to the digest of its tables, in table order."""
-    return json.dumps([photo, person, age, face_sha256]).encode()
+def digest_row(photo: str, person: str, age: int, face_sha256: str, photo_sha256: str) -> bytes:
+    """What a face adds to the digest of its tables, in table order: all that decides what is trained on, and where."""
+    return json.dumps([photo, person, age, face_sha256, photo_sha256]).encode()
 
 
 def decode_face(encoded: bytes, *, px: int) -> UInt8[np.ndarray, "px px 3"]:

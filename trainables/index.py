@@ -85,9 +85,10 @@ def index_faces(places: Sequence[str]) -> FacesIndex:
     digest = hashlib.sha256()
     person: list[str] = []
     for batch in whole.to_batches(max_chunksize=4096):
-        for face in batch.select(["dataset", "photo", "person", "age", "sha256"]).to_pylist():
+        for face in batch.select(["dataset", "photo", "person", "age", "sha256", "photo_sha256"]).to_pylist():
             person.append(f"{face['dataset']}/{face['person']}" if face["person"] else "")
-            digest.update(digest_row(f"{face['dataset']}/{face['photo']}", person[-1], face["age"], face["sha256"]))
+            name = f"{face['dataset']}/{face['photo']}"
+            digest.update(digest_row(name, person[-1], face["age"], face["sha256"], face["photo_sha256"]))
     return FacesIndex(
         files=tuple(files),
         groups=np.array(groups, np.int32),

@@ -19,6 +19,7 @@ class Mutant:
 PROMISE, FOLDS, TREE = "tests/test_promise.py", "tests/test_folds.py", "tests/test_tree.py"
 TRAINING, SWEEP, STATISTICS = "tests/test_training.py", "tests/test_sweep.py", "tests/test_statistics.py"
 FROZEN, CHOICE, ALIGN = "tests/test_frozen.py", "tests/test_choice.py", "tests/test_align.py"
+STARTS = "tests/test_starts.py"
 
 LEARNS = f"{PROMISE}::test_a_fold_learns_nothing_of_the_person_it_tests"
 KEYS = f"{PROMISE}::test_a_finished_fold_is_used_again_for_the_very_same_work_alone"
@@ -111,7 +112,7 @@ MUTANTS = (
     Mutant("LOPO's key lacks the schedule", "study/folding.py", '"schedule": schedule.made_from,', "", (KEYS,)),
     Mutant(
         "LOPO's key lacks the starting weights", "study/folding.py",
-        '"weights": pretraining[config.weights]["fingerprint"]', '"weights": ""', (KEYS,),
+        '"weights": starts[config.backbone, config.weights].digest', '"weights": ""', (KEYS,),
     ),
     Mutant(
         "further seeds are the first once more", "study/folding.py",
@@ -134,11 +135,76 @@ MUTANTS = (
     ),
     Mutant(
         "sweep: no check what a checkpoint saw", "study/sweep.py",
-        "check_never_seen(Path(place), faces, share=options.dev_share, seed=seed)", "pass",
-        (f"{SWEEP}::test_trials_do_not_start_from_a_checkpoint_that_learned_from_their_dev_part",),
+        "check_never_seen(start, faces, block)", "pass",
+        (f"{SWEEP}::test_a_start_that_learned_from_the_dev_part_is_refused",),
+    ),
+    # whom a network learned from, and which weights it has
+    Mutant(
+        "an overlap is not refused", "study/starts.py",
+        "if (seen or known) and not allowed.allow_overlap:", "if False:",
+        (f"{STARTS}::test_nobody_is_tested_by_a_network_that_learned_from_them",),
+    ),
+    Mutant(
+        "an overlap by person is not seen", "study/starts.py",
+        'tested.people.intersection(start.photos["person"].to_pylist())', "set()",
+        (f"{STARTS}::test_another_photo_of_a_tested_person_is_an_overlap_too",),
+    ),
+    Mutant(
+        "what is not recorded passes for compared", "study/starts.py",
+        '"unknown" if unknown else "apart"', '"apart"',
+        (f"{STARTS}::test_what_was_not_compared_is_not_claimed",),
+    ),
+    Mutant(
+        "a checkpoint forgets its ancestors' photos", "study/pretrain.py",
+        "merge_photos([job.start.photos, photos])", "photos",
+        (f"{PROMISE}::test_a_checkpoint_remembers_what_its_start_learned_from",),
+    ),
+    Mutant(
+        "synthetic pretraining is taken for real faces", "study/starts.py",
+        "if synthetic and not allowed.allow_synthetic:", "if False:",
+        (f"{STARTS}::test_a_checkpoint_of_synthetic_faces_is_refused_for_real_ones_unless_asked_for",),
+    ),
+    Mutant(
+        "weights are known by their names", "trainables/provenance.py",
+        "digest.update(flat.view(torch.uint8).numpy().data)", "pass",
+        (f"{STARTS}::test_the_digest_of_tensors_sees_names_kinds_shapes_and_values",),
+    ),
+    Mutant(
+        "a replaced checkpoint is believed", "trainables/checkpoints.py",
+        "if found != expected:", "if False:",
+        (f"{STARTS}::test_a_checkpoint_whose_files_were_exchanged_is_refused",),
+    ),
+    Mutant(
+        "lopo: weights replaced since the sweep are used", "study/plans.py",
+        "if chosen != start.digest:", "if False:",
+        (f"{STARTS}::test_weights_are_known_by_content_wherever_they_lie",),
+    ),
+    Mutant(
+        "the code's version knows one file alone", "trainables/__init__.py",
+        'sorted(here.rglob("*.py"))', '[here / "losses.py"]',
+        (f"{STARTS}::test_any_changed_source_of_what_is_learned_is_another_code",),
+    ),
+    Mutant("LOPO's key lacks the device", "study/folding.py", '"device": schedule.device,', "", (KEYS,)),
+    Mutant(
+        "a brand is not shown", "study/results.py", "branded(name_of(each.about), each.about)", "name_of(each.about)",
+        ("tests/test_report.py::test_a_brand_stands_wherever_the_result_does",),
+    ),
+    # files are checked when read
+    Mutant(
+        "a finished fold is believed", "study/folding.py",
+        "        _check_fold(job, faces, part, about)\n", "",
+        ("tests/test_kept_folds.py",),
+    ),
+    Mutant(
+        "a journal's trial is not compared with what is asked", "study/searching.py",
+        "        if differ:\n", "        if False:\n",
+        ("tests/test_journal.py::test_a_range_that_was_widened_is_seen_before_the_sampler_is_told_of_it",),
     ),
     # the search
-    Mutant("lag is ignored", "study/searching.py", "number - self.lag", "number - 1", (LAG,)),
+    Mutant(
+        "lag is ignored", "study/searching.py",
+        "if not self._tell_up_to(number - self.lag)", "if not self._tell_up_to(number - 1)", (LAG,),
+    ),
     Mutant("a rival from the future", "study/searching.py", "if n < self.told", "", (LAG,)),
     Mutant(
         "a trial is pruned for being better", "trainables/trial.py",
@@ -147,7 +213,7 @@ MUTANTS = (
     ),
     Mutant(
         "finalists: further seeds do not count", "study/finalists.py",
-        "maes = [tried.mae, *again]", "maes = [tried.mae]",
+        "float(np.mean([tried.mae, *again]))", "float(tried.mae)",
         (f"{CHOICE}::test_finalists_are_decided_by_the_mean_over_seeds",),
     ),
     Mutant(
@@ -265,11 +331,13 @@ MUTANTS = (
     ),
     Mutant(
         "a table's digest lacks the ages", "trainables/faces.py",
-        "json.dumps([photo, person, age, face_sha256])", "json.dumps([photo, person, face_sha256])",
+        "json.dumps([photo, person, age, face_sha256, photo_sha256])",
+        "json.dumps([photo, person, face_sha256, photo_sha256])",
         (DIGEST,),
     ),
     Mutant(
         "a table's digest lacks the pixels", "trainables/faces.py",
-        "json.dumps([photo, person, age, face_sha256])", "json.dumps([photo, person, age])", (DIGEST,),
+        "json.dumps([photo, person, age, face_sha256, photo_sha256])", "json.dumps([photo, person, age, photo_sha256])",
+        (DIGEST,),
     ),
 )  # fmt: skip
