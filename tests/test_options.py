@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import fields, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -227,16 +226,15 @@ def test_frozen_stages_that_were_never_trained_are_said_before_anything_starts(c
             find_starts(Path("nowhere"), SPACES["mean_variance"], config, from_file=False)
 
 
-def test_a_pretraining_is_of_the_trial_files_network(tmp_path, monkeypatch):
+def test_a_pretraining_is_of_the_trial_files_network(tmp_path, monkeypatch, make_table):
     monkeypatch.chdir(tmp_path)
     Path("trial.json").write_text('{"backbone": "resnet18", "frozen": 1}')
     with pytest.raises(ValueError, match="here --frozen 0"):
         pretrain(Pretrain(Training(trial=Path("trial.json"))))
     seen = []
-    monkeypatch.setattr("study.pretrain.index_faces", lambda _: SimpleNamespace(datasets=("crowd",), digest="d"))
-    monkeypatch.setattr("study.pretrain.dev_split", lambda *_, **__: None)
+    faces = (str(make_table(tmp_path / "crowd", people=12, photos=1)),)
     monkeypatch.setattr("study.pretrain.pretrain_all", lambda jobs, *_, **__: seen.extend(j.config for j in jobs) or [])
-    pretrain(Pretrain(Training(trial=Path("trial.json"), frozen=0), faces=("x",)))
-    pretrain(Pretrain(Training(trial=Path("trial.json"), frozen=0), backbone=("vgg16",), faces=("x",)))
-    pretrain(Pretrain(faces=("x",)))
+    pretrain(Pretrain(Training(trial=Path("trial.json"), frozen=0), faces=faces))
+    pretrain(Pretrain(Training(trial=Path("trial.json"), frozen=0), backbone=("vgg16",), faces=faces))
+    pretrain(Pretrain(faces=faces))
     assert [config.backbone for config in seen] == ["resnet18", "vgg16", "efficientnet_b0"]
