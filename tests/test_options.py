@@ -232,7 +232,7 @@ def test_a_pretraining_is_of_the_trial_files_network(tmp_path, monkeypatch, make
     with pytest.raises(ValueError, match="here --frozen 0"):
         pretrain(Pretrain(Training(trial=Path("trial.json"))))
     seen = []
-    faces = (str(make_table(tmp_path / "crowd", people=12, photos=1)),)
+    faces = (str(make_table(tmp_path / "crowd", people=60, photos=1)),)
     monkeypatch.setattr("study.pretrain.pretrain_all", lambda jobs, *_, **__: seen.extend(j.config for j in jobs) or [])
     pretrain(Pretrain(Training(trial=Path("trial.json"), frozen=0), faces=faces))
     pretrain(Pretrain(Training(trial=Path("trial.json"), frozen=0), backbone=("vgg16",), faces=faces))
