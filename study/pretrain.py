@@ -95,34 +95,35 @@ def pretrain(options: Pretrain) -> int:
         find_backbone(name)
     if options.batch_norm == "global" and not options.gpus_per_worker:
         raise ValueError("--batch-norm global needs GPUs (--gpus-per-worker): there is no SyncBatchNorm on processors")
-    configs = [options.training.trial_config(backbone=name, weights=options.weights) for name in names]
-    if any(config.frozen for config in configs):
+    common = options.training.trial_config(weights=options.weights)
+    if common.frozen:
         raise ValueError(
             "pretraining trains the whole network: give --frozen to study.lopo or a sweep, and here --frozen 0 where "
             "the trial file freezes stages"
         )
-    if configs[0].batch % options.workers:
+    if common.batch % options.workers:
         raise ValueError(
-            f"--batch {configs[0].batch} does not divide among --workers {options.workers}: expected a multiple"
+            f"--batch {common.batch} does not divide among --workers {options.workers}: expected a multiple"
         )
     places = options.faces or [str(place) for place in faces_or_synthetic((), STRANGERS)]
     print("Reading where the faces lie ...", flush=True)
     index = index_faces(places)
-    dev_split(index, share=options.dev_share, seed=configs[0].seed)  # too few faces are said here, before Ray starts
+    dev_split(index, share=options.dev_share, seed=common.seed)  # too few faces are said here, before Ray starts
     out = options.out or home(index.datasets) / "pretrained"
     jobs: list[Job] = []
     failed: list[tuple[str, str]] = []
-    for config in configs:
+    for name in names:
         try:
-            jobs.append(make_job(config, read_start(config.backbone, config.weights), index, options, out))
+            config = options.training.trial_config(backbone=name, weights=options.weights)
+            jobs.append(make_job(config, read_start(name, config.weights), index, options, out))
         except (ValueError, OSError) as error:
-            if len(configs) == 1:
+            if len(names) == 1:
                 raise
-            failed.append((config.backbone, str(error)))
+            failed.append((name, str(error)))
     with ExitStack() as held:
         for job in jobs:
             held.enter_context(hold(out, job.config.backbone))
-        failed += pretrain_all(jobs, index, options, alone=len(configs) == 1)
+        failed += pretrain_all(jobs, index, options, alone=len(names) == 1)
     if failed:
         for name, why in failed:
             print(f"{name} failed: {why}", file=sys.stderr)

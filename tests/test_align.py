@@ -294,7 +294,7 @@ def test_no_face_at_all_is_an_error(copied, root):
         (["fgnet", "--root", "{root}/images", "--landmarker", "pts"], "holds images/"),
         (["utkface", "--root", "{root}", "--landmarker", "dlib"], "It looks like fgnet"),
         (["utkface", "--root", "{root}", "--landmarker", "pts"], "comes without points"),
-        (["fgnet", "--root", "{root}", "--landmarker", "pts", "--size", "4"], "--size must be"),
+        (["fgnet", "--root", "{root}", "--landmarker", "pts", "--size", "4"], "--size is"),
         (["fgnet", "--root", "{root}", "--landmarker", "fan"], "2DFAN4-11f355bf06.pth.tar"),
     ],
 )

@@ -25,6 +25,7 @@ from study.joining import check_address, joined_address
 from study.mirror import Mirror
 from study.placing import Running
 from study.searching import Tried, read_journal
+from study.starts import read_start
 from study.sweeping import Recorder
 from tests.interrupts import interrupt, prepare, states
 from trainables.config import TrialConfig
@@ -131,16 +132,19 @@ def test_a_fold_without_an_answer_fails_with_its_reason_and_the_others_go_on(fac
         raise Diverged("the loss became nan")
 
     def begin(missing: list, *_: object) -> dict:
-        results = [FoldResult(each, each.mean(axis=1), [], 1.0) for each in (even, broken)]
+        results = [FoldResult(each, each.mean(axis=1), [], 1.0, {}) for each in (even, broken)]
         return dict(zip([ray.remote(diverge).remote(), *map(ray.put, results)], missing, strict=True))
 
     monkeypatch.setattr(folding, "_start_plain", begin)
     store = tracking.connect(home=tmp_path / "mlruns")
     parent = tracking.find_or_start(store, key="lopo", name="lopo", stage="lopo")
+    starts = {("resnet18", "random"): read_start("resnet18", "random")}
     own = not ray.is_initialized()
     cluster.start_ray(num_cpus=1)
     try:
-        failed = dict(folding.run_jobs(jobs, {32: faces}, store, parent, Schedule("plain", 1, 1, 0.0), Running()))
+        failed = dict(
+            folding.run_jobs(jobs, {32: faces}, starts, store, parent, Schedule("plain", 1, 1, 0.0), Running())
+        )
     finally:
         if own:
             ray.shutdown()

@@ -83,11 +83,13 @@ def taken(out: Path, name: str = "") -> Iterator[None]:
 def run_crosstest(place: Path) -> None:
     config = TrialConfig(backbone="resnet18", px=32)
     save_checkpoint(place / "net", Checkpoint(build_net(config).state_dict(), config, {}))
-    crosstest.crosstest(crosstest.CrossTest(place / "net", (place / "people",), place / "out"))
+    crosstest.crosstest(crosstest.CrossTest(place / "net", (place / "people",), out=place / "out"))
 
 
 COMMANDS: dict[str, Callable[[Path], object]] = {
-    "pretrain": lambda place: pretrain.pretrain(pretrain.Pretrain(backbone=("resnet18",), out=place / "out")),
+    "pretrain": lambda place: pretrain.pretrain(
+        pretrain.Pretrain(backbone=("resnet18",), faces=(str(place / "people"),), out=place / "out", dev_share=0.5)
+    ),
     "sweep": lambda place: sweep.sweep(sweep.Sweep(faces=(place / "people",), out=place / "out")),
     "lopo": lambda place: lopo.lopo(lopo.Lopo(faces=(place / "people",), backbone="resnet18", out=place / "out")),
     "crosstest": run_crosstest,
@@ -97,11 +99,12 @@ MODULES = {"pretrain": pretrain, "sweep": sweep, "lopo": lopo, "crosstest": cros
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_touches_nothing_in_a_folder_that_another_one_holds(name, tmp_path, monkeypatch, make_table):
-    make_table(tmp_path / "people", people=3, photos=2)
+    make_table(tmp_path / "people", people=12, photos=2)
     monkeypatch.setattr(MODULES[name], "hold", taken)
     monkeypatch.setattr(tracking, "connect", lambda: None)
-    monkeypatch.setattr(lopo, "start_ray", lambda **_: None)
+    monkeypatch.setattr("study.cluster.start_ray", lambda **_: None)
     monkeypatch.setattr(lopo, "gpu_share", lambda _: 0.0)
+    monkeypatch.setattr(lopo, "check_room", lambda *_, **__: 1)
     torch.manual_seed(0)
     with pytest.raises(ValueError, match="is in use by process"):
         COMMANDS[name](tmp_path)

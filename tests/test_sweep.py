@@ -287,7 +287,7 @@ def test_a_trial_knows_nothing_of_those_that_ended_less_than_a_lag_before():
         return point
 
     whole: dict[int, Tried] = {}
-    filling = JournalSearch(SPACES["small"], BASE, whole, trials=12, lag=1, seed=0, pretrained={})
+    filling = JournalSearch(SPACES["small"], BASE, whole, trials=12, lag=3, seed=0, pretrained={})
     while isinstance(point := filling.suggest(str(len(whole))), dict):
         whole[point["number"]] = fake(point["number"], point, seed=1)
 

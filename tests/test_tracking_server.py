@@ -20,6 +20,7 @@ from benchmarks.tracking_writers import STEPS
 from study import outage, pretrain, spool, tracking
 from study.command import main
 from study.predictions import read_predictions
+from study.starts import read_start
 from trainables.config import TrialConfig
 from trainables.index import index_faces
 from trainables.metrics import mae
@@ -107,7 +108,9 @@ def test_a_pretraining_with_nothing_left_to_do_connects_and_so_sends_what_waits(
     monkeypatch.setattr(tracking, "connect", connect)
     monkeypatch.setattr(pretrain, "is_there", lambda *_: True)
     index = index_faces([str(make_table(tmp_path / "people"))])
-    assert pretrain.pretrain_all([TrialConfig(backbone="resnet18", px=32)], index, pretrain.Pretrain()) == []
+    config = TrialConfig(backbone="resnet18", px=32)
+    job = pretrain.make_job(config, read_start("resnet18", "random"), index, pretrain.Pretrain(), tmp_path)
+    assert pretrain.pretrain_all([job], index, pretrain.Pretrain(), alone=True) == []
     assert connected == [nobody]
 
 

@@ -12,6 +12,7 @@ import pytest
 from study import folding
 from study.folding import Job, Schedule, Shared
 from study.folds import lopo_folds
+from study.placing import Running
 from study.tree import cost, fold_tree, lineage
 from trainables.config import TrialConfig
 from trainables.faces import load_faces
@@ -19,7 +20,7 @@ from trainables.faces import load_faces
 
 @pytest.fixture(scope="module")
 def faces(make_table, tmp_path_factory):
-    return load_faces([make_table(tmp_path_factory.mktemp("faces"), people=23, photos=5)], px=16)
+    return load_faces([make_table(tmp_path_factory.mktemp("faces"), people=23, photos=5)], px=32)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -76,10 +77,11 @@ def test_two_orders_give_each_person_two_leaves_that_never_saw_them(faces, monke
         return types.SimpleNamespace(options=lambda **_: types.SimpleNamespace(remote=remote))
 
     monkeypatch.setattr(folding.ray, "remote", noted)
-    config = TrialConfig(backbone="resnet18", px=16)
+    monkeypatch.setattr(Running, "of", lambda _, function, **options: noted(function).options(**options).remote)
+    config = TrialConfig(backbone="resnet18", px=32)
     jobs = [Job(fold, config, "", Path(fold.name)) for fold in lopo_folds(faces)]
-    shared = Shared({16: faces}, {(16,): "faces"}, {("resnet18", "random"): None})
-    waiting = folding._start_tree(jobs, shared, Schedule("tree", 1, 1, 0.0, orders=2))
+    shared = Shared({32: faces}, {(32,): "faces"}, {("resnet18", "random"): None})
+    waiting = folding._start_tree(jobs, shared, Schedule("tree", 1, 1, 0.0, orders=2), Running())
     assert sorted(job.fold.name for job in waiting.values()) == faces.people
     shown = []
     for average, job in waiting.items():
