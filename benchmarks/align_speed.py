@@ -31,10 +31,10 @@ from pathlib import Path
 import cv2
 import tyro
 
-from benchmarks.victims import descendants
-from study.detection import Portrait, Runtime
-from study.landmarks import LANDMARKERS
-from study.photos import decode_photo
+from study.landmarks.landmarkers import LANDMARKERS
+from study.landmarks.photos import decode_photo
+from study.landmarks.search import Portrait, Runtime
+from tests.chaos.victims import descendants
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from study.alignment import TEMPLATE, align_face, face_matrix, five_points
-from study.detection import Landmarker, Landmarks, Portrait, Runtime
-from study.landmarks import LANDMARKERS, parse_points
-from study.photos import decode_photo
+from study.landmarks.landmarkers import LANDMARKERS, parse_points
+from study.landmarks.photos import decode_photo
+from study.landmarks.search import Landmarker, Landmarks, Portrait, Runtime
+from study.landmarks.warp import TEMPLATE, align_face, face_matrix, five_points
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from tqdm import tqdm
 
-from study.datasets.demo import PEOPLE, STRANGERS
+from study.align.datasets.built_in import PEOPLE, STRANGERS
 
 SIDE = 64  # pixels of an aligned face
 ADULT = 18  # years

@@ -21,13 +21,14 @@ from typing import Any
 import numpy as np
 import tyro
 
-from study import folding, tracking
-from study.cluster import start_ray
-from study.folding import Schedule, make_jobs, run_jobs
-from study.plans import Plan
+from study.cluster.start import start_ray
+from study.lopo import ray_tasks as folding
+from study.lopo.plan import Plan
+from study.lopo.ray_tasks import Schedule, make_jobs, run_jobs
 from study.starts import read_start
+from study.tracking import runs as tracking
 from trainables.config import TrialConfig
-from trainables.faces import Faces
+from trainables.faces.table import Faces
 from trainables.fold import FoldResult
 from trainables.provenance import environment
 

@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from study.artifacts.predictions import Predictions, read_predictions, write_predictions
 from study.folds import person_folds
-from study.predictions import Predictions, read_predictions, write_predictions
-from study.statistics import compare, summarise
+from study.statistics.summary import compare, summarise
 from trainables.backbones import read_weights
 from trainables.checkpoints import read_trial
 from trainables.config import TrialConfig
-from trainables.faces import Faces, load_faces
+from trainables.faces.table import Faces, load_faces
 from trainables.fitting import decode
 from trainables.fold import run_fold, run_freeze
 

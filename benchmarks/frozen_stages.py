@@ -22,11 +22,11 @@ import tyro
 from fold_probes import score
 from torch import Tensor, nn
 
-from study.statistics import compare, summarise
+from study.statistics.summary import compare, summarise
 from trainables.backbones import age_net
 from trainables.checkpoints import read_trial
-from trainables.faces import load_faces
-from trainables.stages import early_stages, later_stages, stages_of
+from trainables.faces.table import load_faces
+from trainables.frozen.cut import early_stages, later_stages, stages_of
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,11 @@ import tyro
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from study.cluster import start_ray
+from study.cluster.start import start_ray
 from study.folds import Fold, lopo_folds
 from trainables.backbones import age_net
 from trainables.config import NO_AUGMENTATION, TrialConfig
-from trainables.faces import Faces, faces_files, load_faces
+from trainables.faces.table import Faces, faces_files, load_faces
 from trainables.fold import run_fold
 from trainables.losses import MeanVariance
 

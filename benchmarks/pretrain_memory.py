@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tyro
 
-from trainables.faces import SCHEMA, faces_files
+from trainables.faces.table import SCHEMA, faces_files
 
 ROOT = Path(__file__).resolve().parents[1]
 

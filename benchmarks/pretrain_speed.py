@@ -21,15 +21,15 @@ import ray
 import torch
 import tyro
 
-from study.cluster import start_ray
-from study.training import Room, train_with_ray
+from study.cluster.start import start_ray
+from study.pretrain.ray_train import Room, train_with_ray
 from trainables.backbones import age_net
 from trainables.config import TrialConfig
-from trainables.faces import Faces, load_faces
-from trainables.index import index_faces
+from trainables.faces.index import index_faces
+from trainables.faces.stream import make_tables
+from trainables.faces.table import Faces, load_faces
 from trainables.losses import MeanVariance
 from trainables.pretraining import Work
-from trainables.streaming import make_tables
 
 
 @dataclass(frozen=True)

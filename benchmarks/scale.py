@@ -3,8 +3,9 @@
     python -m benchmarks.scale --nodes 4 16 --slots 4 --seconds 4
 
 Every node is a raylet of its own with `slots` CPUs that are not there; a fold takes one and sleeps. All else is the
-study's: study.folding submits, writes each fold's file and logs it to MLflow. efficiency is slept time over wall time
-times slots, from the first submission to the last fold logged, in a round that follows one that starts the workers.
+study's: study.lopo.ray_tasks submits, writes each fold's file and logs it to MLflow. efficiency is slept time over
+wall time times slots, from the first submission to the last fold logged, in a round that follows one that starts the
+workers.
 driver, control and raylets are processor seconds a fold: of the command, of Ray's head (GCS), of all raylets together.
 """
 
@@ -26,12 +27,13 @@ import tyro
 from ray.cluster_utils import Cluster
 
 from benchmarks.fanout import drawn_faces
-from study import folding, tracking
-from study.folding import Schedule, make_jobs, run_jobs
-from study.plans import Plan
+from study.lopo import ray_tasks as folding
+from study.lopo.plan import Plan
+from study.lopo.ray_tasks import Schedule, make_jobs, run_jobs
 from study.starts import read_start
+from study.tracking import runs as tracking
 from trainables.config import TrialConfig
-from trainables.faces import Faces
+from trainables.faces.table import Faces
 
 STARTS = {("resnet18", "random"): read_start("resnet18", "random")}
 

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from trainables.backbones import age_net
+from trainables.frozen.cut import early_stages, later_stages
 from trainables.losses import MeanVariance
-from trainables.stages import early_stages, later_stages
 
 
 @dataclass(frozen=True)

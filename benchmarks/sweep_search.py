@@ -31,9 +31,9 @@ from matplotlib.figure import Figure
 
 from search_spaces import find_space
 from study.folds import Fold, person_folds
-from study.searching import JournalSearch, Tried, best
+from study.sweep.search import JournalSearch, Tried, best
 from trainables.config import TrialConfig
-from trainables.faces import Faces, load_faces
+from trainables.faces.table import Faces, load_faces
 from trainables.trial import HALFWAY, hopeless, people_mae, score_folds
 
 

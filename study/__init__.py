@@ -3,7 +3,7 @@
 import sys
 
 if sys.argv[:1] == ["-m"]:  # `python -m study.<command>`, which has imported nothing yet: torch alone takes seconds
-    from study import ends, home
+    from study.process import ends, home
 
     ends.while_importing()
     home.ensure_home()

@@ -15,19 +15,19 @@ import numpy as np
 import torch
 import tyro
 
-from study import tracking
-from study.brands import brand, branded
-from study.command import main
-from study.locks import hold
-from study.options import PEOPLE, Allowed, faces_or_synthetic, home, is_synthetic
-from study.predictions import Predictions, write_predictions
+from study.artifacts.brands import brand, branded
+from study.artifacts.predictions import Predictions, write_predictions
+from study.cli.options import PEOPLE, Allowed, faces_or_synthetic, home, is_synthetic
+from study.cli.run import main
+from study.files.locks import hold
 from study.starts import check_starts, read_start
-from study.statistics import alarms, constant_guess, summarise
+from study.statistics.summary import alarms, constant_guess, summarise
+from study.tracking import runs as tracking
 from trainables import code_version
 from trainables.checkpoints import load_checkpoint
 from trainables.config import fingerprint
 from trainables.device import resolve_precision
-from trainables.faces import load_faces, read_identities
+from trainables.faces.table import load_faces, read_identities
 from trainables.fitting import build_net, decode, predict
 from trainables.provenance import environment
 

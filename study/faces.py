@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 import tyro
 from PIL import Image, ImageDraw
 
-from study.command import main
-from study.storage import Folder, open_folder
-from trainables.faces import ALIGNMENT_KEY, damaged, decode_face
+from study.cli.run import main
+from study.files.storage import Folder, open_folder
+from trainables.faces.table import ALIGNMENT_KEY, damaged, decode_face
 from trainables.fields import Count, Range
 
 

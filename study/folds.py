@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from trainables.faces import Faces
-from trainables.index import FacesIndex
+from trainables.faces.index import FacesIndex
+from trainables.faces.table import Faces
 
 
 @dataclass(frozen=True)

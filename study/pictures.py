@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from study.storage import write_whole
+from study.files.storage import write_whole
 
 
 def as_png(figure: Figure, **how: Any) -> bytes:

@@ -11,13 +11,13 @@ import pyarrow as pa
 import ray
 
 from search_spaces import Space
-from study.options import Allowed, is_synthetic
+from study.cli.options import Allowed, is_synthetic
 from trainables.backbones import find_backbone, read_weights
 from trainables.checkpoints import load_checkpoint
-from trainables.checks import check_frozen
 from trainables.config import TrialConfig
-from trainables.faces import Identities
+from trainables.faces.table import Identities
 from trainables.folders import standing
+from trainables.frozen.checks import check_frozen
 from trainables.provenance import NO_PHOTOS, tensors_digest
 
 UNRECORDED = "what it learned from is not recorded, so nobody can tell whether it saw the tested people"

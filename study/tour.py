@@ -12,11 +12,11 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-from study import tracking
-from study.command import main
-from study.cores import usable_cores
-from study.ends import INTERRUPTED, PATIENCE, notice
-from study.options import SYNTHETIC_HOME
+from study.cli.options import SYNTHETIC_HOME
+from study.cli.run import main
+from study.process.cores import usable_cores
+from study.process.ends import INTERRUPTED, PATIENCE, notice
+from study.tracking import runs as tracking
 
 CORES_EACH = str(max(1, usable_cores() // 2))
 """The tour's two networks are pretrained side by side."""

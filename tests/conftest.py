@@ -41,7 +41,7 @@ def write_table(
     px: int = 48,
     seed: int = 0,
 ) -> Path:
-    from trainables.faces import SCHEMA
+    from trainables.faces.table import SCHEMA
 
     random = np.random.default_rng(seed)
     rows = []

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from study.folds import dev_split, lopo_folds, person_folds
-from trainables.faces import load_faces
+from trainables.faces.table import load_faces
 
 
 @pytest.fixture(scope="module")

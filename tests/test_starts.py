@@ -11,15 +11,15 @@ import pytest
 import safetensors.torch
 import torch
 
-from study.brands import brand, branded, unlike
-from study.options import Allowed
-from study.plans import Plan
+from study.artifacts.brands import brand, branded, unlike
+from study.cli.options import Allowed
+from study.lopo.plan import Plan
 from study.starts import check_starts, put_weights, read_start, worst
 from trainables import code_version
 from trainables.backbones import age_net
 from trainables.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from trainables.config import TrialConfig
-from trainables.faces import Faces, Identities, load_faces, read_identities
+from trainables.faces.table import Faces, Identities, load_faces, read_identities
 from trainables.provenance import differences, environment, merge_photos, photos_digest, photos_of, tensors_digest
 
 CONFIG = TrialConfig(backbone="resnet18", px=32)

@@ -16,14 +16,14 @@ from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor, nn
 
 from trainables.backbones import AgeNet, age_net, find_backbone, load_weights
-from trainables.batches import Batches, to_device
-from trainables.checks import check_batch_norm, check_frozen
 from trainables.config import TrialConfig
 from trainables.device import autocast, set_up
-from trainables.faces import Faces
-from trainables.features import FACE, MIRROR, FeatureBatches, Features, compute_features
+from trainables.faces.batches import Batches, to_device
+from trainables.faces.table import Faces
+from trainables.frozen.checks import check_batch_norm, check_frozen
+from trainables.frozen.cut import LaterNet, later_stages
+from trainables.frozen.features import FACE, MIRROR, FeatureBatches, Features, compute_features
 from trainables.losses import decode_age
-from trainables.stages import LaterNet, later_stages
 
 
 class Diverged(ValueError):
@@ -173,8 +173,8 @@ def train(
 
     The number of epochs is the config's: no epoch is ever chosen by looking at a validation or test error.
     initial: tensors to start from (read_weights), where the caller has them in memory; config.weights otherwise.
-    With config.frozen the source gives features (trainables.features), and only the stages after them are trained; the
-    network returned is whole.
+    With config.frozen the source gives features (trainables.frozen.features), and only the stages after them are
+    trained; the network returned is whole.
     wrap: DDP, where several workers train together. The gradient is then that of the global batch's mean loss, however
     unequal the workers' shares; batch norm, if it is not synchronised, sees each worker's own share.
     Raises Diverged where after an epoch the loss, a weight or statistic, or what is measured is no longer finite.

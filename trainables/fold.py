@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int
 
-from trainables.batches import as_tensors
 from trainables.config import TrialConfig
-from trainables.faces import Faces
-from trainables.features import Features
+from trainables.faces.batches import as_tensors
+from trainables.faces.table import Faces
 from trainables.fitting import Fitted, decode, fit, freeze, predict
+from trainables.frozen.features import Features
 from trainables.provenance import environment
 
 

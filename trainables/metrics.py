@@ -1,6 +1,6 @@
 """How wrong predicted ages are: MAE, RMSE and the cumulative score, over whatever photos they are given.
 
-The paper's figures are means of these over folds: see study.statistics, which also gives intervals over
+The paper's figures are means of these over folds: see study.statistics.summary, which also gives intervals over
 people.
 """
 

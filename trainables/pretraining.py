@@ -20,9 +20,9 @@ from torch import nn
 
 from trainables.backbones import AgeNet
 from trainables.config import TrialConfig
+from trainables.faces.stream import FaceStream
 from trainables.fitting import Diverged, Epoch, Saving, Snapshot, decode, predict_batch, train
 from trainables.metrics import mae
-from trainables.streaming import FaceStream
 
 SNAPSHOT, EPOCH, DIGEST = "snapshot.pt", "epoch.json", "snapshot.sha256"
 AGREE_EVERY = 10

@@ -18,8 +18,8 @@ from jaxtyping import Int
 from numpy import ndarray
 from torch import Tensor
 
-from trainables.faces import Faces
-from trainables.index import FacesIndex
+from trainables.faces.index import FacesIndex
+from trainables.faces.table import Faces
 
 PHOTOS = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("person", "photo_sha256")])
 """Columns of photos.parquet."""

@@ -14,12 +14,12 @@ from ray import tune
 from scipy.stats import wilcoxon
 
 from trainables.backbones import AgeNet
-from trainables.batches import as_tensors
 from trainables.config import TrialConfig
 from trainables.costs import measure_latency
-from trainables.faces import Faces
-from trainables.features import Features
+from trainables.faces.batches import as_tensors
+from trainables.faces.table import Faces
 from trainables.fitting import Diverged, Epoch, decode, fit, freeze, predict
+from trainables.frozen.features import Features
 from trainables.memory import lacking_memory
 from trainables.metrics import mae
 

@@ -28,8 +28,8 @@ from typing import Literal
 
 import tyro
 
-from benchmarks.servers import postgres_programs, servers
 from tests.chaos.faults import KINDS, MOUNTED, WITH_SERVER, Tracking, applies
+from tests.chaos.servers import postgres_programs, servers
 from tests.chaos.suffering import HEADER, Ordeal, Undisturbed, print_table, suffer, undisturbed
 
 SHORT = {"lopo": ("disk", "clock")}

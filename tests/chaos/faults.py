@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.servers import Mlflow, Postgres
-from benchmarks.stages import ROOT, STAGES
-from benchmarks.victims import strike
 from tests.chaos.cable import Cable
+from tests.chaos.servers import Mlflow, Postgres
+from tests.chaos.stages import ROOT, STAGES
+from tests.chaos.victims import strike
 
 WITH_SERVER = {"server", "database", "network"}
 MOUNTED = {"disk", "store"}

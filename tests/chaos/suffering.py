@@ -14,9 +14,9 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from benchmarks.kills import ended, units_again
-from benchmarks.stages import STAGES, Runs, prepare, read_log, read_runs, start, store_of
 from tests.chaos.faults import QUIET, Fault, Tracking, made, small_disk
+from tests.chaos.kills import ended, units_again
+from tests.chaos.stages import STAGES, Runs, prepare, read_log, read_runs, start, store_of
 from tests.chaos.torn import torn_files
 
 LIMIT = 300.0

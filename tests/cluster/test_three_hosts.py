@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from benchmarks.three_hosts import lacking, three_hosts
+from tests.cluster.three_hosts import lacking, three_hosts
 
 asked = os.environ.get("THREE_HOSTS") == "1"
 reason = lacking() if asked else "takes minutes, and root: sudo THREE_HOSTS=1 .venv/bin/python -m pytest tests/cluster"

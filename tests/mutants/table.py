@@ -16,9 +16,13 @@ class Mutant:
     tests: tuple[str, ...]
 
 
-PROMISE, FOLDS, TREE = "tests/test_promise.py", "tests/test_folds.py", "tests/test_tree.py"
-TRAINING, SWEEP, STATISTICS = "tests/test_training.py", "tests/test_sweep.py", "tests/test_statistics.py"
-FROZEN, CHOICE, ALIGN = "tests/test_frozen.py", "tests/test_choice.py", "tests/test_align.py"
+PROMISE, FOLDS, TREE = "tests/commands/test_promise.py", "tests/test_folds.py", "tests/lopo/test_tree.py"
+TRAINING, SWEEP, STATISTICS = (
+    "tests/trainables/test_training.py",
+    "tests/sweep/test_sweep.py",
+    "tests/statistics/test_statistics.py",
+)
+FROZEN, CHOICE, ALIGN = "tests/trainables/test_frozen.py", "tests/sweep/test_choice.py", "tests/align/test_align.py"
 STARTS = "tests/test_starts.py"
 
 LEARNS = f"{PROMISE}::test_a_fold_learns_nothing_of_the_person_it_tests"
@@ -57,37 +61,37 @@ MUTANTS = (
         (f"{FOLDS}::test_person_folds_part_people_and_cover_all",),
     ),
     Mutant(
-        "a block chooses on its own people", "study/selection.py",
+        "a block chooses on its own people", "study/sweep/selection.py",
         "seed=seed, rows=fold.train)", "seed=seed)",
         (f"{SWEEP}::test_blocks_cover_everyone_once_and_never_choose_on_their_own",),
     ),
     Mutant(
         "a dev part is split by photo where people are known", "study/folds.py",
         'np.where(faces.person != "", faces.person, faces.content)', "faces.content",
-        ("tests/test_streaming.py::test_a_dev_split_of_an_index_keeps_people_and_twins_together",),
+        ("tests/trainables/test_streaming.py::test_a_dev_split_of_an_index_keeps_people_and_twins_together",),
     ),
     Mutant(
-        "a pretraining trains on its dev part", "study/pretrain.py",
+        "a pretraining trains on its dev part", "study/pretrain/command.py",
         "make_tables(index, split.train, split.test,", "make_tables(index, index.age.argsort(), split.test,",
         (f"{PROMISE}::test_a_pretraining_learns_nothing_of_its_dev_part",),
     ),
     Mutant(
-        "a tree's stage trains on whom it holds out", "study/tree.py",
+        "a tree's stage trains on whom it holds out", "study/lopo/tree.py",
         "for person in other]", "for person in held]",
         (f"{TREE}::test_no_stage_sees_whom_it_holds_out",),
     ),
     Mutant(
-        "a tree replays photos of people held out", "study/tree.py",
+        "a tree replays photos of people held out", "study/lopo/tree.py",
         "np.flatnonzero(~np.isin(faces.person, held))", "np.arange(len(faces))",
         (f"{TREE}::test_no_stage_sees_whom_it_holds_out",),
     ),
     Mutant(
-        "a tree's leaf starts from its own test's half", "study/folding.py",
+        "a tree's leaf starts from its own test's half", "study/lopo/ray_tasks.py",
         "states[stage.parent]", "states[-1]",
         (f"{TREE}::test_two_orders_give_each_person_two_leaves_that_never_saw_them",),
     ),
     Mutant(
-        "frozen features depend on the other faces", "trainables/stages.py",
+        "frozen features depend on the other faces", "trainables/frozen/cut.py",
         "    net.eval()\n", "    net.train()\n",
         (f"{FROZEN}::test_a_faces_features_depend_on_it_alone",),
     ),
@@ -98,43 +102,43 @@ MUTANTS = (
     ),
     # which config, and what is taken for finished
     Mutant(
-        "everybody is tested with the last block's config", "study/plans.py",
+        "everybody is tested with the last block's config", "study/lopo/plan.py",
         "self.trials.get(person, self.trials.get(None))", "list(self.trials.values())[-1]",
         (f"{PROMISE}::test_everybody_is_tested_with_the_config_that_their_own_block_chose",),
     ),
     Mutant(
-        "an unsealed choice passes for sealed", "study/plans.py",
+        "an unsealed choice passes for sealed", "study/lopo/plan.py",
         '''{SEALED[best['select']]}" if best["sealed"] else UNSEALED''', '''{SEALED['blocks']}"''',
         (f"{PROMISE}::test_a_choice_that_was_not_sealed_is_called_optimistic",),
     ),
-    Mutant("LOPO's key lacks the code", "study/folding.py", '"code": code_version(),', "", (KEYS,)),
-    Mutant("LOPO's key lacks the faces", "study/folding.py", '"faces": faces.digest,', "", (KEYS,)),
-    Mutant("LOPO's key lacks the schedule", "study/folding.py", '"schedule": schedule.made_from,', "", (KEYS,)),
+    Mutant("LOPO's key lacks the code", "study/lopo/ray_tasks.py", '"code": code_version(),', "", (KEYS,)),
+    Mutant("LOPO's key lacks the faces", "study/lopo/ray_tasks.py", '"faces": faces.digest,', "", (KEYS,)),
+    Mutant("LOPO's key lacks the schedule", "study/lopo/ray_tasks.py", '"schedule": schedule.made_from,', "", (KEYS,)),
     Mutant(
-        "LOPO's key lacks the starting weights", "study/folding.py",
+        "LOPO's key lacks the starting weights", "study/lopo/ray_tasks.py",
         '"weights": starts[config.backbone, config.weights].digest', '"weights": ""', (KEYS,),
     ),
     Mutant(
-        "further seeds are the first once more", "study/folding.py",
+        "further seeds are the first once more", "study/lopo/ray_tasks.py",
         "seed=config.seed + step", "seed=config.seed", (KEYS,),
     ),
     Mutant(
-        "lopo: no check that tested photos lie apart", "study/lopo.py",
+        "lopo: no check that tested photos lie apart", "study/lopo/command.py",
         "check_apart(plan.apart_from, folders)", "pass",
         (f"{PROMISE}::test_a_sweeps_winner_is_not_tested_on_other_faces_than_it_was_sealed_for",),
     ),
     Mutant(
-        "sweep: no check that tested photos lie apart", "study/sweep.py",
+        "sweep: no check that tested photos lie apart", "study/sweep/command.py",
         "check_apart(folders, tested)", "pass",
         (f"{PROMISE}::test_a_config_is_not_chosen_on_data_that_holds_the_tested_photos",),
     ),
     Mutant(
-        "lopo: no check that faces are those of the sweep", "study/lopo.py",
+        "lopo: no check that faces are those of the sweep", "study/lopo/command.py",
         "plan.faces_digest not in (None, faces.digest)", "False",
         (f"{PROMISE}::test_a_sweeps_winner_is_not_tested_on_other_faces_than_it_was_sealed_for",),
     ),
     Mutant(
-        "sweep: no check what a checkpoint saw", "study/sweep.py",
+        "sweep: no check what a checkpoint saw", "study/sweep/command.py",
         "check_never_seen(start, faces, block)", "pass",
         (f"{SWEEP}::test_a_start_that_learned_from_the_dev_part_is_refused",),
     ),
@@ -155,7 +159,7 @@ MUTANTS = (
         (f"{STARTS}::test_what_was_not_compared_is_not_claimed",),
     ),
     Mutant(
-        "a checkpoint forgets its ancestors' photos", "study/pretrain.py",
+        "a checkpoint forgets its ancestors' photos", "study/pretrain/command.py",
         "merge_photos([job.start.photos, photos])", "photos",
         (f"{PROMISE}::test_a_checkpoint_remembers_what_its_start_learned_from",),
     ),
@@ -175,7 +179,7 @@ MUTANTS = (
         (f"{STARTS}::test_a_checkpoint_whose_files_were_exchanged_is_refused",),
     ),
     Mutant(
-        "lopo: weights replaced since the sweep are used", "study/plans.py",
+        "lopo: weights replaced since the sweep are used", "study/lopo/plan.py",
         "if chosen != start.digest:", "if False:",
         (f"{STARTS}::test_weights_are_known_by_content_wherever_they_lie",),
     ),
@@ -184,40 +188,41 @@ MUTANTS = (
         'sorted(here.rglob("*.py"))', '[here / "losses.py"]',
         (f"{STARTS}::test_any_changed_source_of_what_is_learned_is_another_code",),
     ),
-    Mutant("LOPO's key lacks the device", "study/folding.py", '"device": schedule.device,', "", (KEYS,)),
+    Mutant("LOPO's key lacks the device", "study/lopo/ray_tasks.py", '"device": schedule.device,', "", (KEYS,)),
     Mutant(
-        "a brand is not shown", "study/results.py", "branded(name_of(each.about), each.about)", "name_of(each.about)",
-        ("tests/test_report.py::test_a_brand_stands_wherever_the_result_does",),
+        "a brand is not shown", "study/report/sections.py",
+        "branded(name_of(each.about), each.about)", "name_of(each.about)",
+        ("tests/report/test_report.py::test_a_brand_stands_wherever_the_result_does",),
     ),
     # files are checked when read
     Mutant(
-        "a finished fold is believed", "study/folding.py",
+        "a finished fold is believed", "study/lopo/ray_tasks.py",
         "        _check_fold(job, faces, part, about)\n", "",
-        ("tests/test_kept_folds.py",),
+        ("tests/lopo/test_kept_folds.py",),
     ),
     Mutant(
-        "a journal's trial is not compared with what is asked", "study/searching.py",
+        "a journal's trial is not compared with what is asked", "study/sweep/search.py",
         "        if differ:\n", "        if False:\n",
-        ("tests/test_journal.py::test_a_range_that_was_widened_is_seen_before_the_sampler_is_told_of_it",),
+        ("tests/sweep/test_journal.py::test_a_range_that_was_widened_is_seen_before_the_sampler_is_told_of_it",),
     ),
     # the search
     Mutant(
-        "lag is ignored", "study/searching.py",
+        "lag is ignored", "study/sweep/search.py",
         "if not self._tell_up_to(number - self.lag)", "if not self._tell_up_to(number - 1)", (LAG,),
     ),
-    Mutant("a rival from the future", "study/searching.py", "if n < self.told", "", (LAG,)),
+    Mutant("a rival from the future", "study/sweep/search.py", "if n < self.told", "", (LAG,)),
     Mutant(
         "a trial is pruned for being better", "trainables/trial.py",
         'alternative="greater"', 'alternative="two-sided"',
         (f"{SWEEP}::test_the_paired_test_ends_a_trial_for_being_worse_and_never_for_being_better",),
     ),
     Mutant(
-        "finalists: further seeds do not count", "study/finalists.py",
+        "finalists: further seeds do not count", "study/sweep/finalists.py",
         "float(np.mean([tried.mae, *again]))", "float(tried.mae)",
         (f"{CHOICE}::test_finalists_are_decided_by_the_mean_over_seeds",),
     ),
     Mutant(
-        "optimism is judged on the people drawn", "study/choice.py",
+        "optimism is judged on the people drawn", "study/sweep/optimism.py",
         "np.where(drawn == 0, times, 0.0)", "np.where(drawn != 0, times, 0.0)",
         (f"{CHOICE}::test_the_corrected_error_is_nearer_the_truth_than_the_least",),
     ),
@@ -266,77 +271,77 @@ MUTANTS = (
         (f"{TRAINING}::test_every_step_worker_and_seed_drops_other_units",),
     ),
     Mutant(
-        "every epoch has one order", "trainables/batches.py",
+        "every epoch has one order", "trainables/faces/batches.py",
         "default_rng([self.seed, epoch])", "default_rng([self.seed, 0])",
         (f"{TRAINING}::test_no_epoch_repeats_another_ones_batches_or_changes",),
     ),
     Mutant(
-        "every epoch has one augmentation", "trainables/batches.py",
+        "every epoch has one augmentation", "trainables/faces/batches.py",
         "default_rng([seed, epoch, step])", "default_rng([seed, 0, step])",
         (f"{TRAINING}::test_no_epoch_repeats_another_ones_batches_or_changes",),
     ),
     Mutant(
         "pixels are not normalised as in pretraining", "trainables/backbones.py",
         "(pixels.float() - self.mean) / self.std", "pixels.float() / 255",
-        ("tests/test_backbones.py::test_pixels_are_normalised_as_the_pretrained_weights_saw_them",),
+        ("tests/trainables/test_backbones.py::test_pixels_are_normalised_as_the_pretrained_weights_saw_them",),
     ),
     Mutant(
         "the median is a year late at a tie", "trainables/losses.py",
-        "cumsum(dim=1) < 0.5", "cumsum(dim=1) <= 0.5", ("tests/test_losses.py::test_decoders",),
+        "cumsum(dim=1) < 0.5", "cumsum(dim=1) <= 0.5", ("tests/trainables/test_losses.py::test_decoders",),
     ),
     # figures and their uncertainty
     Mutant(
-        "CS counts errors below the threshold alone", "study/statistics.py",
+        "CS counts errors below the threshold alone", "study/statistics/summary.py",
         "np.abs(error)[:, None] <= np.array(THRESHOLDS", "np.abs(error)[:, None] < np.array(THRESHOLDS",
         (f"{STATISTICS}::test_an_error_of_exactly_five_years_is_within_five",),
     ),
     Mutant(
         "the metric CS counts errors below the threshold alone", "trainables/metrics.py",
         "[:, None] <= np.asarray", "[:, None] < np.asarray",
-        ("tests/test_metrics.py::test_cumulative_score_counts_errors_up_to_and_with_the_threshold",),
+        ("tests/trainables/test_metrics.py::test_cumulative_score_counts_errors_up_to_and_with_the_threshold",),
     ),
     Mutant(
-        "intervals are not expanded", "study/bootstrap.py",
+        "intervals are not expanded", "study/statistics/bootstrap.py",
         " * math.sqrt(people / (people - 1))", "",
         (f"{STATISTICS}::test_intervals_of_eight_people_are_as_long_as_students",),
     ),
     Mutant(
-        "intervals take the normal quantile", "study/bootstrap.py",
+        "intervals take the normal quantile", "study/statistics/bootstrap.py",
         "student_quantile(level, freedom=people - 1)", "NormalDist().inv_cdf((1 + level) / 2)",
         (f"{STATISTICS}::test_intervals_of_eight_people_are_as_long_as_students",),
     ),
     Mutant(
-        "Holm's correction is dropped", "study/statistics.py",
+        "Holm's correction is dropped", "study/statistics/summary.py",
         "* np.arange(len(p), 0, -1)", "", (f"{STATISTICS}::test_holm_agrees_with_its_definition",),
     ),
     Mutant(
-        "a finding ignores Holm's correction", "study/statistics.py",
+        "a finding ignores Holm's correction", "study/statistics/summary.py",
         "return self.holm <=", "return self.p <=",
         (f"{STATISTICS}::test_a_difference_is_not_decided_by_a_test_that_many_comparisons_undo",),
     ),
     Mutant(
-        "calibration: CRPS counts the true age as missed", "study/calibration.py",
+        "calibration: CRPS counts the true age as missed", "study/statistics/calibration.py",
         "(age[:, None] <= np.arange(top))", "(age[:, None] < np.arange(top))",
-        ("tests/test_calibration.py::test_crps_is_the_energy_form",),
+        ("tests/statistics/test_calibration.py::test_crps_is_the_energy_form",),
     ),
     # the data
     Mutant(
-        "duplicates of conflicting ages are kept", "study/align.py",
+        "duplicates of conflicting ages are kept", "study/align/command.py",
         'if len({row["age"] for _, row in group}) > 1:', "if False:",
         (f"{ALIGN}::test_every_photo_is_a_face_or_a_reject_with_its_reason",),
     ),
     Mutant(
-        "IMDB's ages are differences of years", "study/datasets/imdbwiki.py",
-        "- (born.month >= 7)", "", ("tests/test_imdbwiki.py::test_age_is_that_of_mid_year",),
+        "IMDB's ages are differences of years", "study/align/datasets/imdbwiki.py",
+        "- (born.month >= 7)", "", ("tests/align/test_imdbwiki.py::test_age_is_that_of_mid_year",),
     ),
     Mutant(
-        "a table's digest lacks the ages", "trainables/faces.py",
+        "a table's digest lacks the ages", "trainables/faces/table.py",
         "json.dumps([photo, person, age, face_sha256, photo_sha256])",
         "json.dumps([photo, person, face_sha256, photo_sha256])",
         (DIGEST,),
     ),
     Mutant(
-        "a table's digest lacks the pixels", "trainables/faces.py",
+        "a table's digest lacks the pixels", "trainables/faces/table.py",
         "json.dumps([photo, person, age, face_sha256, photo_sha256])", "json.dumps([photo, person, age, photo_sha256])",
         (DIGEST,),
     ),

@@ -1,0 +1,48 @@
+"""UTKFace: 23,708 aligned and cropped faces, aged 0 to 116, of unnamed people (and the in-the-wild parts)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from study.files.storage import Folder
+from study.landmarks.photos import Photo, Reason, Reject, photo_names
+
+# <age>_<gender>_<race>_<timestamp>.jpg.chip.jpg, and its accidents, whose ages are good: gender or race missing or
+# empty, a space before the extension, a missing dot, timestamps of other lengths; and copies as browsers and desktops
+# name them: "... (1).jpg", "... - Copy.jpg". Only the age is used.
+_NAME = re.compile(r"(?P<age>\d{1,3})_(?:[0-4]?_){1,2}\d{4,}[ .\w()-]*\.(?:jpe?g|png)", re.IGNORECASE)
+
+_PARTS = ("part1", "part2", "part3")
+"""Folders that the photos in the wild unpack to."""
+
+MAX_AGE = 120
+
+
+def photos(root: Folder) -> Iterator[Photo | Reject]:
+    """Every photo directly in root, and in its folders part1 to part3, in name order; nobody is named, so person is "".
+
+    Raises FileNotFoundError without photos, ValueError where no photo is named UTKFace's way.
+    """
+    if not root.is_folder():
+        raise FileNotFoundError(f"UTKFace: no folder {root}; --root is the folder that holds the photos")
+    names = photo_names(root.names())
+    names += [f"{part}/{name}" for part in _PARTS for name in photo_names(root.names(part))]
+    expected = "<age>_<gender>_<race>_<timestamp>.jpg.chip.jpg"
+    if not names:
+        raise FileNotFoundError(
+            f"UTKFace: {root} holds no photos, nor do {', '.join(_PARTS)} in it; expected files named {expected}"
+        )
+    if not any(_NAME.fullmatch(PurePosixPath(name).name) for name in names):
+        raise ValueError(
+            f"UTKFace: none of the {len(names)} photos in {root} is named {expected}; the first is {names[0]!r}."
+        )
+    for name in names:
+        match = _NAME.fullmatch(PurePosixPath(name).name)
+        if match is None:
+            yield Reject(name, Reason.BAD_NAME, f"expected {expected}")
+        elif int(match["age"]) > MAX_AGE:
+            yield Reject(name, Reason.AGE_OUT_OF_RANGE, f"{match['age']} years, more than {MAX_AGE}")
+        else:
+            yield Photo(name, int(match["age"]))

@@ -1,0 +1,130 @@
+"""FAN: face-alignment's 68-point network with its S3FD detector, the paper's landmarks."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from study.landmarks.search import Box, Boxed, Detector, Landmarker, Pixels, Points, Runtime, search
+
+FAN_WEIGHTS = ("2DFAN4-11f355bf06.pth.tar", "s3fd-619a316812.pth")
+"""Files of face-alignment: the 68-point network and the S3FD detector."""
+
+MAX_BATCH = 16
+"""Faces of one forward pass: 16 crops of 256 px take about 3 GB on a GPU."""
+
+DTYPES = ("float32", "bfloat16", "float16")
+"""Types of numbers that FAN may compute in; the half ones are for GPUs."""
+
+
+def fan_weights() -> tuple[Path, ...]:
+    """Where FAN's weights lie; FileNotFoundError names those that are missing. Nothing is downloaded."""
+    import torch
+
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    missing = [name for name in FAN_WEIGHTS if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"--landmarker fan needs {' and '.join(missing)} in {folder} "
+            "($TORCH_HOME/hub/checkpoints); get them from https://www.adrianbulat.com/downloads/python-fan/ "
+            "or choose --landmarker dlib (needs no download) or pts (points that come with the photos)"
+        )
+    return tuple(folder / name for name in FAN_WEIGHTS)
+
+
+def load_fan(runtime: Runtime) -> Landmarker:
+    """face-alignment's FAN and S3FD as they are, on a device, in a type of numbers, compiled or not.
+
+    Detection looks at one photo of at most DETECTION_SIDE pixels at a time, since photos differ in size; the points
+    of a batch are computed together. flip_input is off: it halves the speed for a small change of the points.
+    compile costs over a minute at start, and gained nothing on a processor.
+    """
+    weights = fan_weights()
+    import face_alignment
+    import torch
+
+    check_device(runtime.device)
+    torch.set_num_threads(runtime.threads)
+    try:
+        network = face_alignment.FaceAlignment(
+            face_alignment.LandmarksType.TWO_D,
+            device=runtime.device,
+            dtype=getattr(torch, runtime.dtype),
+            flip_input=False,
+            compile=runtime.compile,
+            max_batch_size=MAX_BATCH,
+            face_detector="sfd",
+            face_detector_kwargs={"filter_threshold": 0.2},
+        )
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        files = " or ".join(map(str, weights))
+        raise ValueError(f"{files} does not hold FAN's weights, fetch it again ({reason})") from None
+
+    def detect(pixels: Pixels, threshold: float) -> list[Box]:
+        boxes = network.face_detector.detect_from_image(pixels.copy())
+        # Python floats: float32 boxes crash face-alignment's crop.
+        return [box for box in (Box(*map(float, row[:5])) for row in boxes) if box.score >= threshold]
+
+    def fit(faces: Sequence[Boxed]) -> list[Points]:
+        if not faces:
+            return []
+        sheet, shifts = contact_sheet(faces)
+        boxes = [
+            [box.left + x, box.top + y, box.right + x, box.bottom + y]
+            for (_, box), (x, y) in zip(faces, shifts, strict=True)
+        ]
+        found = network.get_landmarks_from_image(sheet, detected_faces=boxes)
+        return [
+            (np.asarray(points, np.float64) - shift).astype(np.float32)
+            for points, shift in zip(found, shifts, strict=True)
+        ]
+
+    sfd = Detector(detect, fit, sure=0.8, weak=0.3)
+    return Landmarker("fan", lambda portraits: search(portraits, sfd))
+
+
+def check_device(device: str) -> None:
+    """ValueError where torch has no such device here."""
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split("\n")[0].split())
+        raise ValueError(f"--device {device} is not to be had here ({reason}); choose --device cpu") from None
+
+
+def contact_sheet(faces: Sequence[Boxed]) -> tuple[UInt8[np.ndarray, "_ _ 3"], list[np.ndarray]]:
+    """The surroundings of several faces one below the other, and what to add to a face's x and y to find it there.
+
+    face-alignment computes the faces of one image in one batch, but goes photo by photo through a list of them
+    (its get_landmarks_from_batch too). Each part reaches as far as FAN's crop of 200/195 of the box's width plus
+    height does, and is black beyond its photo, as that crop is.
+    """
+    parts, corners = [], []
+    for pixels, box in faces:
+        reach = math.ceil(0.65 * (box.right - box.left + box.bottom - box.top)) + 3
+        x0 = math.floor((box.left + box.right) / 2) - reach
+        y0 = math.floor((box.top + box.bottom) / 2) - reach
+        part = np.zeros((2 * reach, 2 * reach, 3), np.uint8)
+        height, width = pixels.shape[:2]
+        left, top, right, bottom = max(x0, 0), max(y0, 0), min(x0 + 2 * reach, width), min(y0 + 2 * reach, height)
+        if left < right and top < bottom:
+            part[top - y0 : bottom - y0, left - x0 : right - x0] = pixels[top:bottom, left:right]
+        parts.append(part)
+        corners.append((x0, y0))
+    sheet = np.zeros((sum(len(part) for part in parts), max(part.shape[1] for part in parts), 3), np.uint8)
+    shifts, row = [], 0
+    for part, (x0, y0) in zip(parts, corners, strict=True):
+        sheet[row : row + len(part), : part.shape[1]] = part
+        shifts.append(np.array([-x0, row - y0], dtype=np.float64))
+        row += len(part)
+    return sheet, shifts

@@ -1,0 +1,167 @@
+"""One pretraining as a Ray Train run: what it takes of the cluster, its epochs as they come, its last snapshot."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pyarrow.fs as fs
+import ray
+import ray.train
+import ray.train.torch
+from ray.util.queue import Empty, Queue
+
+from study.cluster.placing import Running, Unit, check_room, explaining, side_by_side
+from study.cluster.start import explain
+from trainables.config import TrialConfig
+from trainables.faces.stream import Tables
+from trainables.fitting import Diverged, Epoch, Snapshot
+from trainables.memory import lacking_memory
+from trainables.pretraining import Work, pretrain_worker, read_epoch, read_snapshot
+
+CPUS_ELSEWHERE = 4
+"""Cores of a worker on a cluster that was joined, which may still be growing: its cores now say nothing."""
+
+_LISTING = "checkpoint_manager_snapshot.json"
+"""Ray Train's own list of the snapshots that it keeps, beside them."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a training takes: workers, and the cores and GPUs of each.
+
+    joined: on a cluster that others started.
+    """
+
+    workers: int
+    cpus: int
+    gpus: float
+
+    joined: bool = False
+
+    @property
+    def at_once(self) -> int:
+        """How many such trainings the cluster holds side by side, when it is full grown; 1 where nobody knows."""
+        return max(1, side_by_side(self.unit) // self.workers)
+
+    @property
+    def unit(self) -> Unit:
+        """What one worker takes."""
+        return Unit("worker", self.cpus, self.gpus, "--workers, --cpus-per-worker and --gpus-per-worker")
+
+
+def find_room(workers: int, cpus: int | None, gpus: float, *, joined: bool) -> Room:
+    """The room a training takes; cpus None: this machine's cores divided among the workers, CPUS_ELSEWHERE each on a
+    cluster that was joined. Raises ValueError where Ray can never have the room."""
+    cores = int(ray.cluster_resources().get("CPU", 1))
+    room = Room(workers, cpus or (CPUS_ELSEWHERE if joined else max(1, cores // workers)), gpus, joined=joined)
+    check_room(room.unit, together=workers, joined=joined)
+    return room
+
+
+def train_with_ray(
+    config: TrialConfig,
+    tables: Tables,
+    *,
+    key: str,
+    storage: str,
+    work: Work,
+    room: Room,
+    on_epoch: Callable[[Epoch], None],
+) -> tuple[Snapshot, Epoch]:
+    """Train to the end, from the last snapshot at storage/key where there is one; on_epoch is called here.
+
+    Gives the last snapshot and the last epoch. Raises Diverged, RuntimeError where workers failed again and again
+    (OSError where a full disk was why), or ChildProcessError where a process died that Ray Train does not start again.
+    """
+    _drop_leftovers(storage, key)
+    queue, running = Queue(actor_options={"num_cpus": 0}), Running()
+    listener = threading.Thread(target=_listen, args=(queue, on_epoch), daemon=True)
+    listener.start()
+    trainer = ray.train.torch.TorchTrainer(
+        running.counted(partial(pretrain_worker, work=work, tables=ray.put(tables), on_epoch=queue.put)),
+        train_loop_config={"trial": config.to_json()},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=room.workers,
+            use_gpu=room.gpus > 0,
+            resources_per_worker={"CPU": room.cpus, **({"GPU": room.gpus} if room.gpus else {})},
+        ),
+        run_config=ray.train.RunConfig(
+            name=key,
+            storage_path=storage,
+            failure_config=ray.train.FailureConfig(max_failures=3),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    try:
+        with explaining(room.unit, running.count, joined=room.joined):
+            result = trainer.fit()
+    except ray.train.WorkerGroupError as error:
+        raise _as_failure(error) from error
+    except (ray.train.ControllerError, ray.exceptions.RayActorError) as error:
+        # Ray Train tries again only once its workers are up
+        raise ChildProcessError(
+            "one of Ray's processes died while the training was set up; the same command goes on where it stopped"
+        ) from error
+    finally:
+        queue.put(None)
+        listener.join(timeout=60)
+    if result.checkpoint is None:
+        raise RuntimeError(f"Ray Train ended without a checkpoint in {storage}/{key}")
+    with result.checkpoint.as_directory() as place:
+        told = read_epoch(Path(place))
+        if "diverged" not in told:
+            return read_snapshot(Path(place)), Epoch(**told)
+    forget(storage, key)
+    raise Diverged(told["diverged"])
+
+
+def _as_failure(error: ray.train.WorkerGroupError) -> Exception:
+    """The first failed worker's reason in a line. A full disk and too little memory are no bugs: their kind is kept."""
+    worker, cause = next(iter(error.worker_failures.items()))
+    own = getattr(cause, "_base_exc", cause)  # Ray wraps what a worker raised, and tells only its text openly
+    why = lacking_memory(own) or explain(own)
+    said = f"worker {worker} failed: {why or str(cause).strip().splitlines()[-1]}"
+    if why:
+        return MemoryError(said) if "memory" in why else OSError(said)
+    return OSError(said) if isinstance(own, OSError) else RuntimeError(said)
+
+
+def forget(storage: str, key: str) -> bool:
+    """Delete Ray Train's state of a training; whether there was any."""
+    filesystem, path = fs.FileSystem.from_uri(storage)
+    there = filesystem.get_file_info(f"{path}/{key}").type == fs.FileType.Directory
+    if there:
+        filesystem.delete_dir(f"{path}/{key}")
+    return bool(there)
+
+
+def _drop_leftovers(storage: str, key: str) -> None:
+    """Delete snapshots of a training that Ray Train's own list lacks: a failure between writing one and listing it (a
+    disk that fills up, a kill) leaves it there, and nobody else would ever take it away."""
+    filesystem, path = fs.FileSystem.from_uri(storage)
+    folder, listed = f"{path}/{key}", b""
+    if filesystem.get_file_info(f"{folder}/{_LISTING}").type == fs.FileType.File:
+        with filesystem.open_input_stream(f"{folder}/{_LISTING}") as file:
+            listed = file.read()
+    for entry in filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True)):
+        snapshot = entry.type == fs.FileType.Directory and entry.base_name.startswith("checkpoint_")
+        if snapshot and entry.base_name.encode() not in listed:
+            filesystem.delete_dir(entry.path)
+
+
+def _listen(queue: Queue, on_epoch: Callable[[Epoch], None]) -> None:
+    """Pass on each epoch as the worker tells it."""
+    while True:
+        try:
+            told = queue.get(timeout=5)
+        except Empty:
+            continue
+        except Exception:  # Ray is going down: nothing more will be told
+            return
+        if told is None:
+            return
+        on_epoch(Epoch(**told))

@@ -1,0 +1,315 @@
+"""The report's pictures: each function takes figures that were computed elsewhere and returns a matplotlib
+Figure.
+
+Colours are Okabe and Ito's, told apart by every kind of colour vision; line styles and marker shapes say the
+same again. No pyplot: a Figure made here belongs to whoever asked for it and draws without a display.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
+
+from study.artifacts.predictions import Predictions
+from study.statistics.bootstrap import Interval, Intervals
+from study.statistics.calibration import LEVELS, PIT_BINS, Calibration
+from study.statistics.summary import THRESHOLDS, Decade
+
+INK, GREY, PALE = "#222222", "#767676", "#d9d9d9"
+FRONT = "#0072B2"
+OTHERS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8c6d31", "#5e4fa2")
+STYLES = ("--", "-.", (0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)))
+MARKERS = "sD^vPX<>"
+OURS = "this study, 95 % over people"
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What a picture is about: its title, and on which data, people and pretraining it stands."""
+
+    title: str
+    data: str
+
+
+def cs_curves(curves: Mapping[str, Intervals], *, front: str, guess: Intervals, caption: Caption) -> Figure:
+    """Figure 4 of the paper: the share of photos with an error up to each threshold, the mean over people.
+
+    `front` is drawn in front, with its 95 % interval over people; the constant guess in grey.
+    """
+    figure, (axes,) = _figure(caption, width=8.0, height=5.6)
+    years = np.array(THRESHOLDS)
+    axes.plot(years, guess.value, color=GREY, linestyle=":", linewidth=1.5, label="constant guess", zorder=1)
+    for i, (name, curve) in enumerate(_sorted_others(curves, front)):
+        axes.plot(years, curve.value, label=name, zorder=2, **_line(i))
+    curve = curves[front]
+    if np.isfinite(curve.low).all():
+        axes.fill_between(years, curve.low, curve.high, color=FRONT, alpha=0.18, linewidth=0, zorder=3)
+    axes.plot(years, curve.value, color=FRONT, linewidth=2.6, marker="o", markersize=5, label=front, zorder=4)
+    at = THRESHOLDS.index(5)
+    axes.annotate(
+        f"CS(5) = {curve.value[at]:.1f} %", (5, curve.value[at]), xytext=(10, -16), textcoords="offset points",
+        color=FRONT, fontweight="bold", zorder=5,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1},
+    )  # fmt: skip
+    axes.set(xlim=(0, 15), ylim=(0, 101), xlabel="error up to (years)", ylabel="share of a person's photos (%)")
+    axes.xaxis.set_major_locator(MultipleLocator(1))
+    axes.yaxis.set_major_locator(MultipleLocator(10))
+    handles, names = axes.get_legend_handles_labels()
+    order = [-1, *range(1, len(handles) - 1), 0]  # as the curves lie
+    _legend(axes, [handles[i] for i in order], [names[i] for i in order], loc="lower right")
+    return figure
+
+
+def error_by_age(
+    decades: Mapping[str, Sequence[Decade]], *, front: str, guess: Sequence[Decade], caption: Caption
+) -> Figure:
+    """MAE by decade of true age with 95 % intervals over people, above how many photos each decade has."""
+    figure, (axes, below) = _figure(caption, width=8.0, height=6.2, rows=2, ratios=(4.0, 1.0))
+    place = {each.low: i for i, each in enumerate(guess)}
+    bars = decades[front]
+    where = [place[d.low] for d in bars]
+    axes.bar(where, [d.mae.value for d in bars], width=0.84, color=FRONT, alpha=0.75, label=front)
+    _whiskers(axes, where, [d.mae for d in bars], colour=INK)
+    others = [(name, theirs) for name, theirs in decades.items() if name != front]
+    for i, (name, theirs) in enumerate(others):
+        axes.plot(
+            [place[d.low] + _aside(i, len(others)) for d in theirs],
+            [d.mae.value for d in theirs],
+            linestyle="none",
+            marker=MARKERS[i % len(MARKERS)],
+            markersize=6.5,
+            markeredgecolor="white",
+            markeredgewidth=0.8,
+            color=OTHERS[i % len(OTHERS)],
+            label=name,
+            zorder=4,
+        )
+    # The guess is off by 50 years in the last decades: written, not drawn, where it would squash the bars.
+    ends = [d.mae.high if np.isfinite(d.mae.high) else d.mae.value for d in bars]
+    top = 1.2 * max([*ends, *(d.mae.value for _, theirs in others for d in theirs)])
+    for i, each in enumerate(guess):
+        if each.mae.value < top:
+            axes.plot([i - 0.42, i + 0.42], [each.mae.value] * 2, color=GREY, linestyle=":", linewidth=1.8)
+        else:
+            axes.annotate(
+                f"{each.mae.value:.0f} \N{UPWARDS ARROW}", (i, top), xytext=(0, -11),
+                textcoords="offset points", ha="center", fontsize=9, color=GREY,
+            )  # fmt: skip
+    axes.plot([], [], color=GREY, linestyle=":", linewidth=1.8, label="constant guess")
+    axes.set(ylabel="mean absolute error (years)", ylim=(0, top))
+    axes.tick_params(axis="x", labelbottom=False, length=0)
+    axes.grid(visible=False, axis="x")
+    _legend_above(axes, first=front)
+    most = max(each.photos for each in guess)
+    below.bar(range(len(guess)), [each.photos for each in guess], width=0.84, color=PALE)
+    for i, each in enumerate(guess):
+        below.annotate(
+            f"{each.photos}\n{each.people} people", (i, each.photos), xytext=(0, 2),
+            textcoords="offset points", ha="center", fontsize=8, color=INK,
+        )  # fmt: skip
+    below.set(ylim=(0, 1.8 * most), xlabel="true age (years)", ylabel="photos", yticks=[])
+    below.set_xticks(range(len(guess)), [f"{each.low} to {each.high}" for each in guess])
+    below.grid(visible=False)
+    for panel in (axes, below):
+        panel.set_xlim(-0.6, len(guess) - 0.4)
+    return figure
+
+
+def predicted_against_true(predictions: Predictions, *, name: str, guess: float, caption: Caption) -> Figure:
+    """One dot a photo: predicted over true age, the diagonal, and the running median of the predictions.
+
+    `predictions` has one row a photo (Predictions.average_seeds); `guess` is the constant guess in years.
+    """
+    figure, (axes,) = _figure(caption, width=7.2, height=7.2)
+    age, predicted = predictions.age.astype(float), predictions.predicted.astype(float)
+    top = 5 * np.ceil((max(age.max(), predicted.max()) + 2) / 5)
+    ends = np.array([0, top])
+    axes.fill_between(ends, ends - 5, ends + 5, color=PALE, alpha=0.6, linewidth=0, label="within 5 years")
+    axes.plot(ends, ends, color=INK, linewidth=1, label="exact")
+    axes.axhline(guess, color=GREY, linestyle=":", linewidth=1.5, label="constant guess")
+    # Ages are whole years: a fixed spread of a third of a year keeps dots of one age from hiding each other.
+    shift = (np.arange(len(age)) * 0.618 % 1 - 0.5) * 0.7
+    axes.scatter(age + shift, predicted, s=16, color=FRONT, alpha=0.45, linewidth=0, label=f"a photo, by {name}")
+    centres, medians = _running_median(age, predicted)
+    axes.plot(centres, medians, color=OTHERS[0], linewidth=2.4, label="median of the predictions")
+    axes.set(xlim=(-1, top), ylim=(-1, top), xlabel="true age (years)", ylabel="predicted age (years)")
+    axes.set_aspect("equal")
+    _legend(axes, loc="upper left")
+    return figure
+
+
+def calibration(found: Mapping[str, Calibration], *, front: str, caption: Caption) -> Figure:
+    """Left: how many true ages central intervals hold, against how many they should. Right: the PIT
+    histogram."""
+    figure, (left, right) = _figure(caption, width=9.6, height=5.4, columns=2)
+    levels, ours = 100 * np.array(LEVELS), found[front]
+    if np.isfinite(ours.coverage.low).all():
+        band = (100 * ours.coverage.low, 100 * ours.coverage.high)
+        left.fill_between(levels, *band, color=FRONT, alpha=0.18, linewidth=0)
+    left.plot(levels, 100 * ours.coverage.value, color=FRONT, linewidth=2.6, label=front, zorder=4)
+    for i, name in enumerate(n for n in found if n != front):
+        left.plot(levels, 100 * found[name].coverage.value, label=name, **_line(i))
+    left.text(96, 6, "below the line:\ntoo sure of itself", ha="right", va="bottom", color=GREY, fontsize=9)
+    left.plot([0, 100], [0, 100], color=INK, linewidth=1, label="as it should be")
+    left.set(xlim=(0, 100), ylim=(0, 100))
+    left.set(xlabel="central interval of the prediction (%)", ylabel="true ages inside (%)")
+    _legend(left, loc="upper left")
+    edges = np.linspace(0, 1, PIT_BINS + 1)
+    right.bar(
+        edges[:-1],
+        100 * ours.pit,
+        width=1 / PIT_BINS,
+        align="edge",
+        color=FRONT,
+        alpha=0.85,
+        edgecolor="white",
+    )
+    right.axhline(100 / PIT_BINS, color=INK, linewidth=1)
+    right.set(xlim=(0, 1), ylim=(0, max(2 * 100 / PIT_BINS, 115 * ours.pit.max())))
+    right.set(xlabel="predicted probability of being younger than the true age", ylabel=f"photos (%), {front}")
+    right.text(
+        0.5,
+        0.97,
+        "flat: right · high ends: too narrow\nhigh middle: too wide · slope: biased",
+        transform=right.transAxes,
+        ha="center",
+        va="top",
+        color=GREY,
+        fontsize=9,
+    )
+    right.grid(visible=False, axis="x")
+    return figure
+
+
+@dataclass(frozen=True)
+class MaeRow:
+    """A line of the MAE picture: ours, the paper's, or both; None where there is none."""
+
+    name: str
+    ours: Interval | None
+    paper: float | None
+
+
+def mae_rows(rows: Sequence[MaeRow], *, guess: float, caption: Caption, paper: str | None) -> Figure:
+    """Ours with 95 % intervals over people, and the paper's figures, which have none, as rings. Best
+    first."""
+    figure, (axes,) = _figure(caption, width=8.0, height=1.9 + 0.36 * len(rows))
+    for i, row in enumerate(rows):
+        if row.paper is not None:
+            axes.plot(row.paper, i, "o", markersize=8, markerfacecolor="white", markeredgecolor=OTHERS[0], zorder=3)
+        if row.ours is not None:
+            if np.isfinite(row.ours.low):
+                axes.plot([row.ours.low, row.ours.high], [i, i], color=FRONT, linewidth=3, solid_capstyle="butt")
+            axes.plot(row.ours.value, i, "o", markersize=9, color=FRONT, zorder=4)
+            axes.annotate(
+                f"{row.ours.value:.2f}", (row.ours.value, i), xytext=(0, 6), textcoords="offset points",
+                ha="center", fontsize=9, color=FRONT, fontweight="bold",
+            )  # fmt: skip
+    seen = [row.paper for row in rows if row.paper is not None]
+    for row in rows:
+        if row.ours is not None:
+            seen += [x for x in (row.ours.low, row.ours.value, row.ours.high) if np.isfinite(x)]
+    low, high = min(seen), max(seen)
+    margin = 0.08 * (high - low) + 0.05
+    right = high + margin
+    axes.set_xlim(max(0, low - margin), right)
+    if guess < right:
+        axes.axvline(guess, color=GREY, linestyle=":", linewidth=1.5)
+    axes.plot([], [], "o-", color=FRONT, markersize=9, linewidth=3, label=OURS)
+    if paper is not None:
+        ring: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": OTHERS[0], "markersize": 8}
+        axes.plot([], [], "o", linestyle="none", label=paper, **ring)
+    told = f"constant guess {guess:.2f}" + ("" if guess < right else ", off the axis")
+    axes.plot([], [], color=GREY, linestyle=":", linewidth=1.5, label=told)
+    axes.set_yticks(range(len(rows)), [row.name for row in rows])
+    axes.set(xlabel="mean absolute error over people (years)", ylim=(len(rows) - 0.4, -0.6))
+    axes.grid(visible=False, axis="y")
+    _legend_above(axes, first=OURS)
+    return figure
+
+
+# ---- what all of them share -------------------------------------------------------------------------
+
+
+def _figure(
+    caption: Caption,
+    *,
+    width: float,
+    height: float,
+    rows: int = 1,
+    columns: int = 1,
+    ratios: Sequence[float] | None = None,
+) -> tuple[Figure, list[Axes]]:
+    """A figure with the caption above and bare axes, in inches."""
+    figure = Figure(figsize=(width, height), dpi=140, layout="constrained")
+    # A rule of thumb of 14 letters an inch at 9 points keeps the caption inside the picture.
+    data = textwrap.fill(caption.data, int(14 * width))
+    lines = 1 + data.count("\n")
+    inches = 0.42 + 0.17 * lines
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.set(rect=(0.01, 0.01, 0.98, 0.99 - inches / height))  # type: ignore[call-arg]
+    figure.text(0.02, 1 - 0.12 / height, caption.title, fontsize=13, fontweight="bold", color=INK, va="top")
+    figure.text(0.02, 1 - 0.4 / height, data, fontsize=9, color=GREY, va="top", linespacing=1.25)
+    grid = figure.subplots(rows, columns, squeeze=False, height_ratios=ratios)
+    panels = [panel for line in grid for panel in line]
+    for panel in panels:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.spines[["left", "bottom"]].set_color(GREY)
+        panel.tick_params(colors=INK, labelsize=9)
+        panel.grid(visible=True, color=PALE, linewidth=0.6)
+        panel.set_axisbelow(True)
+    return figure, panels
+
+
+def _line(i: int) -> dict[str, Any]:
+    return {"color": OTHERS[i % len(OTHERS)], "linestyle": STYLES[i % len(STYLES)], "linewidth": 1.6}
+
+
+def _legend(axes: Axes, *handles: Any, loc: Any = "best") -> None:
+    axes.legend(*handles, loc=loc, fontsize=9, frameon=True, framealpha=0.9, edgecolor="none")
+
+
+def _legend_above(axes: Axes, *, first: str) -> None:
+    """A legend between the caption and the axes, where it can hide nothing."""
+    handles, names = axes.get_legend_handles_labels()
+    order = sorted(range(len(names)), key=lambda i: names[i] != first)
+    axes.legend(
+        [handles[i] for i in order], [names[i] for i in order], loc="lower left", bbox_to_anchor=(0, 1.0),
+        ncols=3, fontsize=9, frameon=False, borderaxespad=0.2, columnspacing=1.4, handlelength=1.8,
+    )  # fmt: skip
+
+
+def _sorted_others(curves: Mapping[str, Intervals], front: str) -> list[tuple[str, Intervals]]:
+    others = [(name, curve) for name, curve in curves.items() if name != front]
+    return sorted(others, key=lambda pair: -float(pair[1].value.sum()))
+
+
+def _whiskers(axes: Axes, where: Sequence[int], figures: Sequence[Interval], *, colour: str) -> None:
+    for x, figure in zip(where, figures, strict=True):
+        if np.isfinite(figure.low):
+            axes.plot([x, x], [figure.low, figure.high], color=colour, linewidth=1.4, zorder=5)
+
+
+def _aside(i: int, others: int) -> float:
+    """Where the i-th of several markers stands beside the middle of a bar, which is the whisker's."""
+    places = np.linspace(-0.36, 0.36, others + 1 + others % 2)
+    return float(np.delete(places, len(places) // 2)[i] if others % 2 == 0 else places[places != 0][i])
+
+
+def _running_median(age: np.ndarray, predicted: np.ndarray) -> tuple[list[float], list[float]]:
+    """Medians of windows of nine years, where there are at least eight photos."""
+    centres, medians = [], []
+    for centre in range(int(age.min()), int(age.max()) + 1):
+        inside = np.abs(age - centre) <= 4
+        if inside.sum() >= 8:
+            centres.append(float(centre))
+            medians.append(float(np.median(predicted[inside])))
+    return centres, medians

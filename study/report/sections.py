@@ -1,0 +1,215 @@
+"""LOPO results put together where they may be compared, with all that the report says of them. Pure: no
+disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from study.artifacts.brands import branded, unlike
+from study.artifacts.predictions import Predictions
+from study.artifacts.records import check_about
+from study.plain import plain, plain_record, printable, slug
+from study.report.paper import backbone_name
+from study.statistics.bootstrap import DRAWS
+from study.statistics.calibration import Calibration, calibrate
+from study.statistics.summary import (
+    Comparison,
+    Decade,
+    Summary,
+    alarms,
+    by_decade,
+    compare,
+    constant_guess,
+    summarise,
+)
+
+DATASETS = {"fgnet": "FG-NET", "utkface": "UTKFace", "people": "Built-in people"}
+"""How datasets are written in titles; one that is not here goes by its name."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One complete LOPO result: what it is about (about.json of its run) and its predictions.
+
+    Name and record are made plain (study.plain), since they go into the report's Markdown and pictures. Raises
+    ValueError for a record that lacks a field or has one of another type.
+    """
+
+    name: str
+    about: Mapping[str, Any]
+    predictions: Predictions
+
+    def __post_init__(self) -> None:
+        where = f"{printable(self.name)}: about.json"
+        about = plain_record(check_about(self.about, where), where)
+        object.__setattr__(self, "name", plain(self.name, most=200))
+        object.__setattr__(self, "about", about)
+
+
+@dataclass(frozen=True)
+class Section:
+    """Results on the same photos of the same faces table: what may be compared. Everything is computed once.
+
+    `results` holds them by a label that tells them apart; `front` is the label of the lowest MAE.
+    """
+
+    results: Mapping[str, Result]
+    draws: int = DRAWS
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What the result in front is about."""
+        return self.results[self.front].about
+
+    @property
+    def built_in(self) -> bool:
+        return bool(self.about.get("built_in"))
+
+    @cached_property
+    def summaries(self) -> dict[str, Summary]:
+        return {label: summarise(each.predictions, draws=self.draws) for label, each in self.results.items()}
+
+    @cached_property
+    def front(self) -> str:
+        return min(self.results, key=lambda label: self.summaries[label].mae.value)
+
+    @cached_property
+    def guess(self) -> Predictions:
+        return constant_guess(next(iter(self.results.values())).predictions)
+
+    @cached_property
+    def guess_summary(self) -> Summary:
+        return summarise(self.guess, draws=self.draws)
+
+    @cached_property
+    def decades(self) -> dict[str, list[Decade]]:
+        return {label: by_decade(each.predictions, draws=self.draws) for label, each in self.results.items()}
+
+    @cached_property
+    def calibrations(self) -> dict[str, Calibration]:
+        return {label: calibrate(each.predictions, draws=self.draws) for label, each in self.results.items()}
+
+    @cached_property
+    def guess_calibration(self) -> Calibration:
+        return calibrate(self.guess, draws=self.draws)
+
+    @cached_property
+    def comparisons(self) -> list[Comparison]:
+        if len(self.results) < 2:
+            return []
+        return compare({label: each.predictions for label, each in self.results.items()}, draws=self.draws)
+
+    @cached_property
+    def alarms(self) -> dict[str, list[str]]:
+        return {label: alarms(each.predictions, draws=self.draws) for label, each in self.results.items()}
+
+    @property
+    def title(self) -> str:
+        """On which data, in words: "FG-NET"."""
+        return " and ".join(DATASETS.get(part, part) for part in str(self.about["dataset"]).split(", "))
+
+    @property
+    def unlike(self) -> str:
+        """How the starts of the networks compared here differ, those of a sweep included; "" where they are alike."""
+        told = [str((each.about.get("pretraining") or {}).get("unlike") or "") for each in self.results.values()]
+        starts = [start for each in self.results.values() for start in _starts(each.about)]
+        return unlike(starts) or next(filter(None, told), "")
+
+    @property
+    def slug(self) -> str:
+        """Names this section's pictures, as one component of a path: "fgnet-1a2b3c"."""
+        name = "-".join(str(self.about["dataset"]).split(", "))
+        return f"{slug(name)}-{slug(self.about['faces_digest'], most=6)}"
+
+    @property
+    def data(self) -> str:
+        """On which data, how many people, and with which pretraining: what stands above every picture."""
+        summary = self.summaries[self.front]
+        kind = " (drawn, not real)" if self.built_in else ""
+        start = f"{self.title}{kind}, leave one person out: {summary.people} people, {summary.photos:,} photos."
+        kinds = {pretraining(each.about) for each in self.results.values()}
+        if len(kinds) == 1:
+            return f"{start} Pretraining: {kinds.pop()}"
+        return f"{start} Pretraining of {self.front}: {pretraining(self.about)}"
+
+
+def sections(results: Sequence[Result], *, draws: int = DRAWS) -> list[Section]:
+    """Results put together where they may be compared: same dataset, same faces digest, same photos.
+
+    Real people come first, and among those the sections with most results.
+    """
+    groups: dict[tuple[object, ...], list[Result]] = {}
+    for each in results:
+        table = each.predictions
+        photos = tuple(table.photo[: table.photos].tolist())
+        groups.setdefault((each.about["dataset"], each.about["faces_digest"], photos), []).append(each)
+    ordered = sorted(groups.values(), key=lambda group: (bool(group[0].about.get("built_in")), -len(group)))
+    return [Section(dict(zip(labels(group), group, strict=True)), draws) for group in ordered]
+
+
+def trials(about: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The configs that the people were tested with: one, or one a block of people where the choice was sealed."""
+    return list(about.get("trials") or [about["trial"]])
+
+
+def setting(about: Mapping[str, Any], key: str) -> str:
+    """A value of the config for people to read; those of several configs, "64 or 96"."""
+    return " or ".join(dict.fromkeys(str(trial.get(key, "–")) for trial in trials(about)))
+
+
+def name_of(about: Mapping[str, Any]) -> str:
+    """The backbone as people write it; of several, "EfficientNet-B0 or ResNet-34"."""
+    return " or ".join(dict.fromkeys(backbone_name(str(trial["backbone"])) for trial in trials(about)))
+
+
+def labels(results: Sequence[Result]) -> list[str]:
+    """The backbone's name for each result, with what tells it from others of the same backbone in
+    brackets."""
+    flat = [_flat(each.about) for each in results]
+    names = [branded(name_of(each.about), each.about) for each in results]
+    found = []
+    for i, (name, own) in enumerate(zip(names, flat, strict=True)):
+        rivals = [flat[j] for j, other in enumerate(names) if other == name and j != i]
+        differ = [key for key in own if any(own[key] != rival.get(key) for rival in rivals)]
+        told = ", ".join(_AFTER.get(key, f"{key} {{}}").format(own[key]) for key in differ[:4])
+        found.append(f"{name} ({told})" if told else name)
+    # Two runs of one and the same config: only their number tells them apart.
+    return [
+        label if found.count(label) == 1 else f"{label} [{found[: i + 1].count(label)}]"
+        for i, label in enumerate(found)
+    ]
+
+
+_AFTER = {"px": "{} px", "epochs": "{} epochs", "seeds": "{} seeds", "folds": "{}", "loss": "{}", "schedule": "{} rate"}
+
+
+def _flat(about: Mapping[str, Any]) -> dict[str, str]:
+    # LOPO's schedule, plain or tree; the config's own "schedule" is the learning rate's
+    own = {"folds": str(about.get("schedule", "plain")), "seeds": str(len(about.get("seeds", [0])))}
+    values: dict[str, list[str]] = {}
+    for trial in trials(about):
+        for key, value in trial.items():
+            if key in ("backbone", "seed", "weights"):  # weights is a path: the pretraining's sentence says what it is
+                continue
+            inner = value.items() if isinstance(value, Mapping) else [("", value)]
+            for k, v in inner:
+                values.setdefault(key if k == "name" else f"{key} {k}".strip(), []).append(str(v))
+    own |= {key: " or ".join(dict.fromkeys(each)) for key, each in values.items()}
+    return {**own, "pretraining": pretraining(about)}
+
+
+def _starts(about: Mapping[str, Any]) -> list[Mapping[str, str]]:
+    return list(about.get("starts") or [{"backbone": name_of(about), "what": pretraining(about)}])
+
+
+def pretraining(about: Mapping[str, Any]) -> str:
+    """One sentence on what the network had seen before these photos."""
+    return sentence((about.get("pretraining") or {}).get("what", "not recorded"))
+
+
+def sentence(text: object) -> str:
+    """The text with one full stop at its end."""
+    return str(text).rstrip(". ") + "."

@@ -1,0 +1,99 @@
+"""The fold tree: nobody is ever seen by the model that is tested on them, and everybody else is."""
+
+from __future__ import annotations
+
+import types
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from study.cluster.placing import Running
+from study.folds import lopo_folds
+from study.lopo import ray_tasks as folding
+from study.lopo.ray_tasks import Job, Schedule, Shared
+from study.lopo.tree import cost, fold_tree, lineage
+from trainables.config import TrialConfig
+from trainables.faces.table import load_faces
+
+
+@pytest.fixture(scope="module")
+def faces(make_table, tmp_path_factory):
+    return load_faces([make_table(tmp_path_factory.mktemp("faces"), people=23, photos=5)], px=32)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("replay", [0.0, 0.5])
+def test_a_leafs_lineage_is_everybody_but_its_person(faces, seed, replay):
+    stages = fold_tree(faces, seed=seed, replay=replay)
+    leaves = [index for index, stage in enumerate(stages) if stage.test is not None]
+    folds = {fold.name: fold for fold in lopo_folds(faces)}
+    assert len(leaves) == len(folds) == 23
+    for index in leaves:
+        (person,) = stages[index].held
+        assert lineage(stages, index).tolist() == folds[person].train.tolist()
+        assert stages[index].test.tolist() == folds[person].test.tolist()
+
+
+def test_no_stage_sees_whom_it_holds_out(faces):
+    stages = fold_tree(faces, seed=0, replay=1.0)
+    for index, stage in enumerate(stages):
+        assert not set(faces.person[lineage(stages, index)]) & set(stage.held)
+        assert stage.parent is None or (stage.parent < index and set(stage.held) < set(stages[stage.parent].held))
+
+
+def test_it_costs_about_the_logarithm_of_the_number_of_people(faces):
+    assert cost(fold_tree(faces, seed=0, replay=0.0), faces) <= np.log2(23) + 1
+    assert cost(fold_tree(faces, seed=0, replay=0.25), faces) <= 1.26 * (np.log2(23) + 1)
+
+
+def test_a_few_leaves_need_only_their_own_branches_and_train_on_the_same_photos(faces):
+    whole = fold_tree(faces, seed=0, replay=0.5)
+    wanted = faces.people[:2]
+    some = fold_tree(faces, seed=0, replay=0.5, wanted=wanted)
+    assert len(some) <= 2 * 6
+    assert sorted(stage.held[0] for stage in some if stage.test is not None) == wanted
+    rows = {stage.name: stage.rows.tolist() for stage in whole}
+    assert all(stage.rows.tolist() == rows[stage.name] for stage in some)
+    assert all(set(stage.held) < set(some[stage.parent].held) for stage in some if stage.parent is not None)
+
+
+@dataclass(eq=False)
+class Noted:
+    """A task that was started: its function and arguments."""
+
+    function: str
+    given: tuple
+
+
+def test_two_orders_give_each_person_two_leaves_that_never_saw_them(faces, monkeypatch):
+    """The tasks that a tree starts, with a remote that only notes what it is given."""
+
+    def noted(function):
+        def remote(*given):
+            return Noted(function.__name__, given)
+
+        return types.SimpleNamespace(options=lambda **_: types.SimpleNamespace(remote=remote))
+
+    monkeypatch.setattr(folding.ray, "remote", noted)
+    monkeypatch.setattr(Running, "of", lambda _, function, **options: noted(function).options(**options).remote)
+    config = TrialConfig(backbone="resnet18", px=32)
+    jobs = [Job(fold, config, "", Path(fold.name)) for fold in lopo_folds(faces)]
+    shared = Shared({32: faces}, {(32,): "faces"}, {("resnet18", "random"): None})
+    waiting = folding._start_tree(jobs, shared, Schedule("tree", 1, 1, 0.0, orders=2), Running())
+    assert sorted(job.fold.name for job in waiting.values()) == faces.people
+    shown = []
+    for average, job in waiting.items():
+        assert average.function == "average_folds"
+        _, *leaves = average.given
+        assert len(leaves) == 2
+        for leaf in leaves:
+            stage, rows = leaf, []
+            assert leaf.given[4].tolist() == job.fold.test.tolist()
+            while stage is not None:  # up to the root by the weights that were handed down
+                rows.append(stage.given[3])
+                stage = stage.given[2]
+            assert np.unique(np.concatenate(rows)).tolist() == job.fold.train.tolist()
+        shown.append([leaf.given[3].tolist() for leaf in leaves])
+    assert any(one != two for one, two in shown), "the second tree takes people in another order"

@@ -1,0 +1,265 @@
+"""A command that is interrupted, cut short or spoilt says so, and nothing passes for complete that is not."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import ray
+import torch
+
+from search_spaces import SPACES
+from study.cluster import start as cluster
+from study.cluster.joining import check_address, joined_address
+from study.cluster.placing import Running
+from study.folds import Fold
+from study.lopo import ray_tasks as folding
+from study.lopo.ray_tasks import Schedule
+from study.process import ends, home
+from study.process.cores import usable_cores
+from study.starts import read_start
+from study.sweep.finalists import choose
+from study.sweep.optuna_storage import Mirror
+from study.sweep.recorder import Recorder
+from study.sweep.search import Tried, read_journal
+from study.tracking import runs as tracking
+from tests.process.interrupts import interrupt, prepare, states
+from trainables.config import TrialConfig
+from trainables.faces.table import Faces, load_faces
+from trainables.fitting import Diverged, build_net, fit, predict
+from trainables.fold import FoldResult
+from trainables.memory import lacking_memory
+from trainables.trial import WORST_MAE, score_folds
+
+CONFIG = TrialConfig(backbone="resnet18", px=32, epochs=1, batch=16)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("interrupted")
+    prepare(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def faces(place) -> Faces:
+    return load_faces([place / "people"], px=32)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_while_a_command_imports_is_one_line_and_130(place, name):
+    number = getattr(signal, name)
+
+    def listens(pid: int) -> bool:  # to SIGTERM, which Python by itself does not
+        caught = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+        return caught is not None and bool(int(caught[1], 16) & 1 << (signal.SIGTERM - 1))
+
+    seen = interrupt(place, "faces", number, after=60, group=False, until=listens)
+    assert (seen.status, seen.wrong) == (130, ())
+    assert seen.stderr == "python -m study.faces: interrupted; the same command continues where it stopped\n"
+
+
+def test_a_sweep_that_is_cut_short_leaves_no_choice_and_no_open_run(tmp_path):
+    """In the middle of a trial; the signal goes to Ray's processes too, as a terminal sends it."""
+    prepare(tmp_path)
+
+    def trial_runs(_: int) -> bool:
+        return any(name.startswith("block1of2 trial") for name, _ in states(tmp_path))
+
+    seen = interrupt(tmp_path, "sweep", signal.SIGINT, group=True, after=120, until=trial_runs)
+    assert (seen.status, seen.wrong) == (130, ())
+    assert dict(states(tmp_path))["sweep mean_variance"] == "KILLED"
+    assert not list(tmp_path.glob("runs/sweeps/*/best.json"))
+
+
+def test_a_signal_does_not_cut_in_two_what_is_held(monkeypatch):
+    handlers: list = []
+    monkeypatch.setattr(ends, "_set", handlers.append)
+    monkeypatch.setattr(ends, "_handler", print)
+    monkeypatch.setattr(ends, "_begun", threading.Event())
+    monkeypatch.setattr(ends, "_insist", lambda prog: None)
+    ends.listen("command")
+    done = []
+    with pytest.raises(KeyboardInterrupt), ends.held(), ends.held():  # noqa: PT012
+        handlers[0]()
+        done.append("all of it")
+    assert done == ["all of it"]
+    handlers[0]()  # a second signal does not cut the clean-up short
+    assert ends.interrupted()
+
+
+def test_what_is_open_when_a_command_fails_is_closed(tmp_path):
+    store = tracking.connect(home=tmp_path)
+    parent = tracking.find_or_start(store, key="parent", name="lopo", stage="lopo")
+    done = tracking.find_or_start(store, key="a", name="a", stage="fold", parent=parent)
+    tracking.find_or_start(store, key="b", name="b", stage="fold", parent=parent)
+    tracking.finish(store, done)
+    ends.close("KILLED")
+    assert {key: status for key, (_, status) in tracking.children(store, parent).items()} == {
+        "a": "FINISHED",
+        "b": "KILLED",
+    }
+    assert store.client.get_run(parent).info.status == "KILLED"
+
+
+def test_statistics_that_are_no_numbers_end_a_training_whose_loss_is_one(faces):
+    state = dict(build_net(CONFIG).state_dict())
+    state["network.bn1.running_mean"] = torch.full_like(state["network.bn1.running_mean"], float("nan"))
+    rows = np.arange(32)
+    with pytest.raises(Diverged, match="no longer numbers"):
+        fit(CONFIG.replace(weights="given", ema=0.0), faces, rows, initial=state)
+    told: list[dict] = []
+    score_folds(CONFIG, faces, [(rows, np.arange(32, 40))], initial=state, report=told.append)
+    assert (told[-1]["state"], told[-1]["mae"]) == ("diverged", WORST_MAE)
+    net = build_net(CONFIG)
+    net.load_state_dict(state)
+    with pytest.raises(Diverged, match="are no numbers"):
+        predict(CONFIG, net, faces, rows)
+
+
+def test_a_fold_without_an_answer_fails_with_its_reason_and_the_others_go_on(faces, tmp_path, monkeypatch, capsys):
+    people = faces.people[:3]
+    folds = [Fold(name, np.flatnonzero(faces.person != name), np.flatnonzero(faces.person == name)) for name in people]
+    jobs = [folding.Job(fold, CONFIG, "key", tmp_path / f"{i}.parquet") for i, fold in enumerate(folds)]
+    even = np.full((5, CONFIG.ages), 1 / CONFIG.ages, np.float32)
+    broken = np.full((5, CONFIG.ages), np.nan, np.float32)
+
+    def diverge() -> None:
+        raise Diverged("the loss became nan")
+
+    def begin(missing: list, *_: object) -> dict:
+        results = [FoldResult(each, each.mean(axis=1), [], 1.0, {}) for each in (even, broken)]
+        return dict(zip([ray.remote(diverge).remote(), *map(ray.put, results)], missing, strict=True))
+
+    monkeypatch.setattr(folding, "_start_plain", begin)
+    store = tracking.connect(home=tmp_path / "mlruns")
+    parent = tracking.find_or_start(store, key="lopo", name="lopo", stage="lopo")
+    starts = {("resnet18", "random"): read_start("resnet18", "random")}
+    own = not ray.is_initialized()
+    cluster.start_ray(num_cpus=1)
+    try:
+        failed = dict(
+            folding.run_jobs(jobs, {32: faces}, starts, store, parent, Schedule("plain", 1, 1, 0.0), Running())
+        )
+    finally:
+        if own:
+            ray.shutdown()
+    assert failed.keys() == {people[0], people[2]}
+    assert failed[people[0]] == "the loss became nan"
+    assert "are not a number" in failed[people[2]]
+    assert [job.file.is_file() for job in jobs] == [False, True, False]
+    tracking.finish(store, parent)
+
+
+def test_a_trial_whose_mae_is_no_number_is_never_chosen(tmp_path):
+    store = tracking.connect(home=tmp_path / "mlruns")
+    parent = tracking.find_or_start(store, key="sweep", name="sweep", stage="sweep")
+    journal: dict[int, Tried] = {}
+    record = Recorder(
+        journal, tmp_path / "all", store, parent=parent, key="sweep", block="all", trials=2, expected=2,
+        mirror=Mirror(tmp_path, "all", SPACES["small"], CONFIG),
+    )  # fmt: skip
+    for number, years in ((0, float("nan")), (1, 9.0)):
+        point = {"trial": CONFIG.to_json(), "params": {"learning_rate": 1e-3}, "number": number}
+        trial = SimpleNamespace(config=point)
+        record.on_trial_start(0, [], trial)
+        row = {"step": 1, "fold": 0, "state": "complete", "mae": years, "people": {"a": years}, "predicted": {0: years}}
+        record.on_trial_result(0, [], trial, row)
+        record.on_trial_complete(0, [], trial)
+    assert read_journal(tmp_path / "all") == journal
+    assert (journal[0].state, journal[0].mae, journal[0].people) == ("diverged", WORST_MAE, {})
+    chosen = choose({0: replace(journal[0], state="complete", mae=float("nan")), 1: journal[1]}, [], most=2, seeds=0)
+    assert chosen is not None
+    assert chosen.tried.number == 1
+    tracking.finish(store, parent)
+
+
+def test_finalists_are_compared_over_equal_seeds():
+    def tried(number: int, mae: float | None, repeat: int = 0) -> Tried:
+        state = "complete" if mae is not None else "failed"
+        return Tried(number, state, CONFIG.to_json(), {}, mae, repeat=repeat)
+
+    journal = {0: tried(0, 4.0), 1: tried(1, 5.0), 2: tried(2, 5.5)}
+    finals = [tried(0, None, 1), tried(1, 8.0, 1), tried(2, 6.0, 1)]
+    winner = choose(journal, finals, most=3, seeds=1)
+    assert winner is not None
+    assert (winner.tried.number, winner.mae, winner.seeds) == (2, 5.75, 2)
+    nobody = choose(journal, [tried(number, None, 1) for number in journal], most=3, seeds=1)
+    assert nobody is not None
+    assert (nobody.tried.number, nobody.mae, nobody.seeds) == (0, 4.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "lacking"),
+    [
+        ("could not create a primitive", True),
+        ("[enforce fail at alloc_cpu.cpp:118] . DefaultCPUAllocator: can't allocate memory", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)", True),
+        ("could not create a primitive descriptor for a convolution forward propagation primitive", False),
+        ("mat1 and mat2 shapes cannot be multiplied", False),
+    ],
+)
+def test_too_little_memory_is_known_by_all_its_names(text, lacking):
+    assert (lacking_memory(RuntimeError(text)) is not None) == lacking
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("http://127.0.0.1:8265", "ray job submit"),
+        ("ray://127.0.0.1:10001", "run this command on a machine of the cluster"),
+        ("anything", "no address of a Ray cluster"),
+        ("host:port", "no address of a Ray cluster"),
+        ("127.0.0.1:1", "nothing answers at 127.0.0.1:1"),
+    ],
+)
+def test_an_address_at_which_no_cluster_is_is_told_at_once(address, expected, monkeypatch):
+    began = time.monotonic()
+    with pytest.raises((ValueError, ConnectionError), match=expected):
+        check_address(address)
+    assert time.monotonic() - began < 15
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert joined_address(None) == address
+    assert joined_address("local") is None
+
+
+def test_a_cgroups_quota_is_respected(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(16)), raising=False)
+    assert usable_cores(root=tmp_path) == 16
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("12:cpu,cpuacct:/none\n0::/system.slice/job/step\n")
+    group = tmp_path / "sys/fs/cgroup/system.slice/job"
+    (group / "step").mkdir(parents=True)
+    (group / "step/cpu.max").write_text("max 100000\n")
+    assert usable_cores(root=tmp_path) == 16
+    (group / "cpu.max").write_text("350000 100000\n")
+    assert usable_cores(root=tmp_path) == 3
+    (group / "step/cpu.max").write_text("50000 100000\n")
+    assert usable_cores(root=tmp_path) == 1
+
+
+def test_who_has_no_name_and_no_home_is_given_both(monkeypatch, tmp_path):
+    def nobody(*_: object) -> None:
+        raise RuntimeError("Could not determine home directory.")
+
+    def nameless() -> None:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr(home.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(home.getpass, "getuser", nameless)
+    with monkeypatch.context() as lost:
+        lost.setattr(home.Path, "home", nobody)
+        for variable in ("HOME", "USER"):
+            monkeypatch.setenv(variable, "")
+        home.ensure_home()
+    (folder,) = tmp_path.iterdir()
+    assert (home.os.environ["HOME"], folder.stat().st_mode & 0o777) == (str(folder), 0o700)
+    assert home.os.environ["USER"].startswith("user")
+    assert home.is_writable_home()

@@ -1,0 +1,370 @@
+"""A sweep's parts: who may be chosen on, what a network costs, what fits, and what becomes of too little memory."""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import ray
+import torch
+from ray import tune
+from ray.tune.search import Searcher
+
+from search_spaces import SPACES
+from study.cluster import placing
+from study.cluster import start as cluster
+from study.folds import dev_split, person_folds
+from study.starts import Start
+from study.sweep.command import Sweep, make_blocks
+from study.sweep.optuna_storage import Mirror, sync_mirror
+from study.sweep.recorder import Recorder, reason
+from study.sweep.search import COSTS, JournalSearch, Tried, read_journal, write_tried
+from study.sweep.selection import check_apart, check_never_seen, dev_block, everybody, person_blocks
+from study.tracking import runs as tracking
+from trainables.config import TrialConfig
+from trainables.costs import count_cost, measure_latency
+from trainables.faces.table import Faces, load_faces
+from trainables.memory import lacking_memory
+from trainables.provenance import photos_of
+from trainables.trial import hopeless, score_folds, tune_trial
+
+BASE = TrialConfig(backbone="resnet18", px=32)
+
+
+@pytest.fixture(scope="module")
+def faces(make_table, tmp_path_factory) -> Faces:
+    return load_faces([make_table(tmp_path_factory.mktemp("faces"), people=20, photos=3)], px=32)
+
+
+def test_blocks_cover_everyone_once_and_never_choose_on_their_own(faces):
+    blocks = person_blocks(faces, blocks=4, folds=3, seed=0)
+    assert sorted(person for block in blocks for person in block.people) == faces.people
+    for block in blocks:
+        for fold in block.folds:
+            seen = set(faces.person[np.concatenate([fold.train, fold.test])].tolist())
+            assert not seen & set(block.people)
+    (alone,) = everybody(faces, folds=3, seed=0)
+    assert set(alone.people) == set(faces.people)
+
+
+def test_tested_photos_may_not_lie_in_the_data_chosen_on(make_table, tmp_path):
+    people = make_table(tmp_path / "people", people=3)
+    strangers = make_table(tmp_path / "strangers", people=3, dataset="strangers", named=False)
+    check_apart([strangers], [people])
+    with pytest.raises(ValueError, match="18 photos of .*people lie in .*tested photos in sight"):
+        check_apart([strangers, people], [people])
+
+
+def test_a_start_that_learned_from_the_dev_part_is_refused(faces):
+    (block,) = dev_block(faces, share=0.2, seed=0)
+    (dev,) = block.folds
+
+    def start(rows, photos=True) -> Start:
+        return Start("resnet18", "there", "0", "a test", photos_of(faces, rows) if photos else None)
+
+    check_never_seen(start(dev.train), faces, block)
+    smaller = set(dev_split(faces, share=0.1, seed=0).test.tolist())
+    assert smaller <= set(dev.test.tolist()), "which is why a larger share left out will do"
+    with pytest.raises(ValueError, match="learned from 1 photos and 1 people of the dev part"):
+        check_never_seen(start(np.append(dev.train, dev.test[0])), faces, block)
+    with pytest.raises(ValueError, match="no record of the photos"):
+        check_never_seen(start(dev.train, photos=False), faces, block)
+    # and the sweep does compare
+    options = Sweep(select="dev", dev_share=0.2)
+    (block,) = make_blocks(options, faces, {"resnet18": start(dev.train)}, seed=0)
+    assert block.folds[0].test.tolist() == dev.test.tolist()
+    with pytest.raises(ValueError, match="of the dev part"):
+        make_blocks(options, faces, {"resnet18": start(np.arange(len(faces)))}, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "px", "millions", "gigas"),
+    # He et al. 2016 and Tan and Le 2019, with 1000 classes; ours have 101
+    [("resnet50", 224, 25.6, 4.1), ("efficientnet_b0", 224, 5.3, 0.39), ("vgg16", 224, 138.4, 15.5)],
+)
+def test_costs_are_those_of_the_networks_papers(backbone, px, millions, gigas):
+    cost = count_cost(backbone, px, 1000)
+    assert cost.parameters == pytest.approx(millions * 1e6, rel=0.02)
+    assert cost.macs == pytest.approx(gigas * 1e9, rel=0.03)
+
+
+def test_larger_pictures_take_longer():
+    assert 0 < measure_latency(BASE, "cpu") < measure_latency(BASE.replace(px=224), "cpu")
+
+
+def test_what_fits_counts_machines_that_are_still_to_come(monkeypatch, tmp_path, capsys):
+    config = tmp_path / "ray_bootstrap_config.yaml"
+    config.write_text(
+        "max_workers: 6\n"
+        "available_node_types:\n"
+        "  head: {resources: {CPU: 4}, max_workers: 0}\n"
+        "  one: {resources: {CPU: 8, GPU: 1}, max_workers: 4}\n"
+        "  four: {resources: {CPU: 48, GPU: 4}, max_workers: 20}\n"
+    )
+    declared = placing.declared(config)
+    assert declared == [(0, {"CPU": 4, "GPU": 0}), (4, {"CPU": 8, "GPU": 1}), (6, {"CPU": 48, "GPU": 4})]
+    assert placing.declared(tmp_path / "none.yaml") == []
+
+    def trial(cpus: float, gpus: float) -> placing.Unit:
+        return placing.Unit("trial", cpus, gpus, "--cpus-per-trial and --gpus-per-trial")
+
+    def there(*machines: tuple[float, float], coming: list) -> None:
+        monkeypatch.setattr(placing, "machines", lambda: [{"CPU": cpus, "GPU": gpus} for cpus, gpus in machines])
+        monkeypatch.setattr(placing, "coming", lambda: coming)
+
+    there((4.0, 0.0), coming=[])
+    assert placing.check_room(trial(1, 0.0), joined=False) == 4
+    assert placing.gpu_share(None) == 0.0
+    with pytest.raises(ValueError, match="1 CPU and 0.25 GPU: Ray has 4 CPUs and no GPU; change --cpus-per-trial"):
+        placing.check_room(trial(1, 0.25), joined=False)
+    with pytest.raises(ValueError, match="--parallel N"):
+        placing.check_room(trial(1, 0.25), joined=True, count="--parallel")
+    assert placing.check_room(trial(1, 0.25), joined=True) == 1
+    assert "no room for a trial" in capsys.readouterr().err
+    there((4.0, 0.0), coming=declared)
+    assert placing.check_room(trial(1, 0.1), joined=True) == 4 * 8 + 6 * 40
+    assert placing.gpu_share(None) == 0.25
+    with pytest.raises(ValueError, match="the largest machine that may come has 48 CPUs and 4 GPUs"):
+        placing.check_room(trial(64, 0.0), joined=True)
+
+
+def test_a_piece_of_work_fits_one_machine_and_a_share_of_a_gpu_one_gpu():
+    unit = placing.Unit("fold", 1, 0.4, "--gpus-per-fold")
+    assert unit.fits({"CPU": 64.0, "GPU": 4.0}) == 4 * 2
+    assert placing.Unit("fold", 16, 0.0, "--cpus-per-fold").fits({"CPU": 15.0}) == 0
+    for cpus, gpus in ((0, 0.0), (1, 1.5), (1, -1.0), (1, float("nan"))):
+        with pytest.raises(ValueError, match="--gpus-per-fold: a fold takes"):
+            placing.Unit("fold", cpus, gpus, "--gpus-per-fold")
+
+
+class Points(Searcher):
+    """Given points, in order."""
+
+    def __init__(self, points: list[dict]) -> None:
+        super().__init__(metric="validation_mae", mode="min")
+        self.points = points
+
+    def suggest(self, trial_id: str) -> object:
+        return self.points.pop(0) if self.points else Searcher.FINISHED
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        pass
+
+    def save(self, checkpoint_path: str) -> None:
+        pass
+
+    def restore(self, checkpoint_path: str) -> None:
+        pass
+
+
+def make_limited() -> Callable[..., None]:
+    """A function that travels by value: Ray's workers cannot import this file."""
+
+    def limited(point: dict, *, faces: dict, folds: list) -> None:
+        """A trial whose process may take 400 MB more than it has after a first small training: torch's own threads and
+        oneDNN's code need some of it, and more on a busy machine."""
+        small = TrialConfig.from_json(point["small"])
+        score_folds(small, ray.get(faces[small.px]), folds, report=lambda row: None)
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 400 * 2**20, -1))
+        try:
+            tune_trial(point, faces=faces, folds=folds, weights={}, threads=1, device="cpu", prune_p=0.0)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+
+    return limited
+
+
+def test_a_trial_that_does_not_fit_fails_with_its_reason_and_the_others_go_on(faces, tmp_path, monkeypatch):
+    """Through Ray Tune: ResNet-101 with its optimiser needs 700 MB. It comes first, and is not tried again."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    store = tracking.connect()
+    parent = tracking.find_or_start(store, key="sweep", name="sweep", stage="sweep")
+    points = [
+        {
+            "trial": BASE.replace(backbone=name, epochs=1).to_json(), "small": BASE.replace(epochs=1).to_json(),
+            "number": number, "params": {"learning_rate": 1e-3}, "rival": None,
+        }
+        for number, name in enumerate(("resnet101", "resnet18"))
+    ]  # fmt: skip
+    own = not ray.is_initialized()
+    cluster.start_ray(num_cpus=1)
+    try:
+        journal: dict[int, Tried] = {}
+        record = Recorder(
+            journal, tmp_path / "all", store, parent=parent, key="sweep", block="all", trials=2, expected=2,
+            mirror=Mirror(tmp_path, "all", SPACES["small"], BASE),
+        )  # fmt: skip
+        run = partial(make_limited(), faces={32: ray.put(faces)}, folds=[(np.arange(40), np.arange(40, 60))])
+        tune.Tuner(
+            tune.with_resources(run, {"cpu": 1}),
+            tune_config=tune.TuneConfig(
+                search_alg=Points(points), num_samples=2, max_concurrent_trials=1, reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                storage_path=str(tmp_path / "tune"), callbacks=[record], verbose=0,
+                failure_config=tune.FailureConfig(max_failures=2),
+            ),
+        ).fit()  # fmt: skip
+    finally:
+        if own:
+            ray.shutdown()
+    assert journal == read_journal(tmp_path / "all")
+    assert [journal[n].state for n in (0, 1)] == ["failed", "complete"]
+    assert journal[0].why.startswith("resnet101 at 32 px: it needs more memory than there is")
+    assert journal[0].mae is None
+    runs = tracking.children(store, parent)
+    assert {key: status for key, (_, status) in runs.items()} == {"sweep-all-0": "FAILED", "sweep-all-1": "FINISHED"}
+
+
+def test_other_errors_are_not_taken_for_lack_of_memory():
+    assert lacking_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
+    assert "GPU 0" in (lacking_memory(torch.OutOfMemoryError("CUDA out of memory. GPU 0 has ...")) or "")
+    assert reason("a\nb: the last line\n\n") == "b: the last line"
+    ended = "Refer to the documentation on how to address the out of memory issue: https://docs.ray.io/...\n"
+    assert reason(ended) == "it needs more memory than there is: Ray's memory monitor ended its process"
+    assert reason("") == "the trial's process died"
+
+
+def fake(number: int, point: dict, *, seed: int) -> Tried:
+    """What a trial might have given: a function of its number alone, with a latency that no clock will give again."""
+    random = np.random.default_rng([seed, number])
+    config = TrialConfig.from_json(point["trial"])
+    cost = count_cost(config.backbone, config.px, config.ages)
+    state = "failed" if number == 2 else "pruned" if number % 4 == 3 else "complete"
+    mae = None if state == "failed" else float(5 + random.normal())
+    people = {} if mae is None else {f"p{i}": mae for i in range(8)}
+    return Tried(
+        number, state, point["trial"], point["params"], mae, people, folds={} if mae is None else {"0": mae},
+        parameters=cost.parameters, macs=cost.macs, latency_ms=float(random.uniform(1, 9)),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("objective", ["mae", *COSTS])
+def test_a_search_that_is_killed_asks_the_same_questions_again(objective, tmp_path):
+    """For every objective, the clock's too: what was measured once is replayed from the journal."""
+
+    def search(journal: dict[int, Tried]) -> JournalSearch:
+        return JournalSearch(
+            SPACES["small"], BASE, journal, trials=14, lag=2, seed=0, pretrained={}, objective=objective
+        )
+
+    whole: dict[int, Tried] = {}
+    asking, points = search(whole), []
+    while isinstance(point := asking.suggest(str(len(points))), dict):
+        points.append(point)
+        whole[point["number"]] = fake(point["number"], point, seed=1)
+        write_tried(tmp_path, whole[point["number"]])
+    assert len(points) == 14
+    half = {number: tried for number, tried in read_journal(tmp_path).items() if number < 9}
+    again = search(half)
+    for expected in points[9:]:
+        point = again.suggest("x")
+        assert json.dumps(point) == json.dumps(expected)
+        half[point["number"]] = fake(point["number"], point, seed=1)
+    assert again.suggest("x") == "FINISHED"
+    mirror = Mirror(tmp_path, "all", SPACES["small"], BASE, objective)
+    assert sync_mirror(mirror, whole, runs={}) == 14
+    assert sync_mirror(mirror, whole, runs={}) == 0
+    rows = optuna.load_study(study_name=mirror.study, storage=f"sqlite:///{mirror.file}").trials
+    assert rows[0].values == [whole[0].mae, *([getattr(whole[0], COSTS[objective])] if objective in COSTS else [])]
+    assert rows[2].state == optuna.trial.TrialState.FAIL
+
+
+def test_a_trial_knows_nothing_of_those_that_ended_less_than_a_lag_before():
+    """However fast they were and however good: neither the sampler nor the rival to be pruned against."""
+
+    def asked(journal: dict[int, Tried]) -> dict:
+        """The question of trial 12, with lag 3: it may know trials 0 to 9."""
+        search = JournalSearch(SPACES["small"], BASE, dict(journal), trials=13, lag=3, seed=0, pretrained={})
+        point = search.suggest("x")
+        assert point["number"] == 12
+        return point
+
+    whole: dict[int, Tried] = {}
+    filling = JournalSearch(SPACES["small"], BASE, whole, trials=12, lag=3, seed=0, pretrained={})
+    while isinstance(point := filling.suggest(str(len(whole))), dict):
+        whole[point["number"]] = fake(point["number"], point, seed=1)
+
+    def scoring(number: int, mae: float) -> dict[int, Tried]:
+        people = {f"p{i}": mae for i in range(8)}
+        return whole | {number: replace(whole[number], state="complete", mae=mae, people=people, folds={"0": mae})}
+
+    for later in (10, 11):
+        assert asked(scoring(later, 0.1)) == asked(scoring(later, 50.0))
+    # and the test can fail: what trial 9 scored is known
+    good, bad = asked(scoring(9, 0.1)), asked(scoring(9, 50.0))
+    assert set(good["rival"]["people"].values()) == {0.1}
+    assert bad["rival"]["people"] != good["rival"]["people"]
+    assert bad["params"] != good["params"]
+    # a search that waits for trial 9 asks nothing before it has ended
+    waiting = JournalSearch(
+        SPACES["small"], BASE, {n: t for n, t in whole.items() if n != 9}, trials=13, lag=3, seed=0, pretrained={},
+    )  # fmt: skip
+    assert [waiting.suggest("9")["number"], waiting.suggest("x")] == [9, None]
+
+
+def test_the_paired_test_ends_a_trial_for_being_worse_and_never_for_being_better():
+    rival = {f"p{i}": 5.0 for i in range(10)}
+    years = np.linspace(0.5, 1.5, 10)
+    worse, better = ({name: 5 + sign * y for name, y in zip(rival, years, strict=True)} for sign in (1, -1))
+    assert hopeless(worse, rival, p=0.05)
+    assert not hopeless(better, rival, p=0.05)
+    assert not hopeless(dict(list(worse.items())[:5]), rival, p=0.5), "five people cannot show it"
+
+
+def test_a_cheap_trial_is_not_pruned_for_being_worse_than_a_dear_one():
+    dear, cheap = BASE.replace(backbone="resnet18").to_json(), BASE.replace(backbone="efficientnet_lite0")
+    people = {f"p{i}": 1.0 for i in range(8)}
+    macs = count_cost("resnet18", 32, 101).macs
+    journal = {0: Tried(0, "complete", dear, {}, 1.0, people, macs=macs)}
+    search = JournalSearch(SPACES["small"], BASE, journal, trials=3, lag=1, seed=0, pretrained={}, objective="mae+macs")
+    search.told = 1
+    assert search._rival(cheap) is None
+    assert search._rival(BASE) is journal[0]
+    search.objective = "mae"
+    assert search._rival(cheap) is journal[0]
+    assert hopeless({name: 2.0 + i / 10 for i, name in enumerate(people)}, people, p=0.05)
+
+
+def test_a_trial_far_behind_its_rival_ends_halfway_through_the_first_fold(faces):
+    config = BASE.replace(epochs=4, batch=16)
+    folds = [(fold.train, fold.test) for fold in person_folds(faces, folds=2, seed=0)]
+
+    def end(halfway: float, people: float) -> tuple[dict, int]:
+        """The last row against a rival of so many years' error for everyone, and how many rows there were."""
+        rows: list[dict] = []
+        rival = {name: dict.fromkeys(faces.people, years) for name, years in (("halfway", halfway), ("people", people))}
+        score_folds(config, faces, folds, rival=rival, prune_p=0.1, report=rows.append)
+        return rows[-1], len(rows)
+
+    early, rows = end(halfway=0.0, people=0.0)
+    assert (early["state"], early["step"], early["people"], rows) == ("pruned", 2, {}, 2)
+    assert early["mae"] == early["validation_mae"]
+    assert set(early["halfway"]) == set(faces.person[folds[0][1]].tolist())
+    later, rows = end(halfway=1000.0, people=0.0)
+    assert (later["state"], later["step"], rows) == ("pruned", 4, 4)
+    assert set(later["people"]) == set(faces.person[folds[0][1]].tolist())
+    whole, rows = end(halfway=1000.0, people=1000.0)
+    assert (whole["state"], whole["step"], rows) == ("complete", 8, 8)
+    assert later["halfway"] == early["halfway"] == whole["halfway"]
+
+
+def test_the_sampler_holds_a_trial_that_ended_halfway_for_worse_than_one_that_got_further():
+    def searching(journal: dict[int, Tried]) -> JournalSearch:
+        return JournalSearch(SPACES["small"], BASE, journal, trials=3, lag=1, seed=0, pretrained={})
+
+    first = searching({}).suggest("x")
+    half = Tried(0, "pruned", first["trial"], first["params"], 4.0, halfway={"p": 4.0})
+    second = searching({0: half}).suggest("x")
+    fold = Tried(1, "pruned", second["trial"], second["params"], 9.0, {"p": 9.0}, folds={"0": 9.0})
+    search = searching({0: half, 1: fold})
+    assert isinstance(search.suggest("x"), dict)
+    assert [trial.intermediate_values for trial in search.study.trials[:2]] == [{0: 4.0}, {1: 9.0}]

@@ -1,0 +1,102 @@
+"""Batches of training faces from memory: shuffled, augmented, each worker its share, the same again for a seed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from trainables.config import Augmentation
+from trainables.faces.augmentation import augment, draw_chances
+from trainables.faces.table import Faces
+
+
+def count_steps(faces: int, batch: int) -> int:
+    """Global batches an epoch. They are of near equal size: a last batch of one face would break batch norm."""
+    return max(1, round(faces / batch))
+
+
+def faces_in(step: int, faces: int, steps: int) -> int:
+    """Faces in the global batch of a step, counted from the training's start; they are cut as np.array_split does."""
+    most, rest = divmod(faces, steps)
+    return most + (step % steps < rest)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """An epoch after another of the rows `rows` of `faces`, without a copy of the pixels.
+
+    A global batch is cut into `world` shares; worker `rank` gets its own. Which faces a global batch holds, and how
+    each is augmented, depends on the seed and the epoch alone, not on the number of workers.
+    """
+
+    faces: Faces
+    rows: Int[np.ndarray, " rows"]
+    batch: int
+    seed: int
+    augmentation: Augmentation
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.rows) == 0:
+            raise ValueError("no faces to train on")
+        if self.batch % self.world:
+            raise ValueError(f"batch {self.batch} does not divide among {self.world} workers")
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch."""
+        return count_steps(len(self.rows), self.batch)
+
+    def size(self, step: int) -> int:
+        """Faces in the global batch of a step, counted from the training's start."""
+        return faces_in(step, len(self.rows), self.steps)
+
+    def stream(self, start: int) -> Iterator[tuple[Float[Tensor, "batch 3 px px"], Int[Tensor, " batch"]]]:
+        """The batches of step `start` and all after it, without end."""
+        for epoch in itertools.count(start // self.steps):
+            yield from self.epoch(epoch, first=max(0, start - epoch * self.steps))
+
+    def epoch(
+        self, epoch: int, *, first: int = 0
+    ) -> Iterator[tuple[Float[Tensor, "batch 3 px px"], Int[Tensor, " batch"]]]:
+        """Pixels (0 to 255) and ages (years) of every face once, in this epoch's order, on the device.
+
+        first: the batch to begin with.
+        """
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+        for step, chosen in enumerate(np.array_split(order, self.steps)):
+            if step < first:
+                continue
+            chances = batch_chances(self.seed, epoch, step, len(chosen))
+            share = np.array_split(np.arange(len(chosen)), self.world)[self.rank]
+            # NCHW in channels_last order is NHWC in memory: the permute costs nothing
+            pixels = to_device(self.faces.pixels[chosen[share]], self.device).permute(0, 3, 1, 2).float()
+            age = to_device(self.faces.age[chosen[share]].astype(np.int64), self.device)
+            yield augment(pixels, chances[share], self.augmentation), age
+
+
+def batch_chances(seed: int, epoch: int, step: int, faces: int) -> Float[Tensor, "faces chances"]:
+    """The luck of a global batch's faces, whoever augments them: step is counted from the epoch's start."""
+    luck = int(np.random.default_rng([seed, epoch, step]).integers(2**62))
+    return draw_chances(faces, torch.Generator().manual_seed(luck))
+
+
+def as_tensors(arrays: Mapping[str, np.ndarray] | None) -> dict[str, Tensor] | None:
+    """Weights from Ray's object store as tensors: a copy, since that memory is read-only and torch may write to it."""
+    return None if arrays is None else {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+
+
+def to_device(values: np.ndarray, device: torch.device) -> Tensor:
+    """A tensor on the device; through pinned memory, without waiting, where that is a GPU."""
+    tensor = torch.from_numpy(values)
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

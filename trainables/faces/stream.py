@@ -1,0 +1,261 @@
+"""Training faces streamed from Parquet by Ray Data: read, decoded and augmented outside the training process.
+
+A stream is one Ray Data dataset from the step it begins with to the training's end, validation faces of each epoch
+included, so that nothing waits between epochs. Its rows are windows (trainables.faces.windows); one task at a time
+turns a window into batches, in order, ahead of the training by as many bytes as AHEAD allows. The task takes no CPU
+from Ray's count and runs on the training worker's own node, within the cores that the worker has reserved: it can
+neither wait for a core that training holds, nor take one that somebody else counts on.
+
+Ray Data's own splits (ray.train.get_dataset_shard) are not used: which worker gets which block depends on who is fast.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from trainables.config import TrialConfig
+from trainables.faces.augmentation import augment
+from trainables.faces.batches import batch_chances, to_device
+from trainables.faces.index import FacesIndex, open_parquet
+from trainables.faces.table import decode_face
+from trainables.faces.windows import Window, Windows, make_windows, share
+
+AHEAD = 512 * 2**20
+"""Bytes of decoded faces that a worker's stream may hold ready."""
+
+PAUSE = 0.02
+"""Seconds between two turns of Ray Data's scheduling loop."""
+
+BLOCK = 4 * 2**20
+"""Bytes of batches that travel together: few, so that the first comes soon; not one, since each costs milliseconds."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What a stream reads: where the faces lie, which are trained on and which measured on. It holds no pixels."""
+
+    files: tuple[str, ...]
+    groups: np.ndarray
+    train: Windows
+    validation: Windows
+
+
+def make_tables(
+    index: FacesIndex,
+    train: Int[np.ndarray, " train"],
+    validation: Int[np.ndarray, " validation"],
+    config: TrialConfig,
+    *,
+    window: int,
+) -> Tables:
+    """The tables of a training with config.batch and config.seed; about `window` faces are shuffled together."""
+    cut = partial(make_windows, index, batch=config.batch, faces=window, seed=config.seed)
+    return Tables(index.files, index.groups, cut(train), cut(validation, shuffled=False))
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Turns windows into one worker's batches, where Ray Data calls it.
+
+    augmented "here": faces leave as float32, changed; "later": as they are decoded, for the training's device to
+    change. The numbers drawn are the same, so is the result, up to rounding between a GPU and a processor. A processor
+    that trains has no time for it; a GPU does it faster than cores do, and a quarter of the bytes travel.
+    """
+
+    tables: Tables
+    config: TrialConfig
+    rank: int
+    world: int
+    threads: int
+    augmented: Literal["here", "later"]
+    start: int  # steps before this are left out
+
+    def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
+        """Rows {part, epoch, number} of windows to rows of batches: part, age (int16) and pixels (NHWC), as bytes."""
+        torch.set_num_threads(1)
+        with ThreadPoolExecutor(self.threads) as pool:
+            for row in rows.to_pylist():
+                windows = self.tables.train if row["part"] == "train" else self.tables.validation
+                yield from self._batches(row["part"], windows, windows.window(row["epoch"], row["number"]), pool)
+
+    def _batches(self, part: str, windows: Windows, window: Window, pool: ThreadPoolExecutor) -> Iterator[pa.Table]:
+        shares: dict[int, np.ndarray] = {}
+        for step in range(len(window.bounds) - 1):
+            start, stop = window.bounds[step : step + 2]
+            faces = np.arange(start, stop)
+            if part != "train":
+                shares[step] = faces
+            elif window.epoch * windows.steps + window.first + step >= self.start:
+                shares[step] = faces[share(len(faces), self.rank, self.world)]
+        encoded = read_faces(self.tables, window, np.concatenate(list(shares.values())), pool)
+        for step, faces in shares.items():
+            # taken out, so that a window's memory is given back as it is used
+            some = [encoded.pop(int(face)) for face in faces]
+            pixels = np.stack(list(pool.map(partial(decode_face, px=self.config.px), [face for face, _ in some])))
+            if part == "train" and self.augmented == "here":
+                size = int(window.bounds[step + 1] - window.bounds[step])
+                chances = batch_chances(self.config.seed, window.epoch, window.first + step, size)
+                chosen = chances[share(size, self.rank, self.world)]
+                changed = augment(as_nchw(torch.from_numpy(pixels)).float(), chosen, self.config.augmentation)
+                pixels = changed.permute(0, 2, 3, 1).contiguous().numpy()
+            yield pa.table(
+                {
+                    "part": [part],
+                    "age": pa.array([np.array([age for _, age in some], np.int16).tobytes()], pa.binary()),
+                    "pixels": pa.array([pixels.data.cast("B")], pa.large_binary()),
+                }
+            )
+
+
+def read_faces(
+    tables: Tables, window: Window, faces: Int[np.ndarray, " faces"], pool: ThreadPoolExecutor
+) -> dict[int, tuple[bytes, int]]:
+    """Encoded face and age (years) of faces of a window, by their place in it. Each row group is read once."""
+
+    def read(group: int) -> dict[int, tuple[bytes, int]]:
+        number, inner = tables.groups[group]
+        wanted = faces[window.group[faces] == group]
+        with open_parquet(tables.files[number]) as file:
+            rows = file.read_row_group(int(inner), columns=["age", "face"], use_threads=False)
+        found = rows.take(pa.array(window.row[wanted]))
+        return dict(
+            zip(wanted.tolist(), zip(found["face"].to_pylist(), found["age"].to_pylist(), strict=True), strict=True)
+        )
+
+    found: dict[int, tuple[bytes, int]] = {}
+    for part in pool.map(read, np.unique(window.group[faces]).tolist()):
+        found |= part
+    return found
+
+
+class Unhurried:
+    """Ray Data's execution callback (its base class is private): a pause after each turn of its scheduling loop.
+
+    The loop runs in the training process. While the stream is as far ahead as it may be, ray.wait returns at once, and
+    the loop turned without end: it took more than half a core, and Python's lock, from the training.
+    """
+
+    def before_execution_starts(self, executor: object) -> None:
+        """Nothing."""
+
+    def on_execution_step(self, executor: object) -> None:
+        """The pause."""
+        time.sleep(PAUSE)
+
+    def after_execution_succeeds(self, executor: object) -> None:
+        """Nothing."""
+
+    def after_execution_fails(self, executor: object, error: Exception) -> None:
+        """Nothing."""
+
+
+@dataclass
+class FaceStream:
+    """A Source for trainables.fitting.train: one worker's share of each global batch, from Ray Data.
+
+    After the last step of an epoch validation() gives the validation faces, to worker 0 alone.
+    """
+
+    tables: Tables
+    config: TrialConfig
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.tables.train.batch % self.world:
+            raise ValueError(f"batch {self.tables.train.batch} does not divide among {self.world} workers")
+        self._rows: Iterator[tuple[Tensor, Tensor]] = iter(())
+
+    @property
+    def steps(self) -> int:
+        """Steps an epoch."""
+        return self.tables.train.steps
+
+    def size(self, step: int) -> int:
+        """Faces in the global batch of a step, counted from the training's start."""
+        return self.tables.train.size(step)
+
+    def stream(self, start: int) -> Iterator[tuple[Float[Tensor, "batch 3 px px"], Int[Tensor, " batch"]]]:
+        """Pixels (0 to 255) and ages (years) of step `start` and those after it, augmented, on the device."""
+        later = self.device.type == "cuda"
+        feed = Feed(self.tables, self.config, self.rank, self.world, self.threads, "later" if later else "here", start)
+        self._rows = self._run(feed)
+        for step, (pixels, age) in enumerate(self._rows, start):
+            if later:
+                epoch, inner = divmod(step, self.steps)
+                chances = batch_chances(self.config.seed, epoch, inner, self.size(step))
+                chosen = chances[share(self.size(step), self.rank, self.world)]
+                yield augment(pixels.float(), chosen, self.config.augmentation), age
+            else:
+                yield pixels, age
+
+    def validation(self) -> Iterator[tuple[UInt8[Tensor, "batch 3 px px"], Int[Tensor, " batch"]]]:
+        """The validation faces as they are, in batches; to be taken after the last step of every epoch."""
+        for _ in range(self.tables.validation.steps):
+            yield next(self._rows)
+
+    def _run(self, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
+        context = ray.data.DataContext.get_current()
+        context.execution_options.preserve_order = True
+        context.execution_options.resource_limits = context.execution_options.resource_limits.copy(
+            object_store_memory=AHEAD
+        )
+        context.target_max_block_size = BLOCK
+        context.custom_execution_callback_classes = [Unhurried]  # type: ignore[list-item]
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        rows = self._windows(feed.start)
+        batches = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            feed.__call__,
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ray.data.TaskPoolStrategy(size=1),
+            num_cpus=0,
+            label_selector={"ray.io/node-id": ray.get_runtime_context().get_node_id()},
+        )
+        for block in batches.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
+            assert isinstance(block, pa.Table)
+            for number in range(block.num_rows):
+                yield self._tensors(block, number, feed.augmented)
+
+    def _windows(self, start: int) -> list[dict[str, str | int]]:
+        """The stream's rows: the windows of each epoch from that of step `start` on, then its validation faces."""
+        train = self.tables.train
+        rows: list[dict[str, str | int]] = []
+        for epoch in range(start // self.steps, self.config.epochs):
+            first = max(0, start - epoch * self.steps) // train.steps_a_window
+            rows += [{"part": "train", "epoch": epoch, "number": number} for number in range(first, train.windows)]
+            if self.rank == 0:
+                numbers = range(self.tables.validation.windows)
+                rows += [{"part": "validation", "epoch": epoch, "number": number} for number in numbers]
+        return rows
+
+    def _tensors(self, block: pa.Table, row: int, augmented: str) -> tuple[Tensor, Tensor]:
+        """The tensors of a batch, on the device. They are copied: the object store's memory may not be written to."""
+        part, px = block["part"][row].as_py(), self.config.px
+        kind = np.float32 if part == "train" and augmented == "here" else np.uint8
+        age = np.frombuffer(block["age"][row].as_buffer(), np.int16).astype(np.int64)
+        pixels = np.frombuffer(block["pixels"][row].as_buffer(), kind).reshape(len(age), px, px, 3).copy()
+        return as_nchw(to_device(pixels, self.device)), to_device(age, self.device)
+
+
+def as_nchw(pixels: Tensor) -> Tensor:
+    """(batch, px, px, 3) as (batch, 3, px, px) without a copy: in channels_last order the two are the same memory."""
+    return pixels.permute(0, 3, 1, 2)

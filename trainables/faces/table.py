@@ -1,0 +1,192 @@
+"""The faces table: what aligning writes and training reads.
+
+A faces table is a folder of Parquet files, one row a face, that pandas and pyarrow read without Ray.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Int16, UInt8
+from PIL import Image
+
+SCHEMA = pa.schema(
+    [
+        pa.field("dataset", pa.string(), nullable=False),
+        pa.field("photo", pa.string(), nullable=False),  # path relative to the dataset's root, / between folders
+        pa.field("person", pa.string()),  # null where the dataset names no people
+        pa.field("age", pa.int16(), nullable=False),  # years
+        pa.field("face", pa.binary(), nullable=False),  # encoded JPEG or PNG, RGB
+        # 68 x (x, y), photo pixels, iBUG order; null where the source has another. Not a list of fixed size 136:
+        # Arrow writes nulls in one to Parquet, and then cannot read them back.
+        pa.field("landmarks", pa.list_(pa.float32())),
+        pa.field("landmarker", pa.string(), nullable=False),
+        pa.field("found_by", pa.string(), nullable=False),  # which try of the landmarker found the face
+        pa.field("photo_sha256", pa.string(), nullable=False),
+    ]
+)
+"""Columns of a faces table."""
+
+REJECTS_SCHEMA = pa.schema(
+    [
+        pa.field("dataset", pa.string(), nullable=False),
+        pa.field("photo", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
+    ]
+)
+"""Columns of a rejects table; `reason` is one of a fixed set (study.landmarks.photos.REASONS)."""
+
+ALIGNMENT_KEY = b"alignment"
+"""Key of the Parquet metadata that holds the alignment as JSON: template, size, version, weights digest."""
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Decoded faces of one or more tables, in memory, in table order (sorted by dataset, then photo).
+
+    pixels are RGB, 0 to 255; age in years; person is unique over datasets ("fgnet/001"), and "" where unknown;
+    photo likewise ("fgnet/images/001A02.JPG"); content is the photo file's SHA-256.
+    """
+
+    pixels: UInt8[np.ndarray, "faces px px 3"]
+    age: Int16[np.ndarray, " faces"]
+    person: np.ndarray
+    photo: np.ndarray
+    content: np.ndarray
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.age)
+
+    @property
+    def people(self) -> list[str]:
+        """Names of the known people, sorted."""
+        return sorted({str(name) for name in self.person if name})
+
+    @property
+    def datasets(self) -> list[str]:
+        """Names of the datasets, sorted."""
+        return sorted({str(photo).split("/")[0] for photo in self.photo})
+
+    @property
+    def identities(self) -> Identities:
+        """Who and what is tested or trained on here."""
+        return Identities(frozenset(self.people), frozenset(map(str, self.content)), frozenset(self.datasets))
+
+
+def faces_files(folder: Path) -> list[Path]:
+    """The Parquet files of one table, sorted. `folder` is OUT of `study.align`, or its `faces/`.
+
+    Raises FileNotFoundError where there is none.
+    """
+    inner = folder / "faces"
+    files = sorted((inner if inner.is_dir() else folder).glob("*.parquet"))
+    if not files:
+        raise FileNotFoundError(
+            f"no faces table at {folder}: expected {inner}/*.parquet; make one with: python -m study.align --help"
+        )
+    return files
+
+
+def load_faces(folders: Sequence[Path], *, px: int) -> Faces:
+    """Read and decode whole tables, resized to px x px pixels (area filter when shrinking).
+
+    The digest covers the encoded bytes, ages, people and hashes of photos, so that it names exactly what training sees,
+    and by what faces are split and compared.
+    """
+    files = [str(file) for folder in folders for file in faces_files(folder)]
+    table = _read(files, ["dataset", "photo", "person", "age", "photo_sha256"])
+    if table.num_rows == 0:
+        raise ValueError(f"the faces table at {', '.join(map(str, folders))} has no rows; see its rejects/ for why")
+    order = pc.sort_indices(table, [("dataset", "ascending"), ("photo", "ascending")]).to_numpy()
+    # Faces are decoded as they come, some at a time, each into its place: all encoded bytes at once would be in memory
+    # twice, and beyond 2 GiB Arrow cannot sort them.
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order), dtype=order.dtype)
+    pixels, sha, row = np.empty((len(order), px, px, 3), np.uint8), [""] * len(order), 0
+    for batch in _batches(files, ["face"]):
+        for face in batch["face"]:
+            data = face.as_py()
+            pixels[place[row]], sha[place[row]] = decode_face(data, px=px), hashlib.sha256(data).hexdigest()
+            row += 1
+    table = table.take(order)
+    dataset = table["dataset"].to_pylist()
+    person = [f"{d}/{p}" if p else "" for d, p in zip(dataset, table["person"].to_pylist(), strict=True)]
+    photo = [f"{d}/{p}" for d, p in zip(dataset, table["photo"].to_pylist(), strict=True)]
+    age = table["age"].to_numpy().astype(np.int16)
+    digest = hashlib.sha256()
+    content = table["photo_sha256"].to_pylist()
+    for each in zip(photo, person, age.tolist(), sha, content, strict=True):
+        digest.update(digest_row(*each))
+    return Faces(pixels, age, np.array(person), np.array(photo), np.array(content), digest.hexdigest()[:16])
+
+
+@dataclass(frozen=True)
+class Identities:
+    """Who and what is in faces tables, without any age or picture: people as in Faces, SHA-256 of photo files, names of
+    datasets."""
+
+    people: frozenset[str]
+    photos: frozenset[str]
+    datasets: frozenset[str]
+
+
+def read_identities(folders: Sequence[Path]) -> Identities:
+    """The identities of whole tables. No age, name of a photo or picture is read."""
+    files = [str(file) for folder in folders for file in faces_files(folder)]
+    columns = ["dataset", "person", "photo_sha256"]
+    dataset, person, photo = (column.to_pylist() for column in _read(files, columns).columns)
+    people = frozenset(f"{d}/{p}" for d, p in zip(dataset, person, strict=True) if p)
+    return Identities(people, frozenset(photo), frozenset(dataset))
+
+
+def _read(files: Sequence[str], columns: list[str]) -> pa.Table:
+    return pa.Table.from_batches(_batches(files, columns), pa.schema([SCHEMA.field(name) for name in columns]))
+
+
+def _batches(files: Sequence[str], columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Rows in the order of the files, a few at a time; a column that is not there is null. Raises ValueError where a
+    file is damaged: its pages have checksums (those of earlier versions have none)."""
+    schema = pa.schema([SCHEMA.field(name) for name in columns])
+    for file in files:
+        try:
+            with pq.ParquetFile(file, page_checksum_verification=True) as table:
+                there = [name for name in columns if name in table.schema_arrow.names]
+                for batch in table.iter_batches(batch_size=16, columns=there):
+                    null = pa.nulls(batch.num_rows)
+                    values = [batch[f.name] if f.name in there else null for f in schema]
+                    cast = [value.cast(f.type) for value, f in zip(values, schema, strict=True)]
+                    yield pa.RecordBatch.from_arrays(cast, schema=schema)
+        except (pa.ArrowException, OSError) as error:
+            raise damaged(file, error) from error
+
+
+def damaged(file: str, error: Exception) -> ValueError:
+    """The one line on a table's file that Arrow cannot read, or whose checksums do not fit."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return ValueError(f"{file} is damaged, or no file of a faces table ({line}); delete it and align again")
+
+
+def digest_row(photo: str, person: str, age: int, face_sha256: str, photo_sha256: str) -> bytes:
+    """What a face adds to the digest of its tables, in table order: all that decides what is trained on, and where."""
+    return json.dumps([photo, person, age, face_sha256, photo_sha256]).encode()
+
+
+def decode_face(encoded: bytes, *, px: int) -> UInt8[np.ndarray, "px px 3"]:
+    """One face of a table as RGB pixels. The bytes were written by study.align, so they decode."""
+    with Image.open(io.BytesIO(encoded)) as image:
+        image.draft("RGB", (2 * px, 2 * px))  # a JPEG's own halvings, down to twice the size: several times faster
+        rgb = image.convert("RGB")
+        if rgb.size != (px, px):
+            rgb = rgb.resize((px, px), Image.Resampling.BOX if rgb.width > px else Image.Resampling.BICUBIC)
+        return np.asarray(rgb)

@@ -1,0 +1,112 @@
+"""The order in which a table's faces are streamed: a pure function of the seed and the epoch. Nothing is read here.
+
+A random read of single faces from half a million in Parquet is slow, so the shuffle is a local one: the row groups
+(256 photos each, as study.align writes them) are shuffled, put one behind another, cut into windows of some thousand
+faces, and the faces of a window are shuffled. So photos of one row group, which are often of one person or taken in one
+year, are spread over a window and not over the whole epoch; another epoch puts other row groups together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int, Int32, Int64
+
+from trainables.faces.batches import count_steps, faces_in
+from trainables.faces.index import FacesIndex
+
+
+@dataclass(frozen=True)
+class Window:
+    """Steps `first` to `first + len(bounds) - 2` of an epoch, and their faces in order: row row[i] of group group[i].
+
+    The faces of the window's step k are bounds[k] to bounds[k + 1].
+    """
+
+    epoch: int
+    first: int
+    bounds: Int64[np.ndarray, " steps_and_1"]
+    group: Int32[np.ndarray, " faces"]
+    row: Int32[np.ndarray, " faces"]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Some faces of an index, cut into global batches for each epoch. row is sorted by group: those of group g are
+    row[offset[g]] to row[offset[g + 1]]."""
+
+    row: Int32[np.ndarray, " faces"]
+    offset: Int64[np.ndarray, " groups_and_1"]
+    batch: int
+    faces: int  # about so many a window
+    seed: int
+    shuffled: bool = True
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch."""
+        return count_steps(len(self.row), self.batch)
+
+    @property
+    def steps_a_window(self) -> int:
+        """Windows begin and end with a global batch."""
+        return max(1, self.faces // self.batch)
+
+    @property
+    def windows(self) -> int:
+        """Windows an epoch."""
+        return -(-self.steps // self.steps_a_window)
+
+    def size(self, step: int) -> int:
+        """Faces in the global batch of a step, counted from the training's start."""
+        return faces_in(step, len(self.row), self.steps)
+
+    def bounds(self, first: int, last: int) -> Int64[np.ndarray, " steps_and_1"]:
+        """How many faces of an epoch come before each step from `first` to `last`."""
+        most, rest = divmod(len(self.row), self.steps)
+        step = np.arange(first, last + 1)
+        return step * most + np.minimum(step, rest)
+
+    def window(self, epoch: int, number: int) -> Window:
+        """Window `number` of an epoch."""
+        first = number * self.steps_a_window
+        last = min(first + self.steps_a_window, self.steps)
+        bounds = self.bounds(first, last)
+        count = np.diff(self.offset)
+        order = np.arange(len(count))
+        if self.shuffled:
+            order = np.random.default_rng([self.seed, epoch, 0, 2]).permutation(order)
+        ends = np.cumsum(count[order])
+        group, row = [], []
+        # the row groups that the window touches; one that lies across its border is read for both windows
+        for place in range(np.searchsorted(ends, bounds[0], "right"), np.searchsorted(ends, bounds[-1], "left") + 1):
+            chosen = order[place]
+            before = ends[place] - count[chosen]
+            start, stop = max(bounds[0] - before, 0), min(bounds[-1] - before, count[chosen])
+            row.append(self.row[self.offset[chosen] + start : self.offset[chosen] + stop])
+            group.append(np.full(len(row[-1]), chosen, np.int32))
+        groups, rows = np.concatenate(group), np.concatenate(row)
+        if self.shuffled:
+            mixed = np.random.default_rng([self.seed, epoch, number + 1, 2]).permutation(len(rows))
+            groups, rows = groups[mixed], rows[mixed]
+        return Window(epoch, first, bounds - bounds[0], groups, rows)
+
+
+def make_windows(
+    index: FacesIndex, chosen: Int[np.ndarray, " chosen"], *, batch: int, faces: int, seed: int, shuffled: bool = True
+) -> Windows:
+    """Windows of about `faces` faces over the faces `chosen` of the index. Raises ValueError where none is chosen."""
+    if len(chosen) == 0:
+        raise ValueError("no faces to train on")
+    by_place = chosen[np.lexsort((index.row[chosen], index.group[chosen]))]
+    count = np.bincount(index.group[by_place], minlength=len(index.groups))
+    offset = np.concatenate([[0], np.cumsum(count)])
+    return Windows(index.row[by_place], offset, min(batch, len(chosen)), faces, seed, shuffled)
+
+
+def share(faces: int, rank: int, world: int) -> slice:
+    """Worker `rank`'s faces of a global batch of so many: the slices of numpy.array_split."""
+    most, rest = divmod(faces, world)
+    start = rank * most + min(rank, rest)
+    return slice(start, start + most + (rank < rest))
