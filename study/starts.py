@@ -15,7 +15,7 @@ from study.cli.options import Allowed, is_synthetic
 from trainables.backbones import find_backbone, read_weights
 from trainables.checkpoints import load_checkpoint
 from trainables.config import TrialConfig
-from trainables.faces.table import Identities
+from trainables.faces.table import Identities, read_identities
 from trainables.folders import standing
 from trainables.frozen.checks import check_frozen
 from trainables.provenance import NO_PHOTOS, tensors_digest
@@ -143,6 +143,16 @@ def check_starts(starts: Sequence[Start], tested: Identities, allowed: Allowed) 
         "synthetic": synthetic,
         "sentence": _sentence(state, len(photos), len(people), compared, unknown),
     }
+
+
+def check_apart(pretraining: Sequence[Path], tested: Sequence[Path]) -> None:
+    """Raise ValueError where a tested photo lies in the pretraining data, byte for byte. Reads no label."""
+    shared = read_identities(pretraining).photos & read_identities(tested).photos
+    if shared:
+        raise ValueError(
+            f"{len(shared)} photos of {', '.join(map(str, tested))} lie in {', '.join(map(str, pretraining))} too: a "
+            "config chosen there was chosen with tested photos in sight; give --pretrain-faces without them"
+        )
 
 
 def worst(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -55,7 +55,9 @@ def hold(out: Path, name: str = "") -> Iterator[None]:
 def _self() -> dict[str, Any]:
     """This process, as the command that is refused will name it."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    name = f"python -m {spec.name}" if spec is not None else Path(sys.argv[0] or "python").name
+    name = (
+        f"python -m {spec.name.removesuffix('.__main__')}" if spec is not None else Path(sys.argv[0] or "python").name
+    )
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),

@@ -26,9 +26,8 @@ from study.files.locks import hold
 from study.files.storage import write_json
 from study.lopo.plan import Plan, plan_by_hand, plan_of_sweep
 from study.lopo.ray_tasks import Schedule, gather, make_jobs, run_jobs
-from study.starts import Start, check_starts, read_start, worst
+from study.starts import Start, check_apart, check_starts, read_start, worst
 from study.statistics.summary import alarms, constant_guess, summarise
-from study.sweep.selection import check_apart
 from study.tracking import runs as tracking
 from trainables import code_version
 from trainables.config import TrialConfig

@@ -34,7 +34,7 @@ from study.cluster.start import Joining
 from study.files.locks import hold
 from study.files.seals import seal
 from study.files.storage import write_json
-from study.starts import Start, check_starts, find_starts, put_weights
+from study.starts import Start, check_apart, check_starts, find_starts, put_weights
 from study.sweep.finalists import BlockSearch, Choice, check_block, choose, finalists, missing_finals, read_finals
 from study.sweep.optimism import describe_choice
 from study.sweep.optuna_storage import Mirror, study_of, sync_mirror
@@ -45,7 +45,6 @@ from study.sweep.search import COSTS, JournalSearch, Objective, Tried, read_jour
 from study.sweep.selection import (
     Block,
     Select,
-    check_apart,
     check_never_seen,
     claim,
     dev_block,

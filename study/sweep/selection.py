@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from study.files.seals import seal, unseal
 from study.files.storage import write_json
 from study.folds import Fold, dev_split, person_folds
 from study.starts import Start
-from trainables.faces.table import Faces, read_identities
+from trainables.faces.table import Faces
 from trainables.provenance import differences
 
 Select = Literal["blocks", "dev", "none"]
@@ -49,16 +49,6 @@ def everybody(faces: Faces, *, folds: int, seed: int) -> list[Block]:
 def dev_block(faces: Faces, *, share: float, seed: int) -> list[Block]:
     """One block for everyone: trained on the pretraining data's training part, scored on its dev part."""
     return [Block("dev", (), (dev_split(faces, share=share, seed=seed),))]
-
-
-def check_apart(pretraining: Sequence[Path], tested: Sequence[Path]) -> None:
-    """Raise ValueError where a tested photo lies in the pretraining data, byte for byte. Reads no label."""
-    shared = read_identities(pretraining).photos & read_identities(tested).photos
-    if shared:
-        raise ValueError(
-            f"{len(shared)} photos of {', '.join(map(str, tested))} lie in {', '.join(map(str, pretraining))} too: a "
-            "config chosen there was chosen with tested photos in sight; give --pretrain-faces without them"
-        )
 
 
 def check_never_seen(start: Start, faces: Faces, block: Block) -> None:

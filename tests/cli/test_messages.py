@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib
 import re
 from pathlib import Path
 
 import pytest
-from test_fields import COMMANDS, options_of
+
+from tests.trainables.test_fields import COMMANDS, module_of, options_of
 
 ROOT = Path(__file__).parents[2]
 FOREIGN = {
@@ -57,4 +57,4 @@ def test_every_command_that_a_text_names_exists_and_has_the_options_named_with_i
 def test_the_options_that_are_looked_for_are_those_that_the_commands_have():
     assert {"--learning-rate", "--px", "--best", "--follow-links", "--pretrain-faces"} <= OURS
     for command, name in COMMANDS.items():
-        assert dataclasses.is_dataclass(getattr(importlib.import_module(f"study.{command}"), name))
+        assert dataclasses.is_dataclass(getattr(module_of(command), name))

@@ -21,12 +21,12 @@ from search_spaces import SPACES
 from study.cluster import placing
 from study.cluster import start as cluster
 from study.folds import dev_split, person_folds
-from study.starts import Start
+from study.starts import Start, check_apart
 from study.sweep.command import Sweep, make_blocks
 from study.sweep.optuna_storage import Mirror, sync_mirror
 from study.sweep.recorder import Recorder, reason
 from study.sweep.search import COSTS, JournalSearch, Tried, read_journal, write_tried
-from study.sweep.selection import check_apart, check_never_seen, dev_block, everybody, person_blocks
+from study.sweep.selection import check_never_seen, dev_block, everybody, person_blocks
 from study.tracking import runs as tracking
 from trainables.config import TrialConfig
 from trainables.costs import count_cost, measure_latency

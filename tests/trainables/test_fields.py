@@ -9,6 +9,7 @@ import math
 import re
 import typing
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import pytest
@@ -24,6 +25,12 @@ COMMANDS = {
     "align": "Options", "pretrain": "Pretrain", "sweep": "Sweep", "lopo": "Lopo", "report": "Report",
     "crosstest": "CrossTest", "faces": "Options", "tour": "Tour",
 }  # fmt: skip
+
+
+def module_of(command: str) -> ModuleType:
+    """Where a command's options stand: in the command.py of its room, or in the one file that it is."""
+    found = importlib.import_module(f"study.{command}")
+    return importlib.import_module(f"study.{command}.command") if hasattr(found, "__path__") else found
 
 
 def kind_of(hint: Any) -> Any:
@@ -224,7 +231,7 @@ def test_a_folder_is_no_trial_file(tmp_path):
 def options_of(command: str) -> list[tuple[type, str]]:
     """A command's options, those of the dataclasses within it too."""
     found = []
-    waiting = [getattr(importlib.import_module(f"study.{command}"), COMMANDS[command])]
+    waiting = [getattr(module_of(command), COMMANDS[command])]
     while waiting:
         kind = waiting.pop()
         for name, hint in hints(kind).items():
@@ -249,7 +256,7 @@ def test_every_number_on_the_command_line_has_a_range_that_is_checked_before_any
     command, kind, name, capsys, monkeypatch
 ):
     assert range_of(hints(kind)[name]) != Range(), "every number has bounds"
-    module = importlib.import_module(f"study.{command}")
+    module = module_of(command)
     options = getattr(module, COMMANDS[command])
     option = f"--{name.replace('_', '-')}"
     table = ["faces-table"] if command == "faces" else []
@@ -269,7 +276,7 @@ def test_every_number_on_the_command_line_has_a_range_that_is_checked_before_any
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command != "faces"])
 def test_a_commands_defaults_are_within_their_ranges(command):
-    check_options(getattr(importlib.import_module(f"study.{command}"), COMMANDS[command])())
+    check_options(getattr(module_of(command), COMMANDS[command])())
 
 
 def test_an_annotation_that_is_unknown_is_not_looked_at():
