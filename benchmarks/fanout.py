@@ -23,8 +23,9 @@ import tyro
 
 from study.cluster.start import start_ray
 from study.lopo import ray_tasks as folding
+from study.lopo.jobs import Schedule, make_jobs
 from study.lopo.plan import Plan
-from study.lopo.ray_tasks import Schedule, make_jobs, run_jobs
+from study.lopo.ray_tasks import run_jobs
 from study.starts import read_start
 from study.tracking import runs as tracking
 from trainables.config import TrialConfig

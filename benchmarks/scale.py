@@ -28,8 +28,9 @@ from ray.cluster_utils import Cluster
 
 from benchmarks.fanout import drawn_faces
 from study.lopo import ray_tasks as folding
+from study.lopo.jobs import Schedule, make_jobs
 from study.lopo.plan import Plan
-from study.lopo.ray_tasks import Schedule, make_jobs, run_jobs
+from study.lopo.ray_tasks import run_jobs
 from study.starts import read_start
 from study.tracking import runs as tracking
 from trainables.config import TrialConfig

@@ -78,14 +78,6 @@ def run_stage(
     return {name: value.cpu().numpy() for name, value in fitted.net.state_dict().items()}
 
 
-def average_folds(record: Mapping[str, Any], *results: FoldResult) -> FoldResult:
-    """Several models of one fold as one: the mean of their distributions, decoded; the first one's curve."""
-    distribution = np.stack([result.distribution for result in results]).mean(axis=0)
-    predicted = decode(distribution, TrialConfig.from_json(record)).astype(np.float32)
-    seconds = sum(result.seconds for result in results)
-    return FoldResult(distribution, predicted, results[0].history, seconds, results[0].environment)
-
-
 def _train(
     config: TrialConfig,
     faces: Faces | Features,

@@ -24,8 +24,9 @@ from study.cluster.placing import Running, Unit, check_room, explaining, gpu_sha
 from study.cluster.start import Joining
 from study.files.locks import hold
 from study.files.storage import write_json
+from study.lopo.jobs import Schedule, gather, make_jobs
 from study.lopo.plan import Plan, plan_by_hand, plan_of_sweep
-from study.lopo.ray_tasks import Schedule, gather, make_jobs, run_jobs
+from study.lopo.ray_tasks import run_jobs
 from study.starts import Start, check_apart, check_starts, read_start, worst
 from study.statistics.summary import alarms, constant_guess, summarise
 from study.tracking import runs as tracking
@@ -55,8 +56,6 @@ class Lopo:
     schedule: Literal["plain", "tree"] = "plain"
     """plain: a training a fold, for the figure to publish; tree: all folds for the cost of a few trainings, for
     screening (see docs/lopo.md)."""
-    tree_orders: Count = 1
-    """With --schedule tree: trees, each over the people in another order, whose answers are averaged."""
     seeds: Count = 1
     """Trainings a person, with seeds counted up from the config's."""
     cpus_per_fold: int = 1
@@ -79,8 +78,6 @@ def lopo(options: Lopo) -> int:
         raise ValueError("--best takes the sweep's config: give it without --config")
     if not options.best:
         refuse_ignored(options, ["sweep"], why="without --best")
-    if options.tree_orders < 1 or (options.tree_orders > 1 and options.schedule == "plain"):
-        raise ValueError(f"--tree-orders is >= 1, and more than 1 with --schedule tree, got {options.tree_orders}")
     store = tracking.connect()
     if options.best:
         plan = plan_of_sweep(store, name=options.sweep, training=options.training)
@@ -108,7 +105,7 @@ def lopo(options: Lopo) -> int:
     share = gpu_share(options.gpus_per_fold)
     unit = Unit("fold", options.cpus_per_fold, share, "--cpus-per-fold and --gpus-per-fold")
     check_room(unit, joined=options.ray.joins)
-    schedule = Schedule(options.schedule, options.seeds, options.cpus_per_fold, share, options.tree_orders)
+    schedule = Schedule(options.schedule, options.seeds, options.cpus_per_fold, share)
     out = options.out or home(faces.datasets) / "lopo"
     jobs, key = make_jobs(plan, faces, starts, schedule, out)
     about = _about(plan, folders, faces, configs, list(starts.values()), learned_from, options, key)
@@ -218,7 +215,6 @@ def _about(
         "learned_from": dict(learned_from),
         "seeds": [first.seed + step for step in range(options.seeds)],
         "schedule": options.schedule,
-        "tree_orders": options.tree_orders,
         "epochs_by": "fixed beforehand by the config",
         "built_in": is_synthetic(faces.datasets),
         "code": code_version(),

@@ -26,8 +26,8 @@ from study.cli.options import Allowed, Training
 from study.cluster.start import start_ray
 from study.folds import dev_split, lopo_folds
 from study.lopo.command import Lopo, lopo
+from study.lopo.jobs import Schedule, make_jobs
 from study.lopo.plan import plan_by_hand, plan_of_sweep
-from study.lopo.ray_tasks import Schedule, make_jobs
 from study.pretrain.command import Pretrain, pretrain
 from study.starts import check_starts, read_start
 from study.sweep.command import Sweep, sweep
@@ -141,8 +141,8 @@ def test_a_finished_fold_is_used_again_for_the_very_same_work_alone(tables, tmp_
     plan = plan_by_hand(Training(px=32), backbone="resnet18", weights=None)
     random = {("resnet18", "random"): read_start("resnet18", "random")}
 
-    def files(plan=plan, faces=tables[0], weights=random, seeds=2, schedule="plain", orders=1, gpus=0.0) -> set[str]:
-        jobs, _ = make_jobs(plan, faces, weights, Schedule(schedule, seeds, 1, gpus, orders), tmp_path)
+    def files(plan=plan, faces=tables[0], weights=random, seeds=2, schedule="plain", gpus=0.0) -> set[str]:
+        jobs, _ = make_jobs(plan, faces, weights, Schedule(schedule, seeds, 1, gpus), tmp_path)
         assert len({job.key for job in jobs}) == len(jobs) == 5 * seeds
         assert {job.config.seed for job in jobs} == set(range(seeds))
         return {job.key for job in jobs}
@@ -157,9 +157,8 @@ def test_a_finished_fold_is_used_again_for_the_very_same_work_alone(tables, tmp_
         files(weights={which: dataclasses.replace(start, digest="other tensors") for which, start in random.items()}),
         files(schedule="tree"),
         files(gpus=0.5),
-        files(schedule="tree", orders=2),
     ]
-    monkeypatch.setattr("study.lopo.ray_tasks.code_version", lambda: "other code")
+    monkeypatch.setattr("study.lopo.jobs.code_version", lambda: "other code")
     otherwise.append(files())
     for index, keys in enumerate(otherwise):
         assert all(keys.isdisjoint(others) for others in [first, *otherwise[:index]]), index

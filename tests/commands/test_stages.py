@@ -302,7 +302,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, place):
 
 def test_the_tree_is_another_result_of_the_same_folds(place):
     frozen = ["--weights", "runs/pretrained/resnet18", "--frozen", 2, "--frozen-views", 2]
-    args = ["--faces", "people", "--trial", "start.json", "--schedule", "tree", "--tree-orders", 2, "--epochs", 1]
+    args = ["--faces", "people", "--trial", "start.json", "--schedule", "tree", "--epochs", 1]
     assert "mean over 12 people" in run(place, "lopo", *args, *frozen, *FAST)
     tree = [run for run in tracked(place, "lopo") if run.data.params.get("frozen") == "2"]
     assert [run.data.params["epochs"] for run in tree] == ["1"]

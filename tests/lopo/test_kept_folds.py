@@ -11,7 +11,7 @@ import pytest
 
 from study.artifacts.predictions import Predictions, read_predictions, write_predictions
 from study.folds import lopo_folds
-from study.lopo.ray_tasks import Job, read_fold
+from study.lopo.jobs import Job, read_fold
 from trainables.config import TrialConfig
 from trainables.faces.table import Faces, load_faces
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,8 @@ import pytest
 from study.cluster.placing import Running
 from study.folds import lopo_folds
 from study.lopo import ray_tasks as folding
-from study.lopo.ray_tasks import Job, Schedule, Shared
+from study.lopo.jobs import Job, Schedule
+from study.lopo.ray_tasks import Shared
 from study.lopo.tree import cost, fold_tree, lineage
 from trainables.config import TrialConfig
 from trainables.faces.table import load_faces
@@ -67,33 +67,19 @@ class Noted:
     given: tuple
 
 
-def test_two_orders_give_each_person_two_leaves_that_never_saw_them(faces, monkeypatch):
-    """The tasks that a tree starts, with a remote that only notes what it is given."""
-
-    def noted(function):
-        def remote(*given):
-            return Noted(function.__name__, given)
-
-        return types.SimpleNamespace(options=lambda **_: types.SimpleNamespace(remote=remote))
-
-    monkeypatch.setattr(folding.ray, "remote", noted)
-    monkeypatch.setattr(Running, "of", lambda _, function, **options: noted(function).options(**options).remote)
+def test_each_leaf_descends_from_stages_that_never_saw_its_person(faces, monkeypatch):
+    """The tasks that a tree starts, with a starter that only notes what it is given."""
+    monkeypatch.setattr(Running, "of", lambda _, function, **options: lambda *given: Noted(function.__name__, given))
     config = TrialConfig(backbone="resnet18", px=32)
     jobs = [Job(fold, config, "", Path(fold.name)) for fold in lopo_folds(faces)]
     shared = Shared({32: faces}, {(32,): "faces"}, {("resnet18", "random"): None})
-    waiting = folding._start_tree(jobs, shared, Schedule("tree", 1, 1, 0.0, orders=2), Running())
+    waiting = folding._start_tree(jobs, shared, Schedule("tree", 1, 1, 0.0), Running())
     assert sorted(job.fold.name for job in waiting.values()) == faces.people
-    shown = []
-    for average, job in waiting.items():
-        assert average.function == "average_folds"
-        _, *leaves = average.given
-        assert len(leaves) == 2
-        for leaf in leaves:
-            stage, rows = leaf, []
-            assert leaf.given[4].tolist() == job.fold.test.tolist()
-            while stage is not None:  # up to the root by the weights that were handed down
-                rows.append(stage.given[3])
-                stage = stage.given[2]
-            assert np.unique(np.concatenate(rows)).tolist() == job.fold.train.tolist()
-        shown.append([leaf.given[3].tolist() for leaf in leaves])
-    assert any(one != two for one, two in shown), "the second tree takes people in another order"
+    for leaf, job in waiting.items():
+        assert leaf.function == "run_fold"
+        assert leaf.given[4].tolist() == job.fold.test.tolist()
+        stage, rows = leaf, []
+        while stage is not None:  # up to the root by the weights that were handed down
+            rows.append(stage.given[3])
+            stage = stage.given[2]
+        assert np.unique(np.concatenate(rows)).tolist() == job.fold.train.tolist()

@@ -88,7 +88,7 @@ MUTANTS = (
     Mutant(
         "a tree's leaf starts from its own test's half", "study/lopo/ray_tasks.py",
         "states[stage.parent]", "states[-1]",
-        (f"{TREE}::test_two_orders_give_each_person_two_leaves_that_never_saw_them",),
+        (f"{TREE}::test_each_leaf_descends_from_stages_that_never_saw_its_person",),
     ),
     Mutant(
         "frozen features depend on the other faces", "trainables/frozen/cut.py",
@@ -111,15 +111,15 @@ MUTANTS = (
         '''{SEALED[best['select']]}" if best["sealed"] else UNSEALED''', '''{SEALED['blocks']}"''',
         (f"{PROMISE}::test_a_choice_that_was_not_sealed_is_called_optimistic",),
     ),
-    Mutant("LOPO's key lacks the code", "study/lopo/ray_tasks.py", '"code": code_version(),', "", (KEYS,)),
-    Mutant("LOPO's key lacks the faces", "study/lopo/ray_tasks.py", '"faces": faces.digest,', "", (KEYS,)),
-    Mutant("LOPO's key lacks the schedule", "study/lopo/ray_tasks.py", '"schedule": schedule.made_from,', "", (KEYS,)),
+    Mutant("LOPO's key lacks the code", "study/lopo/jobs.py", '"code": code_version(),', "", (KEYS,)),
+    Mutant("LOPO's key lacks the faces", "study/lopo/jobs.py", '"faces": faces.digest,', "", (KEYS,)),
+    Mutant("LOPO's key lacks the schedule", "study/lopo/jobs.py", '"schedule": schedule.made_from,', "", (KEYS,)),
     Mutant(
-        "LOPO's key lacks the starting weights", "study/lopo/ray_tasks.py",
+        "LOPO's key lacks the starting weights", "study/lopo/jobs.py",
         '"weights": starts[config.backbone, config.weights].digest', '"weights": ""', (KEYS,),
     ),
     Mutant(
-        "further seeds are the first once more", "study/lopo/ray_tasks.py",
+        "further seeds are the first once more", "study/lopo/jobs.py",
         "seed=config.seed + step", "seed=config.seed", (KEYS,),
     ),
     Mutant(
@@ -188,7 +188,7 @@ MUTANTS = (
         'sorted(here.rglob("*.py"))', '[here / "losses.py"]',
         (f"{STARTS}::test_any_changed_source_of_what_is_learned_is_another_code",),
     ),
-    Mutant("LOPO's key lacks the device", "study/lopo/ray_tasks.py", '"device": schedule.device,', "", (KEYS,)),
+    Mutant("LOPO's key lacks the device", "study/lopo/jobs.py", '"device": schedule.device,', "", (KEYS,)),
     Mutant(
         "a brand is not shown", "study/report/sections.py",
         "branded(name_of(each.about), each.about)", "name_of(each.about)",
@@ -196,7 +196,7 @@ MUTANTS = (
     ),
     # files are checked when read
     Mutant(
-        "a finished fold is believed", "study/lopo/ray_tasks.py",
+        "a finished fold is believed", "study/lopo/jobs.py",
         "        _check_fold(job, faces, part, about)\n", "",
         ("tests/lopo/test_kept_folds.py",),
     ),

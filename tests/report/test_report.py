@@ -261,7 +261,7 @@ def test_a_brand_stands_wherever_the_result_does(three):
             "compared": 9,
             "synthetic": False,
             "sentence": "12 of the photos",
-        },  # fmt: skip
+        },
     }
     (section,) = sections([Result("lopo b0", bad, three[0].predictions), *three[1:]], draws=200)
     name = "EfficientNet-B0 [OPTIMISTIC, OVERLAP]"

@@ -12,7 +12,6 @@ from trainables.config import NO_AUGMENTATION, Augmentation, TrialConfig
 from trainables.faces.batches import Batches
 from trainables.faces.table import load_faces
 from trainables.fitting import build_net, fit, freeze, predict, rate_factor
-from trainables.fold import FoldResult, average_folds
 from trainables.frozen.cut import early_stages, later_stages, stages_of
 from trainables.frozen.features import FIRST_TRAINING, FeatureBatches, compute_features
 
@@ -153,14 +152,3 @@ def test_freezing_what_was_never_trained_is_refused(config, faces):
         fit(config.replace(weights="random"), faces, np.arange(40))
     with pytest.raises(ValueError, match="features of 2 frozen stages were given to a config with frozen=3"):
         fit(config.replace(frozen=3), freeze(config, faces), np.arange(40))
-
-
-def test_the_average_of_a_folds_models_is_that_of_their_distributions(config):
-    one, two = np.zeros((2, 1, 101), np.float32)
-    one[0, 20], two[0, 30] = 1, 1
-    results = [FoldResult(each, np.zeros(1, np.float32), [], 2.0, {}) for each in (one, two)]
-    found = average_folds(config.to_json(), *results)
-    assert found.distribution[0, 20] == found.distribution[0, 30] == 0.5
-    assert found.predicted.tolist() == [25.0]
-    assert found.seconds == 4.0
-    assert average_folds(config.replace(decoder="median").to_json(), *results).predicted.tolist() == [20.0]

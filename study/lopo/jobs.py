@@ -1,0 +1,178 @@
+"""The trainings of a LOPO: their keys and files, and what is read back from a finished one. No Ray."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from study.artifacts.predictions import Predictions, read_predictions, write_predictions
+from study.folds import Fold, lopo_folds
+from study.lopo.plan import Plan
+from study.starts import Start
+from trainables import code_version
+from trainables.config import TrialConfig, fingerprint
+from trainables.device import resolve_precision
+from trainables.faces.table import Faces
+from trainables.fitting import decode
+from trainables.fold import FoldResult
+from trainables.provenance import differences, environment
+
+REPLAY, RATE_FALL = 0.25, 0.8
+"""The fold tree's share of photos shown again, and its learning rate's fall a level down (docs/lopo.md)."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How folds are trained: plain, one training a fold, or as a tree; and what a training may take."""
+
+    kind: Literal["plain", "tree"]
+    seeds: int
+    cpus: int
+    gpus: float
+
+    @property
+    def made_from(self) -> str | list[Any]:
+        """What a fold's key says of the schedule."""
+        if self.kind == "plain":
+            return "plain"
+        return ["tree", REPLAY, RATE_FALL]
+
+    @property
+    def device(self) -> str:
+        """Where a training runs: a task that was given no GPU uses none, even where it sees one."""
+        return "cuda" if self.gpus else "cpu"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: a left-out person with one seed."""
+
+    fold: Fold
+    config: TrialConfig
+    key: str
+    file: Path
+
+
+def make_jobs(
+    plan: Plan, faces: Faces, starts: Mapping[tuple[str, str], Start], schedule: Schedule, out: Path
+) -> tuple[list[Job], str]:
+    """Every fold of every seed, and the key of the whole. A fold's key covers all that decides its result.
+
+    starts: by backbone and weights.
+    """
+    trainings = []
+    for step in range(schedule.seeds):
+        for fold in lopo_folds(faces):
+            config = plan.config(fold.name)
+            config = config.replace(seed=config.seed + step)
+            made_from: dict[str, Any] = {
+                "trial": {**config.to_json(), "weights": starts[config.backbone, config.weights].digest},
+                "faces": faces.digest,
+                "code": code_version(),
+                "person": fold.name,
+                "schedule": schedule.made_from,
+                "device": schedule.device,
+                "precision": resolve_precision(config, schedule.device),
+            }
+            trainings.append((fold, config, fingerprint(made_from)))
+    key = fingerprint([part for _, _, part in trainings])
+    jobs = [
+        Job(fold, config, part, out / key / "folds" / f"{fold.name.replace('/', '-')}-seed{config.seed}.parquet")
+        for fold, config, part in trainings
+    ]
+    return jobs, key
+
+
+def gather(files: Sequence[Path]) -> tuple[Predictions, list[dict[str, str]]]:
+    """The predictions of all folds as one table, and the environments that computed them, each once."""
+    read = [read_predictions(file) for file in files]
+    parts = [part for part, _ in read]
+    whole = Predictions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+    places: list[dict[str, str]] = []
+    for _, about in read:
+        if about.get("environment") not in (None, *places):
+            places.append(about["environment"])
+    return whole, places
+
+
+def say_where(records: Sequence[Mapping[str, Any]], cpus: int) -> None:
+    """A line where finished folds were computed in another environment than the missing ones will be."""
+    now = {**environment("cpu"), "threads": str(cpus)}
+    told = Counter(differences({**about.get("environment", {}), "device": now["device"]}, now) for about in records)
+    for other, folds in told.items():
+        if other:
+            print(f"{folds} finished folds were computed in another environment and are kept: {other}", flush=True)
+
+
+def read_fold(job: Job, faces: Faces) -> tuple[Predictions, dict[str, Any]] | None:
+    """A finished fold and its record; None where there is none that can be kept.
+
+    A file that is damaged, was changed, or belongs to another training is set aside, with a line that says why: the
+    fold is trained again. One of an earlier version, without a digest, is kept where all that is checked here holds.
+    """
+    if not job.file.is_file():
+        return None
+    try:
+        part, about = read_predictions(job.file)
+        _check_fold(job, faces, part, about)
+    except ValueError as error:
+        aside = job.file.with_name(f"{job.file.name}.set-aside")
+        job.file.replace(aside)
+        why = str(error).removeprefix(f"{job.file} ")
+        print(f"{job.file} is set aside as {aside.name}, and the fold is trained again: {why}", flush=True)
+        return None
+    return part, about
+
+
+def _check_fold(job: Job, faces: Faces, part: Predictions, about: Mapping[str, Any]) -> None:
+    """Raise ValueError where a fold's file is not what this job would have written, as far as no training is needed."""
+    rows = job.fold.test[np.argsort(faces.photo[job.fold.test], kind="stable")]  # in the order of Predictions
+    expected = {"photo": faces.photo[rows], "person": faces.person[rows], "age": faces.age[rows]}
+    expected |= {"fold": job.fold.name, "seed": job.config.seed, "fingerprint": job.key}
+    for name, values in expected.items():
+        if not np.array_equal(getattr(part, name), np.broadcast_to(values, rows.shape)):
+            raise ValueError(f"its {name} column is not that of this fold")
+    if part.distribution.shape[1] != job.config.ages:
+        raise ValueError(f"its distributions are over {part.distribution.shape[1]} ages, not {job.config.ages}")
+    # a little more than another processor's rounding
+    if not np.allclose(decode(part.distribution, job.config), part.predicted, rtol=0, atol=1e-3):
+        raise ValueError("its predicted ages are not what its distributions give")
+    if about.get("trial") != job.config.to_json():
+        raise ValueError("its record is of another config")
+    history = about.get("history")
+    if not isinstance(history, list) or not isinstance(about.get("seconds"), int | float):
+        raise ValueError("its record lacks the training's curve or its seconds")
+    if not all(isinstance(epoch, dict) and {"epoch", "train_loss"} <= epoch.keys() for epoch in history):
+        raise ValueError("its record's curve is no list of epochs")
+
+
+def write_fold(job: Job, faces: Faces, result: FoldResult) -> Predictions:
+    rows = job.fold.test
+    part = Predictions(
+        photo=faces.photo[rows],
+        person=faces.person[rows],
+        age=faces.age[rows],
+        predicted=result.predicted,
+        distribution=result.distribution,
+        fold=np.full(len(rows), job.fold.name),
+        seed=np.full(len(rows), job.config.seed, np.int32),
+        fingerprint=np.full(len(rows), job.key),
+    )
+    about = {
+        "trial": job.config.to_json(),
+        "history": _finite(result.history),
+        "seconds": result.seconds,
+        "environment": result.environment,
+    }
+    write_predictions(job.file, part, about=about)
+    return part
+
+
+def _finite(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Without the NaN of a curve that was not measured, which JSON has no word for."""
+    return [{name: value for name, value in epoch.items() if value == value} for epoch in history]
