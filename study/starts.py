@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import ray
+from torch import Tensor
 
 from search_spaces import Space
 from study.cli.options import Allowed, is_synthetic
@@ -94,15 +94,15 @@ def find_starts(folder: Path, space: Space, base: TrialConfig, *, from_file: boo
     return found
 
 
-def put_weights(start: Start) -> Any:
-    """A reference to the starting tensors in Ray's object store, read once; None for random ones, which each training
-    draws by its seed. Raises ValueError where the file was replaced since the start was read."""
+def read_tensors(start: Start) -> dict[str, Tensor] | None:
+    """The tensors that a training starts from; None for random ones, which each training draws by its seed. Raises
+    ValueError where the file was replaced since the start was read."""
     if start.weights == "random":
         return None
     state = read_weights(start.backbone, start.weights)
     if tensors_digest(state) != start.digest:
         raise ValueError(f"the weights of {start.backbone} at {start.weights} were replaced while they were read")
-    return ray.put({name: value.numpy() for name, value in state.items()})
+    return state
 
 
 def check_starts(starts: Sequence[Start], tested: Identities, allowed: Allowed) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 from study.artifacts.brands import brand, branded, unlike
 from study.cli.options import Allowed
 from study.lopo.plan import Plan
-from study.starts import check_starts, put_weights, read_start, worst
+from study.starts import check_starts, read_start, read_tensors, worst
 from trainables import code_version
 from trainables.backbones import age_net
 from trainables.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
@@ -141,7 +141,7 @@ def test_weights_are_known_by_content_wherever_they_lie(state, tmp_path):
     with pytest.raises(ValueError, match="not those that the sweep's trials"):
         plan.check_weights([after])
     with pytest.raises(ValueError, match="replaced while"):
-        put_weights(before)
+        read_tensors(before)
     with pytest.raises(ValueError, match="a checkpoint of resnet18, expected one of resnet34"):
         read_start("resnet34", str(tmp_path / "folder"))
 

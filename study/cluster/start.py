@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -205,3 +205,8 @@ def _without(*lines: bytes) -> Iterator[None]:
             os.close(stderr)
             held.seek(0)
             os.write(2, b"".join(text for text in held if not any(line in text for line in lines)))
+
+
+def put_tensors(state: Mapping[str, Any] | None) -> Any:
+    """A reference to tensors in Ray's object store, as arrays that every task reads without a copy; None for none."""
+    return None if state is None else ray.put({name: value.numpy() for name, value in state.items()})

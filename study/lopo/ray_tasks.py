@@ -19,10 +19,10 @@ from tqdm import tqdm
 from study.artifacts.predictions import Predictions
 from study.cli.describe import flat
 from study.cluster.placing import Running
-from study.cluster.start import explain
+from study.cluster.start import explain, put_tensors
 from study.lopo.jobs import RATE_FALL, REPLAY, Job, Schedule, read_fold, say_where, write_fold
 from study.lopo.tree import fold_tree
-from study.starts import Start, put_weights
+from study.starts import Start, read_tensors
 from study.tracking import runs as tracking
 from trainables.config import TrialConfig
 from trainables.faces.table import Faces
@@ -119,7 +119,7 @@ def _share(
 ) -> Shared:
     """Put everything once. Features of frozen stages come from tasks of their own, for which the folds wait."""
     used = sorted({(config.backbone, config.weights) for config in configs})
-    weights = {start: put_weights(starts[start]) for start in used}
+    weights = {start: put_tensors(read_tensors(starts[start])) for start in used}
     pixels = {px: ray.put(tables[px]) for px in sorted({config.px for config in configs})}
     freeze = _task(run_freeze, schedule, running)
     faces: dict[tuple[Any, ...], Any] = {}

@@ -138,7 +138,7 @@ MUTANTS = (
         (f"{PROMISE}::test_a_sweeps_winner_is_not_tested_on_other_faces_than_it_was_sealed_for",),
     ),
     Mutant(
-        "sweep: no check what a checkpoint saw", "study/sweep/command.py",
+        "sweep: no check what a checkpoint saw", "study/sweep/plan.py",
         "check_never_seen(start, faces, block)", "pass",
         (f"{SWEEP}::test_a_start_that_learned_from_the_dev_part_is_refused",),
     ),

@@ -1,0 +1,98 @@
+"""What a sweep is asked, and what is refused before anything is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from search_spaces import Space, find_space
+from study.cli.options import Allowed, Training
+from study.cli.run import refuse_ignored
+from study.cluster.start import Joining
+from study.sweep.search import Objective
+from study.sweep.selection import (
+    Select,
+)
+from trainables.config import TrialConfig
+from trainables.fields import Chance, Count, Part, Positive, Range, Whole
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Options of study.sweep."""
+
+    training: Annotated[Training, tyro.conf.arg(name="")] = field(default_factory=Training)
+    space: str = "small"
+    """What is asked: small (three networks, both lambdas, learning rate), mean_variance, losses (six of them),
+    backbones, efficientnet (B0 to B7 with size and drop path), stages (four networks and how many early stages stay
+    frozen), transformers (ViT, Swin, ConvNeXt, EfficientNetV2), paper (its eleven networks), or tour (what make study
+    runs)."""
+    trials: Count = 12
+    """Trials of each block."""
+    minutes: Positive | None = None
+    """Start no further trial after this long (all blocks together); finalists' seeds are run all the same."""
+    select: Select = "blocks"
+    """On whom the config is chosen. blocks: for each block of people on the other blocks' people. dev: for everyone on
+    a dev part of the pretraining data, touching no label of --faces. none: on everyone, whose LOPO figure is then
+    marked as optimistic."""
+    blocks: Count = 4
+    """With --select blocks: how many; 2 for a quick look."""
+    folds: Annotated[int, Range(2)] = 3
+    """Inner folds over people that score a trial (with --select dev it has the dev part alone)."""
+    faces: tuple[Path, ...] = ()
+    """Faces tables with people (OUT of study.align). Default: the synthetic people."""
+    allowed: Annotated[Allowed, tyro.conf.arg(name="")] = field(default_factory=Allowed)
+    pretrain_faces: tuple[Path, ...] = ()
+    """With --select dev: the faces tables that study.pretrain was given. Default: the synthetic strangers."""
+    dev_share: Part = 0.1
+    """With --select dev: the dev part's share, as study.pretrain had it (or less)."""
+    pretrained: Path | None = None
+    """Folder of study.pretrain: a backbone found there starts from its checkpoint. Default: runs/pretrained, or
+    runs/synthetic/pretrained for synthetic people."""
+    weights: str | None = None
+    """Where a backbone has no checkpoint there: random or imagenet. Default: random; with --trial the file's own, which
+    its backbone then starts from in any case."""
+    objective: Objective = "mae"
+    """What the sampler minds beside the MAE: multiply-adds, parameters, or a face's measured time. The front of what is
+    best at its cost is drawn and printed; --best takes the lowest MAE all the same."""
+    finalists: Whole = 3
+    """The best so many trials of a block are run once more with each of --final-seeds further seeds, and the lowest
+    mean over the seeds is chosen."""
+    final_seeds: Whole = 1
+    """Further seeds of each finalist; 0: the trials' one seed decides."""
+    parallel: Count | None = None
+    """Trials side by side; default: as many as the resources hold."""
+    cpus_per_trial: int = 1
+    gpus_per_trial: float | None = None
+    """Share of a GPU: 0.1 puts ten trials on one. Default: 0.25 where there are GPUs, else none."""
+    prune: Chance = 0.1
+    """Level of the paired test that ends a trial which is worse than the best; 0 never prunes."""
+    name: str | None = None
+    """Folder under --out and name in MLflow; default: the space's."""
+    out: Path | None = None
+    """Default: runs/sweeps, or runs/synthetic/sweeps of synthetic people."""
+    force: bool = False
+    """Discard a sweep of this name that was made with other settings."""
+    ray: Annotated[Joining, tyro.conf.arg(name="")] = field(default_factory=Joining)
+
+
+_ONLY = {"blocks": "blocks", "pretrain_faces": "dev", "dev_share": "dev"}
+"""Options that one --select alone looks at."""
+
+
+def read_question(options: Sweep) -> tuple[Space, TrialConfig]:
+    """The space and its base config. Raises ValueError where the options ask for what cannot be, before any face is
+    read."""
+    space = replace(find_space(options.space), own=options.training.own)
+    if options.select == "blocks" and options.blocks < 2:
+        raise ValueError(f"--blocks {options.blocks} seals nothing: expected 2 or more, or --select dev or none")
+    refuse_ignored(
+        options, [name for name, only in _ONLY.items() if only != options.select], why=f"with --select {options.select}"
+    )
+    base = options.training.trial_config(weights=options.weights)
+    base.replace(seed=base.seed + options.final_seeds)  # the finalists' last one: a number too
+    space.check(base)
+    return space, base

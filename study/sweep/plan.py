@@ -1,0 +1,61 @@
+"""What a sweep is about to do: its blocks, and what all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search_spaces import Space
+from study.starts import Start
+from study.sweep.options import Sweep
+from study.sweep.optuna_storage import Mirror
+from study.sweep.selection import (
+    Block,
+    check_never_seen,
+    dev_block,
+    everybody,
+    person_blocks,
+)
+from study.tracking import runs as tracking
+from trainables.config import TrialConfig
+from trainables.faces.table import Faces
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """What all blocks of a sweep under way share.
+
+    parallel: trials side by side. lag: how far a trial's knowledge is behind (study.sweep.search): twice those side by
+    side, so that a slow trial does not keep the others waiting.
+    """
+
+    options: Sweep
+    folder: Path
+    space: Space
+    base: TrialConfig
+    starts: Mapping[str, Start]
+    learned_from: Mapping[str, Any]
+    shared: Mapping[str, Any]
+    store: tracking.Tracking
+    parent: str
+    key: str
+    parallel: int
+    lag: int
+
+    def mirror(self, block: Block) -> Mirror:
+        """The block's study in Optuna's storage."""
+        return Mirror(self.folder, block.name, self.space, self.base, self.options.objective)
+
+
+def make_blocks(options: Sweep, faces: Faces, starts: Mapping[str, Start], *, seed: int) -> list[Block]:
+    """The studies that --select asks for. Raises ValueError where a checkpoint learned from the dev part."""
+    if options.select == "blocks":
+        return person_blocks(faces, blocks=options.blocks, folds=options.folds, seed=seed)
+    if options.select == "none":
+        return everybody(faces, folds=options.folds, seed=seed)
+    (block,) = dev_block(faces, share=options.dev_share, seed=seed)
+    for start in starts.values():
+        check_never_seen(start, faces, block)
+    return [block]

@@ -1,0 +1,90 @@
+"""The end of a sweep: plots, best.json, MLflow's metrics, and what the terminal says."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from study.artifacts.brands import branded, unlike
+from study.cli.describe import describe
+from study.cli.options import is_synthetic
+from study.files.seals import seal
+from study.files.storage import write_json
+from study.sweep.finalists import Choice
+from study.sweep.optimism import describe_choice
+from study.sweep.optuna_storage import study_of
+from study.sweep.pareto import cost_field, draw_front, front_table
+from study.sweep.plan import SweepRun
+from study.sweep.plots import draw
+from study.sweep.search import COSTS, read_journal
+from study.sweep.selection import (
+    Block,
+)
+from study.tracking import runs as tracking
+from study.tracking.sqlite import sqlite_uri
+from trainables.faces.table import Faces, read_identities
+
+
+def conclude(
+    running: SweepRun, chosen: Sequence[tuple[Block, Choice]], tested: list[Path], folders: list[Path], faces: Faces
+) -> None:
+    """Plots, best.json, MLflow's figures, and what is said at the end."""
+    options, store, parent, folder = running.options, running.store, running.parent, running.folder
+    journals = {block.name: read_journal(folder / block.name) for block, _ in chosen}
+    cost = cost_field(options.objective)
+    mark = {"sealed": options.select != "none", "learned_from": running.learned_from}
+    for block, _ in chosen:
+        journal = journals[block.name]
+        plots = draw(study_of(running.mirror(block), journal), folder, name=block.name, mark=branded("", mark))
+        title = f"{branded(f'{folder.name}/{block.name}', mark)}: what accuracy costs"
+        picture = draw_front(journal, cost, folder / f"{block.name}-front.png", title=title)
+        tracking.log_files(store, parent, [*plots, *([picture] if picture else [])])
+        if options.objective in COSTS:
+            print(f"{block.name}: the best at each cost\n{front_table(journal, cost)}\n", flush=True)
+    told = describe_choice(list(journals), list(journals.values()), [choice.tried for _, choice in chosen], faces)
+    record = {
+        "sweep": folder.name,
+        "key": running.key,
+        "faces": [str(place) for place in tested],
+        "faces_digest": None if options.select == "dev" else faces.digest,
+        "built_in": is_synthetic(read_identities(tested).datasets),
+        "select": options.select,
+        "sealed": options.select != "none",
+        "starts": [start.record for start in running.starts.values()],
+        "learned_from": dict(running.learned_from),
+        "unlike": unlike([start.record for start in running.starts.values()]),
+        "apart_from": [str(place) for place in folders] if options.select == "dev" else [],
+        "space": options.space,
+        "trials": options.trials,
+        "choice": told,
+        "blocks": [
+            {
+                "name": block.name,
+                "people": list(block.people),
+                "trial": dict(choice.tried.trial),
+                "number": choice.tried.number,
+                "mae": choice.mae,
+                "seeds": choice.seeds,
+            }
+            for block, choice in chosen
+        ],
+    }
+    write_json(folder / "best.json", seal(record))
+    tracking.log_json(store, parent, "best.json", seal(record))
+    figures = {f"mae {block.name}": choice.mae for block, choice in chosen} | told["optimism"]
+    tracking.finish(store, parent, metrics=figures, tags={tracking.COMPLETE: "yes", "study.name": folder.name})
+    where = {"blocks": "on others", "dev": "on the dev part", "none": "on everyone"}[options.select]
+    for block, choice in chosen:
+        seeds = f", mean of {choice.seeds} seeds" if choice.seeds > 1 else ""
+        print(
+            f"{branded(block.name, record)} chose trial {choice.tried.number:03d}: {describe(choice.tried.config)}, "
+            f"MAE {choice.mae:.2f} {where}{seeds}"
+        )
+    gap = told["optimism"]
+    print(
+        f"Of that choice: the least error claims {gap['claimed']:.2f}, corrected for being the least of many "
+        f"{gap['corrected']:.2f} (optimism {gap['gap']:.2f}, 95 % {gap['gap_low']:.2f} to {gap['gap_high']:.2f})"
+    )
+    print(f"Next: python -m study.lopo --best --sweep {shlex.quote(folder.name)}        Look: {tracking.how_to_look()}")
+    print(f"Plots: {folder}/*.png        Live: optuna-dashboard {shlex.quote(sqlite_uri(folder / 'optuna.db'))}")
