@@ -46,7 +46,6 @@ class Augmentation:
     contrast: Chance = 0.25  # share either way
     grey: Chance = 0.25  # chance: a sixth of FG-NET is greyscale, UTKFace hardly any
     blur: Chance = 0.25  # chance: scans of old prints are soft
-    erase: Chance = 0.0  # chance of a grey rectangle
 
     def __post_init__(self) -> None:
         check_fields(self, of="augmentation.")
@@ -81,7 +80,6 @@ class TrialConfig:
     weight_decay: Amount = 0.01
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: Share = 0.1
-    head_rate: Positive = 1.0  # the head's learning rate as a multiple of the others'
     clip: Amount = 5.0  # largest gradient norm; 0: none
     ema: Share = 0.0
     drop_path: Share = 0.0
@@ -118,7 +116,7 @@ class TrialConfig:
         """
         if not isinstance(record, Mapping):
             raise ValueError(f'a trial is {describe(record)}, expected an object such as {{"backbone": "resnet18"}}')
-        values = dict(record)
+        values = _without_gone(record)
         if "loss" in values:
             values["loss"] = _read_loss(values["loss"])
         if "augmentation" in values:
@@ -127,6 +125,7 @@ class TrialConfig:
                 raise ValueError(
                     f'augmentation is {describe(augmentation)}, expected an object such as {{"flip": 0.5}}'
                 )
+            augmentation = _without_gone(augmentation)
             values["augmentation"] = read_fields(
                 Augmentation, augmentation, what="augmentation", of="augmentation.", elsewhere={}
             )
@@ -148,6 +147,14 @@ class TrialConfig:
     def fingerprint(self) -> str:
         """12 hex digits that change with any value of the config."""
         return fingerprint(self.to_json())
+
+
+_GONE = {"head_rate": 1.0, "erase": 0.0}
+"""Fields of earlier versions that nobody used, and the value with which a training is what it is without them."""
+
+
+def _without_gone(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in _GONE or value != _GONE[name]}
 
 
 def _read_loss(record: Any) -> Loss:

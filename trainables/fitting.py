@@ -208,7 +208,7 @@ def train(
             torch.manual_seed(_luck(config.seed, step, source.rank))
             rate = config.learning_rate * rate_factor(config, step, total)
             for group in optimizer.param_groups:
-                group["lr"] = rate * group["rate"]
+                group["lr"] = rate
             with autocast(config, device):
                 logits = model(pixels)
             # UTKFace has people of up to 116: to the classes they are as old as the oldest class
@@ -327,15 +327,13 @@ def rate_factor(config: TrialConfig, step: int, total: int) -> float:
 
 def _optimizer(config: TrialConfig, net: AgeNet) -> torch.optim.Optimizer:
     """Weight decay for matrices and kernels only, not for what says where a patch lies (ViT's and Swin's position
-    tables, class tokens: timm names them); the head may learn faster than the pretrained rest."""
-    head = f"network.{find_backbone(config.backbone).head}"
+    tables, class tokens: timm names them)."""
     spared = {f"network.{name}" for name in getattr(net.network, "no_weight_decay", set)()}
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
         decays = parameter.ndim > 1 and name not in spared
-        key = (config.head_rate if name.startswith(head) else 1.0, config.weight_decay if decays else 0.0)
-        groups.setdefault(key, []).append(parameter)
-    options = [{"params": group, "rate": key[0], "weight_decay": key[1]} for key, group in groups.items()]
+        groups.setdefault(config.weight_decay if decays else 0.0, []).append(parameter)
+    options = [{"params": group, "weight_decay": decay} for decay, group in groups.items()]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(options, lr=config.learning_rate, fused=True)
     return torch.optim.SGD(options, lr=config.learning_rate, momentum=0.9, nesterov=True, fused=True)

@@ -1,12 +1,10 @@
-"""How wrong predicted ages are: MAE, RMSE and the cumulative score, over whatever photos they are given.
+"""How wrong predicted ages are: MAE and RMSE, over whatever photos they are given.
 
 The paper's figures are means of these over folds: see study.statistics.summary, which also gives intervals over
 people.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float64, Num
@@ -32,11 +30,3 @@ def mae(predicted: Num[np.ndarray, " faces"], age: Num[np.ndarray, " faces"]) ->
 def rmse(predicted: Num[np.ndarray, " faces"], age: Num[np.ndarray, " faces"]) -> float:
     """Root of the mean squared error, in years (the paper's eq. 7)."""
     return float(np.sqrt(np.square(errors(predicted, age)).mean()))
-
-
-def cumulative_score(
-    predicted: Num[np.ndarray, " faces"], age: Num[np.ndarray, " faces"], *, thresholds: Sequence[float | int]
-) -> Float64[np.ndarray, " thresholds"]:
-    """CS(th): the share of faces with |error| <= th years, in percent, for each threshold (eq. 8)."""
-    within = np.abs(errors(predicted, age))[:, None] <= np.asarray(thresholds, np.float64)
-    return 100 * within.mean(axis=0)

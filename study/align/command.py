@@ -77,8 +77,6 @@ class Options:
     """Where fan runs: cpu, cuda or cuda:0."""
     dtype: str = "float32"
     """Numbers fan computes in: float32, or bfloat16 and float16 for a GPU."""
-    compile: bool = False
-    """Compile fan's network first: over a minute at start, for long runs on a GPU."""
     workers: Whole = 0
     """Actors that hold a landmark model; 0 stands for as many as the cluster's CPUs (or GPUs) carry."""
     cpus_per_worker: float = 1.0
@@ -113,7 +111,7 @@ def align(options: Options) -> int:
     if landmarker == "fan":
         check_runtime(options)
     else:
-        refuse_ignored(options, ["device", "dtype", "compile"], why=f"with --landmarker {landmarker}")
+        refuse_ignored(options, ["device", "dtype"], why=f"with --landmarker {landmarker}")
     alignment = Alignment(size=options.size, quality=options.quality)
     root, out = _root(dataset, options), open_folder(options.out or home([dataset.name]) / dataset.name)
     about = {
@@ -258,9 +256,7 @@ def run_shards(
         root,
         dataset=dataset.name,
         landmarker=landmarker,
-        runtime=Runtime(
-            options.device, threads=max(1, int(options.cpus_per_worker)), dtype=options.dtype, compile=options.compile
-        ),
+        runtime=Runtime(options.device, threads=max(1, int(options.cpus_per_worker)), dtype=options.dtype),
         scheme=dataset.points,
         alignment=alignment,
         workers=workers,

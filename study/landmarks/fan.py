@@ -38,11 +38,11 @@ def fan_weights() -> tuple[Path, ...]:
 
 
 def load_fan(runtime: Runtime) -> Landmarker:
-    """face-alignment's FAN and S3FD as they are, on a device, in a type of numbers, compiled or not.
+    """face-alignment's FAN and S3FD as they are, on a device, in a type of numbers.
 
     Detection looks at one photo of at most DETECTION_SIDE pixels at a time, since photos differ in size; the points
     of a batch are computed together. flip_input is off: it halves the speed for a small change of the points.
-    compile costs over a minute at start, and gained nothing on a processor.
+    Nothing is compiled: that costs over a minute at start, and gained nothing on a processor.
     """
     weights = fan_weights()
     import face_alignment
@@ -56,7 +56,7 @@ def load_fan(runtime: Runtime) -> Landmarker:
             device=runtime.device,
             dtype=getattr(torch, runtime.dtype),
             flip_input=False,
-            compile=runtime.compile,
+            compile=False,
             max_batch_size=MAX_BATCH,
             face_detector="sfd",
             face_detector_kwargs={"filter_threshold": 0.2},

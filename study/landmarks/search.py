@@ -77,7 +77,6 @@ class Runtime:
     device: str = "cpu"
     threads: int = 1
     dtype: str = "float32"
-    compile: bool = False
 
 
 @dataclass(frozen=True)

@@ -47,3 +47,14 @@ def test_the_papers_settings():
 def test_a_wrong_record_says_what_is_wrong(record, message):
     with pytest.raises(ValueError, match=message):
         TrialConfig.from_json(record)
+
+
+def test_fields_that_earlier_versions_had_are_read_where_they_changed_nothing():
+    """Checkpoints and trials of earlier versions hold them."""
+    record = TrialConfig(backbone="resnet18").to_json()
+    earlier = {**record, "head_rate": 1.0, "augmentation": {**record["augmentation"], "erase": 0.0}}
+    assert TrialConfig.from_json(earlier) == TrialConfig(backbone="resnet18")
+    with pytest.raises(ValueError, match="no field 'head_rate'"):
+        TrialConfig.from_json({**record, "head_rate": 3.0})
+    with pytest.raises(ValueError, match="no field 'erase'"):
+        TrialConfig.from_json({"augmentation": {"erase": 0.2}})

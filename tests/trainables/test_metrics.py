@@ -1,11 +1,9 @@
 """The primitives of every figure, against loops and scikit-learn."""
 
-import math
-
 import numpy as np
 import pytest
 
-from trainables.metrics import cumulative_score, mae, rmse
+from trainables.metrics import mae, rmse
 
 sklearn_metrics = pytest.importorskip("sklearn.metrics")
 
@@ -21,17 +19,6 @@ def test_mae_and_rmse_agree_with_scikit_learn(ages):
     predicted, age = ages
     assert mae(predicted, age) == pytest.approx(sklearn_metrics.mean_absolute_error(age, predicted.astype(float)))
     assert rmse(predicted, age) == pytest.approx(sklearn_metrics.root_mean_squared_error(age, predicted.astype(float)))
-
-
-def test_cumulative_score_counts_errors_up_to_and_with_the_threshold(ages):
-    predicted, age = ages
-    by_hand = []
-    for threshold in range(16):
-        hits = sum(math.fabs(float(p) - int(y)) <= threshold for p, y in zip(predicted, age, strict=True))
-        by_hand.append(100 * hits / len(age))
-    assert cumulative_score(predicted, age, thresholds=range(16)) == pytest.approx(by_hand)
-    exact = cumulative_score(np.array([25.0, 26.0]), np.array([20, 20]), thresholds=[5])
-    assert exact.tolist() == [50.0]
 
 
 def test_a_column_of_predictions_is_refused_instead_of_broadcast():

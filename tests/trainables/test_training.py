@@ -132,9 +132,9 @@ def batch(faces) -> SameBatch:
 
 
 def test_one_step_is_the_one_written_by_hand(batch):
-    """Clipped gradient, warm-up, the head's own rate, decay of kernels alone, and whoever is above 100 is 100."""
+    """Clipped gradient, warm-up, decay of kernels alone, and whoever is above 100 is 100."""
     config = CONFIG.replace(
-        epochs=4, warmup=0.5, optimizer="sgd", learning_rate=0.5, head_rate=3.0, clip=0.7, weight_decay=0.1,
+        epochs=4, warmup=0.5, optimizer="sgd", learning_rate=0.5, clip=0.7, weight_decay=0.1,
     )  # fmt: skip
     batch = dataclasses.replace(batch, age=torch.where(batch.age > 30, 116, batch.age))
     torch.manual_seed(config.seed)
@@ -150,7 +150,7 @@ def test_one_step_is_the_one_written_by_hand(batch):
     assert [epoch.learning_rate for epoch in fitted.history[:3]] == pytest.approx([0.5 / 3, 1 / 3, 0.5])
     for name, value in start.items():
         pull = gradients[name] * config.clip / norm + (0.1 * value if value.ndim > 1 else 0)
-        by_hand = value - rate * (3.0 if name.startswith("network.fc") else 1.0) * 1.9 * pull  # Nesterov's 1 + 0.9
+        by_hand = value - rate * 1.9 * pull  # Nesterov's 1 + 0.9
         assert torch.allclose(states[0][1][name], by_hand, atol=1e-5), name
 
 
@@ -227,7 +227,7 @@ def test_an_epoch_sees_every_face_once_whatever_the_number_of_workers(faces):
 def test_augmentation_keeps_size_and_range_and_is_off_when_told(faces):
     pixels = torch.from_numpy(faces.pixels[:8]).permute(0, 3, 1, 2).float()
     chances = draw_chances(8, torch.Generator().manual_seed(0))
-    changed = augment(pixels, chances, Augmentation(erase=0.5))
+    changed = augment(pixels, chances, Augmentation(brightness=0.9))
     assert changed.shape == pixels.shape
     assert changed.min() >= 0
     assert changed.max() <= 255

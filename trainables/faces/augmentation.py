@@ -12,7 +12,8 @@ from torch import Tensor
 from trainables.config import Augmentation
 
 CHANCES = 14
-"""Random numbers a face takes. All are always drawn, so that one option does not shift another's luck."""
+"""Random numbers a face takes, the last four unused. All are always drawn, so that one option does not shift another's
+luck: with fewer, every training would see other changes."""
 
 
 def draw_chances(faces: int, generator: torch.Generator) -> Float[Tensor, "faces chances"]:
@@ -39,8 +40,6 @@ def augment(
         lift = (1 + how.brightness * (2 * u[:, 9] - 1)).view(-1, 1, 1, 1)
         middle = pixels.mean(dim=(1, 2, 3), keepdim=True)
         pixels = ((pixels - middle) * gain + middle * lift).clamp(0, 255)
-    if how.erase:
-        pixels = _erase(pixels, u, how.erase)
     return pixels
 
 
@@ -57,15 +56,3 @@ def _move(pixels: Tensor, u: Tensor, how: Augmentation) -> Tensor:
     theta = torch.stack([torch.stack([mirror * cos, -sin, dx], 1), torch.stack([mirror * sin, cos, dy], 1)], 1)
     grid = F.affine_grid(theta, list(pixels.shape), align_corners=False)
     return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-
-
-def _erase(pixels: Tensor, u: Tensor, chance: float) -> Tensor:
-    """Random erasing (Zhong et al., AAAI 2020): a grey square of a fifth to two fifths of the side."""
-    px = pixels.shape[-1]
-    at = torch.arange(px, device=pixels.device)
-    side = (0.2 + 0.2 * u[:, 10]) * px
-    left, top = u[:, 12] * px, u[:, 13] * px
-    rows = (at >= top[:, None]) & (at < (top + side)[:, None])
-    columns = (at >= left[:, None]) & (at < (left + side)[:, None])
-    hit = rows[:, :, None] & columns[:, None, :] & (u[:, 11] < chance)[:, None, None]
-    return torch.where(hit[:, None], 127.5, pixels)
