@@ -1,4 +1,4 @@
-"""The whole study on the built-in people: align, pretrain, sweep, 82 folds, report. `make study` runs this.
+"""The whole study on the synthetic people: align, pretrain, sweep, 82 folds, report. `make study` runs this.
 
 Every stage is a command that you can type yourself; each is shown before it runs. Interrupted, the same command goes
 on from what was finished.

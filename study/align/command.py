@@ -1,6 +1,6 @@
 """Photos to aligned faces: find 68 landmarks, normalise size, tilt and position, and write a faces table.
 
-    python -m study.align                                       the built-in people and strangers
+    python -m study.align                                       the synthetic people and strangers
     python -m study.align fgnet --root DIR --out runs/fgnet     your own FG-NET
 
 A photo that cannot be used is set aside with its reason in OUT/rejects/ and the run goes on. The same command
@@ -68,7 +68,7 @@ class Options:
     """Read photos that are links to outside the root, as git-annex, DVC and the Hugging Face cache keep them."""
     landmarker: str = ""
     """fan (face-alignment, the paper's), dlib (packages only, no download) or pts (points that come with the
-    photos). Without it: fan for your own data, dlib for the built-in people."""
+    photos). Without it: fan for your own data, dlib for the synthetic people."""
     size: Annotated[int, Range(16, 4096)] = 256
     """Side of an aligned face in pixels; training resizes, so be generous here."""
     quality: Annotated[int, Range(1, 100)] = 95

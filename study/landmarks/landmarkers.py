@@ -112,7 +112,7 @@ def file_digest(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Entry:
     """What --landmarker may name. `weights` gives the files it needs, or an error that names them."""
 
     what: str
@@ -121,9 +121,9 @@ class Choice:
 
 
 LANDMARKERS = {
-    "fan": Choice("face-alignment's FAN, the paper's", fan_weights, load_fan),
-    "dlib": Choice("dlib's 68 points, from packages alone", dlib_weights, load_dlib),
-    "pts": Choice("the points that come with the photos", tuple, load_pts),
+    "fan": Entry("face-alignment's FAN, the paper's", fan_weights, load_fan),
+    "dlib": Entry("dlib's 68 points, from packages alone", dlib_weights, load_dlib),
+    "pts": Entry("the points that come with the photos", tuple, load_pts),
 }
 """None stands in for another in silence: the points would differ, and nobody would know."""
 

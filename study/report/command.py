@@ -131,7 +131,7 @@ PICTURES = {
 
 def draw(section: Section) -> dict[str, Figure]:
     """The pictures of a section by name."""
-    front, data, summaries = section.front, section.data, section.summaries
+    leader, data, summaries = section.leader, section.data, section.summaries
     guess_by_decade = by_decade(section.guess, draws=section.draws)
     # Rings of the paper's figures beside other people than FG-NET's would mislead.
     on_fgnet = section.about["dataset"] == "fgnet"
@@ -149,22 +149,22 @@ def draw(section: Section) -> dict[str, Figure]:
         ),
         "cs": figures.cs_curves(
             {label: s.cs for label, s in summaries.items()},
-            front=front,
+            leader=leader,
             guess=section.guess_summary.cs,
             caption=Caption("Cumulative score: how many photos are within how many years", data),
         ),
         "error-by-age": figures.error_by_age(
-            section.decades, front=front, guess=guess_by_decade, caption=Caption("Error by age", data)
+            section.decades, leader=leader, guess=guess_by_decade, caption=Caption("Error by age", data)
         ),
         "predicted-against-true": figures.predicted_against_true(
-            section.results[front].predictions.average_seeds(),
-            name=front,
+            section.results[leader].predictions.average_seeds(),
+            name=leader,
             guess=float(section.guess.predicted.mean()),
             caption=Caption("Predicted against true age", data),
         ),
         "calibration": figures.calibration(
             section.calibrations,
-            front=front,
+            leader=leader,
             caption=Caption("Calibration: does the model know how sure it may be?", data),
         ),
     }
@@ -182,7 +182,7 @@ def document(found: Sequence[Section], pictures: Sequence[Mapping[str, str]]) ->
 def markdown(section: Section, pictures: Mapping[str, str]) -> str:
     """The part of report.md on one section."""
     shown = {name: f"![{words}]({pictures[name]})" for name, words in PICTURES.items()}
-    summary = section.summaries[section.front]
+    summary = section.summaries[section.leader]
     lines = [
         f"## {section.title}: {summary.people} people, {summary.photos:,} photos",
         *([tables.BUILT_IN] if section.built_in else []),
@@ -201,15 +201,15 @@ def markdown(section: Section, pictures: Mapping[str, str]) -> str:
         shown["cs"],
         tables.cs_table(section),
         "The paper prints its curves without their numbers, so none of them is drawn here.",
-        f"### Error by age ({section.front})",
+        f"### Error by age ({section.leader})",
         shown["error-by-age"],
         tables.age_table(section),
         "Pooled within a decade. Bias above 0: taken for older than they are. The people erred on most:",
         tables.people_table(section),
-        f"### Predicted against true age ({section.front})",
+        f"### Predicted against true age ({section.leader})",
         shown["predicted-against-true"],
         "### Calibration: does the model know how sure it may be?",
-        section.calibrations[section.front].sentence,
+        section.calibrations[section.leader].sentence,
         shown["calibration"],
         tables.calibration_table(section),
         "CRPS is the MAE of a whole distribution: lower is better, and without any spread it is the MAE. "
@@ -232,7 +232,7 @@ def terminal(found: Sequence[Section]) -> str:
     """The main table and sentences of every section, for the terminal."""
     parts = []
     for section in found:
-        summary = section.summaries[section.front]
+        summary = section.summaries[section.leader]
         parts += [
             f"\n{section.title}: {summary.people} people, {summary.photos:,} photos. MAE in years",
             *([tables.BUILT_IN.replace("*", "")] if section.built_in else []),
@@ -244,10 +244,10 @@ def terminal(found: Sequence[Section]) -> str:
 
 
 def _metrics(found: Sequence[Section]) -> dict[str, float]:
-    """The figures of each section's front, for MLflow."""
+    """The figures of each section's leader, for MLflow."""
     metrics: dict[str, float] = {}
     for section, slug in zip(found, _slugs(found), strict=True):
-        summary = section.summaries[section.front]
+        summary = section.summaries[section.leader]
         for name, figure in (
             ("mae", summary.mae),
             ("mae_pooled", summary.mae_pooled),

@@ -23,7 +23,7 @@ from study.statistics.calibration import LEVELS, PIT_BINS, Calibration
 from study.statistics.summary import THRESHOLDS, Decade
 
 INK, GREY, PALE = "#222222", "#767676", "#d9d9d9"
-FRONT = "#0072B2"
+LEADER = "#0072B2"
 OTHERS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8c6d31", "#5e4fa2")
 STYLES = ("--", "-.", (0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)))
 MARKERS = "sD^vPX<>"
@@ -38,24 +38,24 @@ class Caption:
     data: str
 
 
-def cs_curves(curves: Mapping[str, Intervals], *, front: str, guess: Intervals, caption: Caption) -> Figure:
+def cs_curves(curves: Mapping[str, Intervals], *, leader: str, guess: Intervals, caption: Caption) -> Figure:
     """Figure 4 of the paper: the share of photos with an error up to each threshold, the mean over people.
 
-    `front` is drawn in front, with its 95 % interval over people; the constant guess in grey.
+    `leader` is drawn in LEADER, with its 95 % interval over people; the constant guess in grey.
     """
     figure, (axes,) = _figure(caption, width=8.0, height=5.6)
     years = np.array(THRESHOLDS)
     axes.plot(years, guess.value, color=GREY, linestyle=":", linewidth=1.5, label="constant guess", zorder=1)
-    for i, (name, curve) in enumerate(_sorted_others(curves, front)):
+    for i, (name, curve) in enumerate(_sorted_others(curves, leader)):
         axes.plot(years, curve.value, label=name, zorder=2, **_line(i))
-    curve = curves[front]
+    curve = curves[leader]
     if np.isfinite(curve.low).all():
-        axes.fill_between(years, curve.low, curve.high, color=FRONT, alpha=0.18, linewidth=0, zorder=3)
-    axes.plot(years, curve.value, color=FRONT, linewidth=2.6, marker="o", markersize=5, label=front, zorder=4)
+        axes.fill_between(years, curve.low, curve.high, color=LEADER, alpha=0.18, linewidth=0, zorder=3)
+    axes.plot(years, curve.value, color=LEADER, linewidth=2.6, marker="o", markersize=5, label=leader, zorder=4)
     at = THRESHOLDS.index(5)
     axes.annotate(
         f"CS(5) = {curve.value[at]:.1f} %", (5, curve.value[at]), xytext=(10, -16), textcoords="offset points",
-        color=FRONT, fontweight="bold", zorder=5,
+        color=LEADER, fontweight="bold", zorder=5,
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1},
     )  # fmt: skip
     axes.set(xlim=(0, 15), ylim=(0, 101), xlabel="error up to (years)", ylabel="share of a person's photos (%)")
@@ -68,16 +68,16 @@ def cs_curves(curves: Mapping[str, Intervals], *, front: str, guess: Intervals, 
 
 
 def error_by_age(
-    decades: Mapping[str, Sequence[Decade]], *, front: str, guess: Sequence[Decade], caption: Caption
+    decades: Mapping[str, Sequence[Decade]], *, leader: str, guess: Sequence[Decade], caption: Caption
 ) -> Figure:
     """MAE by decade of true age with 95 % intervals over people, above how many photos each decade has."""
     figure, (axes, below) = _figure(caption, width=8.0, height=6.2, rows=2, ratios=(4.0, 1.0))
     place = {each.low: i for i, each in enumerate(guess)}
-    bars = decades[front]
+    bars = decades[leader]
     where = [place[d.low] for d in bars]
-    axes.bar(where, [d.mae.value for d in bars], width=0.84, color=FRONT, alpha=0.75, label=front)
+    axes.bar(where, [d.mae.value for d in bars], width=0.84, color=LEADER, alpha=0.75, label=leader)
     _whiskers(axes, where, [d.mae for d in bars], colour=INK)
-    others = [(name, theirs) for name, theirs in decades.items() if name != front]
+    others = [(name, theirs) for name, theirs in decades.items() if name != leader]
     for i, (name, theirs) in enumerate(others):
         axes.plot(
             [place[d.low] + _aside(i, len(others)) for d in theirs],
@@ -106,7 +106,7 @@ def error_by_age(
     axes.set(ylabel="mean absolute error (years)", ylim=(0, top))
     axes.tick_params(axis="x", labelbottom=False, length=0)
     axes.grid(visible=False, axis="x")
-    _legend_above(axes, first=front)
+    _legend_above(axes, first=leader)
     most = max(each.photos for each in guess)
     below.bar(range(len(guess)), [each.photos for each in guess], width=0.84, color=PALE)
     for i, each in enumerate(guess):
@@ -136,7 +136,7 @@ def predicted_against_true(predictions: Predictions, *, name: str, guess: float,
     axes.axhline(guess, color=GREY, linestyle=":", linewidth=1.5, label="constant guess")
     # Ages are whole years: a fixed spread of a third of a year keeps dots of one age from hiding each other.
     shift = (np.arange(len(age)) * 0.618 % 1 - 0.5) * 0.7
-    axes.scatter(age + shift, predicted, s=16, color=FRONT, alpha=0.45, linewidth=0, label=f"a photo, by {name}")
+    axes.scatter(age + shift, predicted, s=16, color=LEADER, alpha=0.45, linewidth=0, label=f"a photo, by {name}")
     centres, medians = _running_median(age, predicted)
     axes.plot(centres, medians, color=OTHERS[0], linewidth=2.4, label="median of the predictions")
     axes.set(xlim=(-1, top), ylim=(-1, top), xlabel="true age (years)", ylabel="predicted age (years)")
@@ -145,16 +145,16 @@ def predicted_against_true(predictions: Predictions, *, name: str, guess: float,
     return figure
 
 
-def calibration(found: Mapping[str, Calibration], *, front: str, caption: Caption) -> Figure:
+def calibration(found: Mapping[str, Calibration], *, leader: str, caption: Caption) -> Figure:
     """Left: how many true ages central intervals hold, against how many they should. Right: the PIT
     histogram."""
     figure, (left, right) = _figure(caption, width=9.6, height=5.4, columns=2)
-    levels, ours = 100 * np.array(LEVELS), found[front]
+    levels, ours = 100 * np.array(LEVELS), found[leader]
     if np.isfinite(ours.coverage.low).all():
         band = (100 * ours.coverage.low, 100 * ours.coverage.high)
-        left.fill_between(levels, *band, color=FRONT, alpha=0.18, linewidth=0)
-    left.plot(levels, 100 * ours.coverage.value, color=FRONT, linewidth=2.6, label=front, zorder=4)
-    for i, name in enumerate(n for n in found if n != front):
+        left.fill_between(levels, *band, color=LEADER, alpha=0.18, linewidth=0)
+    left.plot(levels, 100 * ours.coverage.value, color=LEADER, linewidth=2.6, label=leader, zorder=4)
+    for i, name in enumerate(n for n in found if n != leader):
         left.plot(levels, 100 * found[name].coverage.value, label=name, **_line(i))
     left.text(96, 6, "below the line:\ntoo sure of itself", ha="right", va="bottom", color=GREY, fontsize=9)
     left.plot([0, 100], [0, 100], color=INK, linewidth=1, label="as it should be")
@@ -167,13 +167,13 @@ def calibration(found: Mapping[str, Calibration], *, front: str, caption: Captio
         100 * ours.pit,
         width=1 / PIT_BINS,
         align="edge",
-        color=FRONT,
+        color=LEADER,
         alpha=0.85,
         edgecolor="white",
     )
     right.axhline(100 / PIT_BINS, color=INK, linewidth=1)
     right.set(xlim=(0, 1), ylim=(0, max(2 * 100 / PIT_BINS, 115 * ours.pit.max())))
-    right.set(xlabel="predicted probability of being younger than the true age", ylabel=f"photos (%), {front}")
+    right.set(xlabel="predicted probability of being younger than the true age", ylabel=f"photos (%), {leader}")
     right.text(
         0.5,
         0.97,
@@ -206,11 +206,11 @@ def mae_rows(rows: Sequence[MaeRow], *, guess: float, caption: Caption, paper: s
             axes.plot(row.paper, i, "o", markersize=8, markerfacecolor="white", markeredgecolor=OTHERS[0], zorder=3)
         if row.ours is not None:
             if np.isfinite(row.ours.low):
-                axes.plot([row.ours.low, row.ours.high], [i, i], color=FRONT, linewidth=3, solid_capstyle="butt")
-            axes.plot(row.ours.value, i, "o", markersize=9, color=FRONT, zorder=4)
+                axes.plot([row.ours.low, row.ours.high], [i, i], color=LEADER, linewidth=3, solid_capstyle="butt")
+            axes.plot(row.ours.value, i, "o", markersize=9, color=LEADER, zorder=4)
             axes.annotate(
                 f"{row.ours.value:.2f}", (row.ours.value, i), xytext=(0, 6), textcoords="offset points",
-                ha="center", fontsize=9, color=FRONT, fontweight="bold",
+                ha="center", fontsize=9, color=LEADER, fontweight="bold",
             )  # fmt: skip
     seen = [row.paper for row in rows if row.paper is not None]
     for row in rows:
@@ -222,7 +222,7 @@ def mae_rows(rows: Sequence[MaeRow], *, guess: float, caption: Caption, paper: s
     axes.set_xlim(max(0, low - margin), right)
     if guess < right:
         axes.axvline(guess, color=GREY, linestyle=":", linewidth=1.5)
-    axes.plot([], [], "o-", color=FRONT, markersize=9, linewidth=3, label=OURS)
+    axes.plot([], [], "o-", color=LEADER, markersize=9, linewidth=3, label=OURS)
     if paper is not None:
         ring: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": OTHERS[0], "markersize": 8}
         axes.plot([], [], "o", linestyle="none", label=paper, **ring)
@@ -287,8 +287,8 @@ def _legend_above(axes: Axes, *, first: str) -> None:
     )  # fmt: skip
 
 
-def _sorted_others(curves: Mapping[str, Intervals], front: str) -> list[tuple[str, Intervals]]:
-    others = [(name, curve) for name, curve in curves.items() if name != front]
+def _sorted_others(curves: Mapping[str, Intervals], leader: str) -> list[tuple[str, Intervals]]:
+    others = [(name, curve) for name, curve in curves.items() if name != leader]
     return sorted(others, key=lambda pair: -float(pair[1].value.sum()))
 
 

@@ -26,7 +26,7 @@ from study.statistics.summary import (
     summarise,
 )
 
-DATASETS = {"fgnet": "FG-NET", "utkface": "UTKFace", "people": "Built-in people"}
+DATASETS = {"fgnet": "FG-NET", "utkface": "UTKFace", "people": "Synthetic people"}
 """How datasets are written in titles; one that is not here goes by its name."""
 
 
@@ -53,7 +53,7 @@ class Result:
 class Section:
     """Results on the same photos of the same faces table: what may be compared. Everything is computed once.
 
-    `results` holds them by a label that tells them apart; `front` is the label of the lowest MAE.
+    `results` holds them by a label that tells them apart; `leader` is the label of the lowest MAE.
     """
 
     results: Mapping[str, Result]
@@ -61,8 +61,8 @@ class Section:
 
     @property
     def about(self) -> Mapping[str, Any]:
-        """What the result in front is about."""
-        return self.results[self.front].about
+        """What the leading result is about."""
+        return self.results[self.leader].about
 
     @property
     def built_in(self) -> bool:
@@ -73,7 +73,7 @@ class Section:
         return {label: summarise(each.predictions, draws=self.draws) for label, each in self.results.items()}
 
     @cached_property
-    def front(self) -> str:
+    def leader(self) -> str:
         return min(self.results, key=lambda label: self.summaries[label].mae.value)
 
     @cached_property
@@ -127,13 +127,13 @@ class Section:
     @property
     def data(self) -> str:
         """On which data, how many people, and with which pretraining: what stands above every picture."""
-        summary = self.summaries[self.front]
-        kind = " (drawn, not real)" if self.built_in else ""
+        summary = self.summaries[self.leader]
+        kind = " (synthetic, not real)" if self.built_in else ""
         start = f"{self.title}{kind}, leave one person out: {summary.people} people, {summary.photos:,} photos."
         kinds = {pretraining(each.about) for each in self.results.values()}
         if len(kinds) == 1:
             return f"{start} Pretraining: {kinds.pop()}"
-        return f"{start} Pretraining of {self.front}: {pretraining(self.about)}"
+        return f"{start} Pretraining of {self.leader}: {pretraining(self.about)}"
 
 
 def sections(results: Sequence[Result], *, draws: int = DRAWS) -> list[Section]:

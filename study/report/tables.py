@@ -27,12 +27,12 @@ FEW = 10
 """Below this many people a 95 % interval holds the truth 90 to 93 % of the time (simulated): the report says so."""
 
 MANY = 6
-"""Above this many comparisons only those with the config in front are written out; all are in the details."""
+"""Above this many comparisons only those with the leading config are written out; all are in the details."""
 
 CS_COLUMNS = (0, 1, 2, 3, 5, 10, 15)
 
 BUILT_IN = (
-    "**These are built-in people: drawn faces that come with the program, so that the study runs anywhere. "
+    "**These are synthetic people: drawn faces that come with the program, so that the study runs anywhere. "
     "The figures show that it works; they mean nothing about real faces.**"
 )
 
@@ -93,7 +93,7 @@ def cs_table(section: Section) -> str:
 
 
 def age_table(section: Section) -> str:
-    """MAE and bias by decade of true age for the config in front, beside the constant guess."""
+    """MAE and bias by decade of true age for the config in leader, beside the constant guess."""
     guess = {each.low: each for each in by_decade(section.guess, draws=section.draws)}
     rows = [
         [
@@ -104,14 +104,14 @@ def age_table(section: Section) -> str:
             f"{each.bias:+.2f}",
             f"{guess[each.low].mae.value:.2f}",
         ]
-        for each in section.decades[section.front]
+        for each in section.decades[section.leader]
     ]
     return table(["age", "photos", "people", "MAE (95 %)", "bias (95 %)", "constant guess's MAE"], rows)
 
 
 def people_table(section: Section, *, worst: int = 5) -> str:
-    """The people whom the config in front errs on most."""
-    people = by_person(section.results[section.front].predictions)[:worst]
+    """The people whom the leading config errs on most."""
+    people = by_person(section.results[section.leader].predictions)[:worst]
     rows = [[plain(p.person, most=200), str(p.photos), f"{p.mae:.2f}", f"{p.bias:+.2f}"] for p in people]
     return table(["person", "photos", "MAE", "bias"], rows)
 
@@ -184,10 +184,10 @@ def published_tables() -> str:
 
 def headline(section: Section) -> str:
     """The answer in one paragraph: MAE with its interval, beside the constant guess."""
-    summary, guess = section.summaries[section.front], section.guess_summary
+    summary, guess = section.summaries[section.leader], section.guess_summary
     seeds = len(summary.seed_maes)
     text = (
-        f"**{section.front}: MAE {summary.mae.value:.2f} years{_span(summary.mae)}**, the mean over "
+        f"**{section.leader}: MAE {summary.mae.value:.2f} years{_span(summary.mae)}**, the mean over "
         f"{summary.people} people, each tested by a network that was trained without them{_seen(section)}; pooled over "
         f"the {summary.photos:,} photos {summary.mae_pooled:.2f}. A constant guess scores "
         f"{guess.mae.value:.2f} over people and {guess.mae_pooled.value:.2f} pooled."
@@ -228,7 +228,7 @@ def caveats(section: Section) -> list[str]:
         histories.setdefault(history, []).append(label)
     for history, who in histories.items():
         found.append(history if len(histories) == 1 else f"{', '.join(who)}: {history}")
-    people = section.summaries[section.front].people
+    people = section.summaries[section.leader].people
     if people < FEW:
         found.append(
             f"{people} people are few: intervals from resampling so few come out a little too narrow"
@@ -236,7 +236,7 @@ def caveats(section: Section) -> list[str]:
         )
     if len(section.results) > 1:
         found.append(
-            f"{section.front} stands in front because its MAE here is the lowest of {len(section.results)}. "
+            f"{section.leader} leads because its MAE here is the lowest of {len(section.results)}. "
             "The lowest of several is a little too low: read the comparisons before its figure."
         )
     found.append(
@@ -247,13 +247,13 @@ def caveats(section: Section) -> list[str]:
 
 
 def comparisons(section: Section) -> str:
-    """Every pair of configs in sentences; where there are many, those with the front, and all in the
+    """Every pair of configs in sentences; where there are many, those with the leader, and all in the
     details."""
     every = section.comparisons
     if not every:
         return "One config was run, so there is nothing to compare it with."
     note = "Paired over people. Intervals are of each pair alone; p, a sign-flip test, is corrected for all of them."
-    told = every if len(every) <= MANY else [c for c in every if section.front in (c.better, c.worse)]
+    told = every if len(every) <= MANY else [c for c in every if section.leader in (c.better, c.worse)]
     text = "\n".join(f"- {c.sentence}" for c in told)
     if len(told) < len(every):
         apart = sum(c.decided for c in every)
@@ -266,12 +266,12 @@ def comparisons(section: Section) -> str:
 
 
 def against_paper(section: Section) -> str:
-    """Where the paper's figure lies from our interval, for the config in front. Empty where there is none."""
+    """Where the paper's figure lies from our interval, for the leading config. Empty where there is none."""
     name = name_of(section.about)
     of_paper = {backbone_name(backbone): mae for backbone, mae in PAPER_MAE.items()}
     if section.about["dataset"] != "fgnet" or name not in of_paper:
         return ""
-    paper, ours = of_paper[name], section.summaries[section.front].mae
+    paper, ours = of_paper[name], section.summaries[section.leader].mae
     if ours.low <= paper <= ours.high:
         place = "lies inside our interval"
     else:

@@ -21,7 +21,7 @@ from study.cli.options import PEOPLE, STRANGERS, faces_or_synthetic, home
 from study.cluster.placing import check_room, gpu_share
 from study.files.locks import hold
 from study.starts import check_apart, check_starts, find_starts
-from study.sweep.finalists import Choice, check_block
+from study.sweep.finalists import Winner, check_block
 from study.sweep.options import Sweep, read_question
 from study.sweep.optuna_storage import sync_mirror
 from study.sweep.plan import SweepRun, make_blocks
@@ -115,7 +115,7 @@ def run_blocks(options: Sweep, folder: Path, tested: list[Path], space: Space, b
         check_block(block_search(running, read_journal(folder / block.name, faces), None), folder / block.name, faces)
     _sync(running, blocks)
     deadline = None if options.minutes is None else time.monotonic() + options.minutes * 60
-    chosen: list[tuple[Block, Choice]] = []
+    chosen: list[tuple[Block, Winner]] = []
     for index, block in enumerate(blocks):
         ends = None if deadline is None else time.monotonic() + (deadline - time.monotonic()) / (len(blocks) - index)
         chosen.append((block, run_block(running, block, ends)))

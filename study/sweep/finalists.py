@@ -15,7 +15,7 @@ from trainables.faces.table import Faces
 
 
 @dataclass(frozen=True)
-class Choice:
+class Winner:
     """The trial chosen, its MAE (years) by which it was, and over how many seeds that is."""
 
     tried: Tried
@@ -74,7 +74,7 @@ def check_block(search: JournalSearch, block: Path, faces: Faces) -> None:
             )
 
 
-def choose(journal: Mapping[int, Tried], finals: Sequence[Tried], *, most: int, seeds: int) -> Choice | None:
+def choose(journal: Mapping[int, Tried], finals: Sequence[Tried], *, most: int, seeds: int) -> Winner | None:
     """The finalist of the least mean MAE over its seeds (the first one too); without finalists the best trial.
 
     Finalists are compared over equal seeds only. A seed that diverged counts with its 100 years. One that failed (its
@@ -86,12 +86,12 @@ def choose(journal: Mapping[int, Tried], finals: Sequence[Tried], *, most: int, 
     for tried in compared:
         again = [f.mae for f in finals if f.number == tried.number and 1 <= f.repeat <= seeds and f.mae is not None]
         if tried.mae is not None and len(again) == seeds:
-            scores.append(Choice(tried, float(np.mean([tried.mae, *again])), 1 + seeds))
-    scores = scores or [Choice(tried, tried.mae, 1) for tried in compared if tried.mae is not None]
+            scores.append(Winner(tried, float(np.mean([tried.mae, *again])), 1 + seeds))
+    scores = scores or [Winner(tried, tried.mae, 1) for tried in compared if tried.mae is not None]
     if scores:
         return min(scores, key=lambda choice: (choice.mae, choice.tried.number))
     alone = best(journal)
-    return None if alone is None or alone.mae is None else Choice(alone, alone.mae, 1)
+    return None if alone is None or alone.mae is None else Winner(alone, alone.mae, 1)
 
 
 class BlockSearch(Searcher):

@@ -16,7 +16,7 @@ from ray import tune
 from study.cluster.placing import Unit, explaining, gpu_share
 from study.cluster.start import put_tensors
 from study.starts import Start, read_tensors
-from study.sweep.finalists import BlockSearch, Choice, choose, finalists, missing_finals, read_finals
+from study.sweep.finalists import BlockSearch, Winner, choose, finalists, missing_finals, read_finals
 from study.sweep.options import Sweep
 from study.sweep.plan import SweepRun
 from study.sweep.recorder import Recorder, best_table
@@ -45,7 +45,7 @@ def block_search(running: SweepRun, journal: dict[int, Tried], ends: float | Non
     )  # fmt: skip
 
 
-def run_block(running: SweepRun, block: Block, ends: float | None) -> Choice:
+def run_block(running: SweepRun, block: Block, ends: float | None) -> Winner:
     """The block's trials and its finalists' seeds, as far as they are missing; its choice."""
     options, place = running.options, running.folder / block.name
     journal = read_journal(place)

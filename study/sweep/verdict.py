@@ -11,7 +11,7 @@ from study.cli.describe import describe
 from study.cli.options import is_synthetic
 from study.files.seals import seal
 from study.files.storage import write_json
-from study.sweep.finalists import Choice
+from study.sweep.finalists import Winner
 from study.sweep.optimism import describe_choice
 from study.sweep.optuna_storage import study_of
 from study.sweep.pareto import cost_field, draw_front, front_table
@@ -27,7 +27,7 @@ from trainables.faces.table import Faces, read_identities
 
 
 def conclude(
-    running: SweepRun, chosen: Sequence[tuple[Block, Choice]], tested: list[Path], folders: list[Path], faces: Faces
+    running: SweepRun, chosen: Sequence[tuple[Block, Winner]], tested: list[Path], folders: list[Path], faces: Faces
 ) -> None:
     """Plots, best.json, MLflow's figures, and what is said at the end."""
     options, store, parent, folder = running.options, running.store, running.parent, running.folder

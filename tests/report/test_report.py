@@ -153,7 +153,7 @@ def test_results_on_different_faces_are_never_mixed():
         "## FG-NET: 12 people, 72 photos",
         "## FG-NET: 12 people, 72 photos",
         "## FG-NET: 8 people, 48 photos",
-        "## Built-in people: 12 people, 72 photos",
+        "## Synthetic people: 12 people, 72 photos",
     ]
 
 
@@ -168,7 +168,7 @@ def test_the_first_line_on_built_in_people_says_so():
     result = Result("c", about(dataset="people"), predictions())
     told = text(result)
     first = told.splitlines()[0]
-    assert "built-in people" in first
+    assert "synthetic people" in first
     assert "mean nothing about real faces" in first
     assert "MWR" not in told
     assert "mean nothing about real faces" in report.terminal(sections([result], draws=200))
@@ -189,7 +189,7 @@ def test_four_people_are_reported_without_intervals(tmp_path):
 def test_a_sealed_choice_of_several_configs_is_named_by_all_of_them():
     sealed = about() | {"trials": [about()["trial"], about("resnet34", px=96)["trial"], about()["trial"]]}
     section = sections([Result("best of sweep", sealed, predictions())], draws=200)[0]
-    assert section.front == "EfficientNet-B0 or ResNet-34"
+    assert section.leader == "EfficientNet-B0 or ResNet-34"
     assert cells(tables.mae_table(section), "EfficientNet-B0 or ResNet-34")[1] == "–"
     assert cells(tables.mae_table(section), "EfficientNet-B0 ")[1:] == ["3.06", "–", "–"]
     assert cells(tables.config_table(section), "EfficientNet-B0 or ResNet-34")[1] == "64 or 96"

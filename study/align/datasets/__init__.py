@@ -45,7 +45,7 @@ DATASETS = {
         Dataset("utkface", "UTKFace: 23,708 cropped faces", utkface.photos),
         Dataset("imdb", "IMDB: 460,723 scraped photos", imdbwiki.imdb),
         Dataset("wiki", "WIKI: 62,328 scraped photos", imdbwiki.wiki),
-        Dataset("people", "built-in people, filed as FG-NET", fgnet.photos, points="ibug", builtin=_people),
-        Dataset("strangers", "built-in strangers, filed as UTKFace", utkface.photos, builtin=_strangers),
+        Dataset("people", "synthetic people, filed as FG-NET", fgnet.photos, points="ibug", builtin=_people),
+        Dataset("strangers", "synthetic strangers, filed as UTKFace", utkface.photos, builtin=_strangers),
     )
 }

@@ -1,4 +1,4 @@
-"""FG-NET: 1,002 photos of 82 people, aged 0 to 69 (and the built-in people, who are filed the same way)."""
+"""FG-NET: 1,002 photos of 82 people, aged 0 to 69 (and the synthetic people, who are filed the same way)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The built-in people: rendered faces that stand in where no data set is named. They are nobody's faces."""
+"""The synthetic people: rendered faces that stand in where no data set is named. They are nobody's faces."""
 
 from __future__ import annotations
 
