@@ -87,7 +87,7 @@ def test_sqlite_without_room_is_a_line_and_goes_on_when_there_is_some(tmp_path):
 
 
 def test_a_kill_while_mlflow_makes_its_tables_leaves_no_half_store(tmp_path):
-    code = "from study import tracking; tracking.connect()"
+    code = "from study.tracking import runs; runs.connect()"
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     environment["PYTHONPATH"] = str(Path(__file__).parents[2])
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment)
