@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 
 from study.artifacts.brands import brand, branded, unlike
+from study.artifacts.environments import differences
 from study.cli.options import Allowed
 from study.lopo.plan import Plan
 from study.starts import check_starts, read_start, read_tensors, worst
@@ -20,7 +21,7 @@ from trainables.backbones import age_net
 from trainables.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from trainables.config import TrialConfig
 from trainables.faces.table import Faces, Identities, load_faces, read_identities
-from trainables.provenance import differences, environment, merge_photos, photos_digest, photos_of, tensors_digest
+from trainables.provenance import environment, merge_photos, photos_digest, photos_of, tensors_digest
 
 CONFIG = TrialConfig(backbone="resnet18", px=32)
 STRICT = Allowed()

@@ -69,9 +69,3 @@ def environment(device: torch.device | str) -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
     }
-
-
-def differences(then: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """What differs between two environments, in words: "torch 2.13.0 then, 2.14.1 now"; "" where nothing does."""
-    names = [name for name in (*now, *(name for name in then if name not in now)) if then.get(name) != now.get(name)]
-    return ", ".join(f"{name} {then.get(name, 'unknown')} then, {now.get(name, 'unknown')} now" for name in names)

@@ -30,7 +30,16 @@ from tqdm import tqdm
 from study.align import funnel
 from study.align import ray_data as pipeline
 from study.align.datasets import DATASETS, Dataset
-from study.align.shards import Shard, claim, claim_source, finish, plan_shards, take_stock, write_shard
+from study.align.shards import (
+    Shard,
+    claim,
+    claim_source,
+    finish,
+    note_environment,
+    plan_shards,
+    take_stock,
+    write_shard,
+)
 from study.cli.options import home
 from study.cli.run import refuse_ignored
 from study.cluster.placing import Running, Unit, check_room, explaining
@@ -44,9 +53,6 @@ from study.landmarks.search import TRIES, Runtime
 from study.landmarks.warp import TEMPLATE, TEMPLATE_NAME, Alignment
 from trainables.fields import Count, Range, Whole
 from trainables.names import unknown
-
-VERSION = "1"
-"""Version of what aligning computes: raised with every change after which a face or a point differs."""
 
 READER = Unit("task that reads photos", 1, 0, "--address")
 """What hashing takes of the cluster, whatever the options say."""
@@ -125,7 +131,7 @@ def align(options: Options) -> int:
         **asdict(alignment),
         "tries": [attempt.name for attempt in TRIES] if landmarker != "pts" else [],
         "shard": options.shard,
-        "version": VERSION,
+        "version": pipeline.code_version(),
     }
     if dataset.builtin:
         print(BUILT_IN_LINE)
@@ -140,6 +146,7 @@ def align(options: Options) -> int:
             listing, unusable = hash_listing(photos, root, running)
         shards = plan_shards(listing, about, photos=options.shard)
         claim_source(out, str(root), listing, shards, force=options.force)
+        note_environment(out, pipeline.environment(landmarker))
         missing = take_stock(out, shards, about, [*rejects, *unusable])
         with explaining(_unit(options), running.count, joined=options.ray.joins):
             run_shards(

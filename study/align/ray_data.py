@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import platform
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 
@@ -17,12 +19,14 @@ import numpy as np
 import pyarrow as pa
 import ray.data
 
+from study import landmarks as finding
 from study.cluster.placing import Running, mark_running
 from study.files.storage import Folder
 from study.landmarks.landmarkers import LANDMARKERS
 from study.landmarks.photos import PhotoError, Reason, climbs, decode_photo
 from study.landmarks.search import Landmarks, Portrait, Runtime, Scheme
 from study.landmarks.warp import Alignment, align_face, encode_face
+from trainables import source_digest
 from trainables.faces.table import SCHEMA
 
 LISTING = pa.schema(
@@ -57,6 +61,23 @@ class Workers:
     count: int
     cpus: float = 1.0
     gpus: float = 0.0
+
+
+@cache
+def code_version() -> str:
+    """12 hex digits of the code that finds and cuts a face: study.landmarks, and how photos are put together here."""
+    return source_digest(Path(finding.__file__).parent, Path(__file__))
+
+
+def environment(landmarker: str) -> dict[str, str]:
+    """Versions that may move a point or a pixel in its last digits."""
+    packages = [
+        "numpy",
+        "opencv-python",
+        "pillow",
+        *{"fan": ("face-alignment", "torch"), "dlib": ("dlib-bin",)}.get(landmarker, ()),
+    ]
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
 def configure() -> None:

@@ -12,13 +12,14 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from study.artifacts.environments import differences
 from study.files.storage import Folder
 from study.landmarks.photos import Reject
 from trainables.faces.table import ALIGNMENT_KEY, REJECTS_SCHEMA, SCHEMA, damaged
@@ -84,6 +85,16 @@ def claim_source(out: Folder, root: str, listing: pa.Table, shards: list[Shard],
         print(f"Discarding {gone} faces in {out}: their photos are not in {root} as they were", flush=True)
     if "root" not in record or 2 * gone > len(there):  # a copy of the folder under another name leaves the record
         out.write(ABOUT, _json({**record, "root": root}))
+
+
+def note_environment(out: Folder, now: Mapping[str, str]) -> None:
+    """Keep in align.json with which versions the table was begun; a line where it goes on with others."""
+    record = _read_about(out)
+    then = record.get("environment", now)
+    if not record.get("complete") and (told := differences(then, now)):
+        print(f"This table goes on in another environment than it began in: {told}", flush=True)
+    if record.get("environment") != then:
+        out.write(ABOUT, _json({**record, "environment": dict(then)}))
 
 
 def _discard(out: Folder, there: dict[str, int]) -> None:
@@ -197,8 +208,12 @@ def _column(out: Folder, file: str, name: str) -> list[Any]:
 
 
 def _source(out: Folder) -> dict[str, Any]:
-    """What align.json says of where the photos came from, to be written again."""
-    return {name: value for name, value in _read_about(out).items() if name == "root"} if out.has(ABOUT) else {}
+    """What align.json says of where the table came from, to be written again."""
+    return (
+        {name: value for name, value in _read_about(out).items() if name in ("root", "environment")}
+        if out.has(ABOUT)
+        else {}
+    )
 
 
 def _parquet(table: pa.Table, about: dict[str, Any]) -> bytes:

@@ -1,0 +1,1 @@
+"""One photo to one aligned face. No Ray, no disk but the landmarkers' weights."""

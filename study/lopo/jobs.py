@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from study.artifacts.environments import differences
 from study.artifacts.predictions import Predictions, read_predictions, write_predictions
 from study.folds import Fold, lopo_folds
 from study.lopo.plan import Plan
@@ -20,7 +21,7 @@ from trainables.device import resolve_precision
 from trainables.faces.table import Faces
 from trainables.fitting import decode
 from trainables.fold import FoldResult
-from trainables.provenance import differences, environment
+from trainables.provenance import environment
 
 REPLAY, RATE_FALL = 0.25, 0.8
 """The fold tree's share of photos shown again, and its learning rate's fall a level down (docs/lopo.md)."""

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from study.artifacts.environments import differences
 from study.cli.options import STRANGERS, Allowed, Training, faces_or_synthetic, home, is_synthetic
 from study.cli.run import message
 from study.cluster.start import Joining
@@ -41,7 +42,7 @@ from trainables.fields import Count, Part, Positive
 from trainables.fitting import Epoch, build_net, has_batch_norm
 from trainables.folders import standing
 from trainables.pretraining import Work
-from trainables.provenance import differences, environment, merge_photos, photos_of
+from trainables.provenance import environment, merge_photos, photos_of
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from study.artifacts.environments import differences
 from study.files.seals import seal, unseal
 from study.files.storage import write_json
 from study.folds import Fold, dev_split, person_folds
 from study.starts import Start
 from trainables.faces.table import Faces
-from trainables.provenance import differences
 
 Select = Literal["blocks", "dev", "none"]
 

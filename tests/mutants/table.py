@@ -185,7 +185,7 @@ MUTANTS = (
     ),
     Mutant(
         "the code's version knows one file alone", "trainables/__init__.py",
-        'sorted(here.rglob("*.py"))', '[here / "losses.py"]',
+        'sorted(folder.rglob("*.py"))', '[folder / "losses.py"]',
         (f"{STARTS}::test_any_changed_source_of_what_is_learned_is_another_code",),
     ),
     Mutant("LOPO's key lacks the device", "study/lopo/jobs.py", '"device": schedule.device,', "", (KEYS,)),
