@@ -145,8 +145,8 @@ def how_to_look() -> str:
     if store.is_server(uri):
         return f"open {store.server_uri(uri)}"
     if uri:
-        return 'mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI", then open http://127.0.0.1:5000'
-    return "mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db, then open http://127.0.0.1:5000"
+        return 'mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI"    # http://127.0.0.1:5000'
+    return "mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db    # http://127.0.0.1:5000"
 
 
 def find_or_start(
