@@ -32,7 +32,7 @@ WHOLE: dict[str, tuple[str, ...]] = {
         "--space", "tour", "--px", "48", "--frozen", "3", "--frozen-views", "3", "--epochs", "3", "--trials", "8",
         "--blocks", "2", "--finalists", "2",
     ),
-    "lopo": ("--best", "--sweep", "tour"),
+    "lopo": ("--best", "--sweep", str(SYNTHETIC_HOME / "sweeps" / "tour")),
     "report": ("--out", str(SYNTHETIC_HOME / "report")),
 }  # fmt: skip
 SMALL: dict[str, tuple[str, ...]] = WHOLE | {
@@ -41,7 +41,7 @@ SMALL: dict[str, tuple[str, ...]] = WHOLE | {
         "--space", "tour", "--px", "32", "--epochs", "1", "--trials", "2", "--blocks", "2", "--finalists", "0",
         "--name", "small",
     ),
-    "lopo": ("--best", "--sweep", "small"),
+    "lopo": ("--best", "--sweep", str(SYNTHETIC_HOME / "sweeps" / "small")),
 }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ class Lopo:
     best: bool = False
     """Run the winner of the newest finished sweep (see --sweep)."""
     sweep: str | None = None
-    """With --best: the sweep of this name."""
+    """With --best: the sweep of this name, or in this folder (several may have the name)."""
     backbone: str | None = None
     """Without --best: the network."""
     weights: str | None = None

@@ -73,13 +73,13 @@ def plan_by_hand(training: Training, *, backbone: str | None, weights: str | Non
 
 
 def plan_of_sweep(store: tracking.Tracking, *, name: str | None, training: Training) -> Plan:
-    """The winner of the newest finished sweep (of this name), a config a block of people.
+    """The winner of the newest finished sweep (of this name or in this folder), a config a block of people.
 
     Options of training are put in the place of each winner's own, which the selection says. Raises ValueError where no
     sweep is finished.
     """
     sweeps = tracking.finished(store, stage="sweep")
-    named = [(run_id, tags) for run_id, _, tags in sweeps if name in (None, tags.get("study.name"))]
+    named = [(run_id, tags) for run_id, _, tags in sweeps if name is None or _is_named(name, tags)]
     if not named:
         there = sorted({tags.get("study.name", "") for _, _, tags in sweeps})
         raise ValueError(
@@ -112,3 +112,8 @@ def plan_of_sweep(store: tracking.Tracking, *, name: str | None, training: Train
         (best["learned_from"],),
         best["unlike"],
     )
+
+
+def _is_named(name: str, tags: Mapping[str, str]) -> bool:
+    """Whether a sweep is meant by its name, which several may have, or by its folder as its command printed it."""
+    return name == tags.get("study.name") or Path(name) == Path(tags.get("study.folder", "."))

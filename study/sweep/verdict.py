@@ -73,7 +73,8 @@ def conclude(
     write_json(folder / "best.json", seal(record))
     tracking.log_json(store, parent, "best.json", seal(record))
     figures = {f"mae {block.name}": choice.mae for block, choice in chosen} | told["optimism"]
-    tracking.finish(store, parent, metrics=figures, tags={tracking.COMPLETE: "yes", "study.name": folder.name})
+    found_by = {tracking.COMPLETE: "yes", "study.name": folder.name, "study.folder": str(folder)}
+    tracking.finish(store, parent, metrics=figures, tags=found_by)
     where = {"blocks": "on others", "dev": "on the dev part", "none": "on everyone"}[options.select]
     for block, choice in chosen:
         seeds = f", mean of {choice.seeds} seeds" if choice.seeds > 1 else ""
@@ -86,5 +87,5 @@ def conclude(
         f"Of that choice: the least error claims {gap['claimed']:.2f}, corrected for being the least of many "
         f"{gap['corrected']:.2f} (optimism {gap['gap']:.2f}, 95 % {gap['gap_low']:.2f} to {gap['gap_high']:.2f})"
     )
-    print(f"Next: python -m study.lopo --best --sweep {shlex.quote(folder.name)}        Look: {tracking.how_to_look()}")
+    print(f"Next: python -m study.lopo --best --sweep {shlex.quote(str(folder))}        Look: {tracking.how_to_look()}")
     print(f"Plots: {folder}/*.png        Live: optuna-dashboard {shlex.quote(sqlite_uri(folder / 'optuna.db'))}")

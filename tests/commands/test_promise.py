@@ -221,7 +221,8 @@ def finished(home, folders, tables):
         store = tracking.connect()
         run_id = tracking.find_or_start(store, key=name, name=name, stage="sweep", params={})
         tracking.log_json(store, run_id, "best.json", record)
-        tracking.finish(store, run_id, metrics={}, tags={tracking.COMPLETE: "yes", "study.name": name})
+        tags = {tracking.COMPLETE: "yes", "study.name": record["sweep"], "study.folder": f"runs/{name}"}
+        tracking.finish(store, run_id, metrics={}, tags=tags)
         return record
 
     return write
@@ -235,6 +236,19 @@ def test_everybody_is_tested_with_the_config_that_their_own_block_chose(finished
     assert set(found.values()) == set(RATES)
     assert plan.sealed
     assert "sealed: each person is tested with the config chosen on other blocks' people alone" in plan.selection
+
+
+def test_of_two_sweeps_of_one_name_the_folder_says_which_is_meant(finished, tables):
+    finished("sweeps/small", sweep="small")
+    newer = finished("synthetic/sweeps/small", sweep="small")
+    newer["blocks"][0]["trial"] = CONFIG.replace(learning_rate=0.5).to_json()
+    finished("synthetic/sweeps/small", sweep="small", blocks=newer["blocks"])
+    person = newer["blocks"][0]["people"][0]
+    for folder, rate in {"runs/sweeps/small": RATES[0], "runs/synthetic/sweeps/small/": 0.5, "small": 0.5}.items():
+        plan = plan_of_sweep(tracking.connect(), name=folder, training=Training())
+        assert plan.config(person).learning_rate == rate
+    with pytest.raises(ValueError, match="no finished sweep named 'runs/small'"):
+        plan_of_sweep(tracking.connect(), name="runs/small", training=Training())
 
 
 def test_a_choice_that_was_not_sealed_is_called_optimistic(finished):
