@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from study.artifacts.best import Best
 from study.cli.options import Training
 from study.plain import printable
 from study.starts import Start
@@ -87,30 +88,27 @@ def plan_of_sweep(store: tracking.Tracking, *, name: str | None, training: Train
             + (f" (there is: {', '.join(there)})" if there else "")
             + ": run one first with: python -m study.sweep"
         )
-    best = tracking.read_best(store, named[0][0])
+    run_id = named[0][0]
+    best = Best.from_json(tracking.read_json(store, run_id, "best.json"), where=f"run {run_id}: best.json")
     given = ", ".join(f"--{name.replace('_', '-')} {value}" for name, value in training.given.items())
     trials: dict[str | None, TrialConfig] = {}
-    for block in best["blocks"]:
-        config = training.change(TrialConfig.from_json(block["trial"]))
-        trials.update(dict.fromkeys(block["people"] or [None], config))
-    picks = "; ".join(
-        f"{b['name']}: trial {b['number']} ({TrialConfig.from_json(b['trial']).backbone})" for b in best["blocks"]
-    )
-    how = f"sweep {best['sweep']!r}, {SEALED[best['select']]}" if best["sealed"] else UNSEALED
+    for block in best.blocks:
+        trials.update(dict.fromkeys(block.people or [None], training.change(block.config)))
+    picks = "; ".join(f"{block.name}: trial {block.number} ({block.config.backbone})" for block in best.blocks)
+    how = f"sweep {best.sweep!r}, {SEALED[best.select]}" if best.sealed else UNSEALED
     changed = f", then by hand {given}" if given else ""
-    faces = tuple(Path(folder) for folder in best["faces"])
     return Plan(
-        printable(f"best of {best['sweep']}"),
+        printable(f"best of {best.sweep}"),
         trials,
         printable(f"{how} [{picks}]{changed}"),
-        best["sealed"],
-        faces,
-        best["faces_digest"],
-        {**best["choice"], "select": best["select"], "people": {b["name"]: b["people"] for b in best["blocks"]}},
-        tuple(Path(folder) for folder in best["apart_from"]),
-        {(start["backbone"], start["weights"]): start["digest"] for start in best["starts"]},
-        (best["learned_from"],),
-        best["unlike"],
+        best.sealed,
+        tuple(map(Path, best.faces)),
+        best.faces_digest,
+        {**best.choice, "select": best.select, "people": {block.name: list(block.people) for block in best.blocks}},
+        tuple(map(Path, best.apart_from)),
+        {(start["backbone"], start["weights"]): start["digest"] for start in best.starts},
+        (best.learned_from,),
+        best.unlike,
     )
 
 

@@ -6,10 +6,10 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from study.artifacts.best import Best, BlockWinner
 from study.artifacts.brands import branded, unlike
 from study.cli.describe import describe
 from study.cli.options import is_synthetic
-from study.files.seals import seal
 from study.files.storage import write_json
 from study.sweep.finalists import Winner
 from study.sweep.optimism import describe_choice
@@ -42,45 +42,40 @@ def conclude(
         tracking.log_files(store, parent, [*plots, *([picture] if picture else [])])
         if options.objective in COSTS:
             print(f"{block.name}: the best at each cost\n{front_table(journal, cost)}\n", flush=True)
-    told = describe_choice(list(journals), list(journals.values()), [choice.tried for _, choice in chosen], faces)
-    record = {
-        "sweep": folder.name,
-        "key": running.key,
-        "faces": [str(place) for place in tested],
-        "faces_digest": None if options.select == "dev" else faces.digest,
-        "built_in": is_synthetic(read_identities(tested).datasets),
-        "select": options.select,
-        "sealed": options.select != "none",
-        "starts": [start.record for start in running.starts.values()],
-        "learned_from": dict(running.learned_from),
-        "unlike": unlike([start.record for start in running.starts.values()]),
-        "apart_from": [str(place) for place in folders] if options.select == "dev" else [],
-        "space": options.space,
-        "trials": options.trials,
-        "choice": told,
-        "blocks": [
-            {
-                "name": block.name,
-                "people": list(block.people),
-                "trial": dict(choice.tried.trial),
-                "number": choice.tried.number,
-                "mae": choice.mae,
-                "seeds": choice.seeds,
-            }
-            for block, choice in chosen
-        ],
-    }
-    write_json(folder / "best.json", seal(record))
-    tracking.log_json(store, parent, "best.json", seal(record))
-    figures = {f"mae {block.name}": choice.mae for block, choice in chosen} | told["optimism"]
+    told = describe_choice(list(journals), list(journals.values()), [winner.tried for _, winner in chosen], faces)
+    best = Best(
+        sweep=folder.name,
+        select=options.select,
+        sealed=options.select != "none",
+        faces=tuple(map(str, tested)),
+        faces_digest=None if options.select == "dev" else faces.digest,
+        apart_from=tuple(map(str, folders)) if options.select == "dev" else (),
+        starts=tuple(start.record for start in running.starts.values()),
+        learned_from=running.learned_from,
+        unlike=unlike([start.record for start in running.starts.values()]),
+        choice=told,
+        blocks=tuple(
+            BlockWinner(
+                block.name, block.people, dict(winner.tried.trial), winner.tried.number, winner.mae, winner.seeds
+            )
+            for block, winner in chosen
+        ),
+        key=running.key,
+        space=options.space,
+        trials=options.trials,
+        built_in=is_synthetic(read_identities(tested).datasets),
+    )
+    write_json(folder / "best.json", best.to_json())
+    tracking.log_json(store, parent, "best.json", best.to_json())
+    figures = {f"mae {block.name}": winner.mae for block, winner in chosen} | told["optimism"]
     found_by = {tracking.COMPLETE: "yes", "study.name": folder.name, "study.folder": str(folder)}
     tracking.finish(store, parent, metrics=figures, tags=found_by)
     where = {"blocks": "on others", "dev": "on the dev part", "none": "on everyone"}[options.select]
-    for block, choice in chosen:
-        seeds = f", mean of {choice.seeds} seeds" if choice.seeds > 1 else ""
+    for block, winner in chosen:
+        seeds = f", mean of {winner.seeds} seeds" if winner.seeds > 1 else ""
         print(
-            f"{branded(block.name, record)} chose trial {choice.tried.number:03d}: {describe(choice.tried.config)}, "
-            f"MAE {choice.mae:.2f} {where}{seeds}"
+            f"{branded(block.name, mark)} chose trial {winner.tried.number:03d}: {describe(winner.tried.config)}, "
+            f"MAE {winner.mae:.2f} {where}{seeds}"
         )
     gap = told["optimism"]
     print(

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
-from study.artifacts.records import check_about, check_best
-from study.files.seals import unseal
+from study.artifacts.records import check_about
 from study.plain import printable
 from study.process import ends
 from study.tracking import store
@@ -268,12 +267,6 @@ def read_json(tracking: Tracking, run_id: str, name: str) -> Any:
             return json.loads(file.read_bytes())
         except (ValueError, RecursionError) as error:
             raise ValueError(f"run {run_id}: {name} is not JSON ({printable(error)}): run its command again") from error
-
-
-def read_best(tracking: Tracking, run_id: str) -> Mapping[str, Any]:
-    """best.json of a sweep's run, checked. Raises ValueError or OSError as read_json."""
-    where = f"run {run_id}: best.json"
-    return check_best(unseal(read_json(tracking, run_id, "best.json"), where=where), where)
 
 
 def finished_lopo(tracking: Tracking, *, folder: Path) -> list[LopoRun]:

@@ -108,7 +108,7 @@ MUTANTS = (
     ),
     Mutant(
         "an unsealed choice passes for sealed", "study/lopo/plan.py",
-        '''{SEALED[best['select']]}" if best["sealed"] else UNSEALED''', '''{SEALED['blocks']}"''',
+        '{SEALED[best.select]}" if best.sealed else UNSEALED', '''{SEALED['blocks']}"''',
         (f"{PROMISE}::test_a_choice_that_was_not_sealed_is_called_optimistic",),
     ),
     Mutant("LOPO's key lacks the code", "study/lopo/jobs.py", '"code": code_version(),', "", (KEYS,)),
