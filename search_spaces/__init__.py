@@ -11,7 +11,7 @@ from typing import Any
 
 import optuna
 
-from search_spaces import backbones, efficientnet, losses, mean_variance, paper, small, stages, tour, transformers
+from search_spaces import backbones, efficientnet, frozen, losses, mean_variance, paper, small, tour, transformers
 from trainables.backbones import check_backbone, find_backbone
 from trainables.config import TrialConfig, of_network
 from trainables.names import unknown
@@ -66,7 +66,7 @@ SPACES: dict[str, Space] = {
     "backbones": Space(backbones.ask, backbones.FIRST, backbones.BACKBONES),
     "efficientnet": Space(efficientnet.ask, efficientnet.FIRST, efficientnet.BACKBONES, efficientnet.px),
     "transformers": Space(transformers.ask, transformers.FIRST, transformers.BACKBONES),
-    "stages": Space(stages.ask, stages.FIRST, stages.BACKBONES),
+    "frozen": Space(frozen.ask, frozen.FIRST, frozen.BACKBONES),
     "tour": Space(tour.ask, tour.FIRST, tour.BACKBONES),
     "paper": Space(paper.ask, paper.FIRST, paper.BACKBONES),
 }
