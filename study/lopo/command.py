@@ -75,17 +75,18 @@ def lopo(options: Lopo) -> int:
         print(f"Config: {plan.selection}", flush=True)
         print(f"Pretraining: {about['pretraining']['what']}; {learned_from['sentence']}", flush=True)
         params = flat(configs[0]) if len(configs) == 1 else {}
+        mark = {"study.brand": brand(about) or "none"}
         parent = tracking.find_or_start(
             store,
             key=f"lopo-{key}",
             name=branded(options.name or f"lopo {plan.name}", about),
             stage="lopo",
             params=params | {"faces": about["dataset"], "seeds": options.seeds},
-            tags={"study.selection": plan.selection, "study.brand": brand(about) or "none"},
+            tags={"study.selection": plan.selection, **mark},
         )
         running = Running()
         with explaining(unit, running.count, joined=options.ray.joins):
-            failed = run_jobs(jobs, tables, starts, store, parent, schedule, running)
+            failed = run_jobs(jobs, tables, starts, store, parent, schedule, running, mark)
         if failed:
             tracking.finish(store, parent, status="FAILED")
             person, why = failed[0]

@@ -42,5 +42,5 @@ class Lopo:
     out: Path | None = None
     """Folder for a folder a result. Default: runs/lopo, or runs/synthetic/lopo of synthetic people."""
     force: bool = False
-    """Discard finished folds of this very config and run them anew."""
+    """Discard finished folds of this very config and run them again."""
     ray: Annotated[Joining, tyro.conf.arg(name="")] = field(default_factory=Joining)

@@ -53,8 +53,10 @@ def run_jobs(
     parent: str,
     schedule: Schedule,
     running: Running | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> list[tuple[str, str]]:
-    """Run what has no file yet, with a progress line; (person, reason) of what failed. running: counts the tasks."""
+    """Run what has no file yet, with a progress line; (person, reason) of what failed. running: counts the tasks.
+    tags: of every fold's run in MLflow."""
     running = running or Running()
     kept = {job.file: read for job in jobs if (read := read_fold(job, tables[job.config.px])) is not None}
     missing = [job for job in jobs if job.file not in kept]
@@ -68,7 +70,7 @@ def run_jobs(
         run_id, status = run_of(job)
         if status != "FINISHED":
             part, about = kept[job.file]
-            _log_fold(store, parent, run_id, job, part, about["history"], about["seconds"])
+            _log_fold(store, parent, run_id, job, part, about["history"], about["seconds"], tags)
     say_where([about for _, about in kept.values()], schedule.cpus)
     shared = _share([job.config for job in missing], tables, starts, schedule, running)
     begin = _start_plain if schedule.kind == "plain" else _start_tree
@@ -94,7 +96,7 @@ def run_jobs(
                 except (ray.exceptions.RayError, ValueError) as error:  # ValueError: no predictions that can be written
                     failed.append((job.fold.name, _why(error)))
                 else:
-                    _log_fold(store, parent, run_of(job)[0], job, part, result.history, result.seconds)
+                    _log_fold(store, parent, run_of(job)[0], job, part, result.history, result.seconds, tags)
                     errors[job.file] = _person_mae(part)
                 bar.update()
             if time.monotonic() > looked + 1.0:
@@ -207,6 +209,7 @@ def _log_fold(
     part: Predictions,
     history: Sequence[Mapping[str, Any]],
     seconds: float,
+    tags: Mapping[str, str] | None,
 ) -> None:
     last = max((epoch["epoch"] for epoch in history), default=0)
     error = {"mae": mae(part.predicted, part.age), "rmse": rmse(part.predicted, part.age), "seconds": seconds}
@@ -219,6 +222,7 @@ def _log_fold(
         parent=parent,
         params={"person": job.fold.name, "faces": len(part), **flat(job.config)},
         steps=[*((epoch["epoch"], {"train_loss": epoch["train_loss"]}) for epoch in history), (last, error)],
+        tags=tags,
     )
 
 

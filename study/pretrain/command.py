@@ -251,7 +251,7 @@ def is_there(job: Job, options: Pretrain) -> bool:
             f"{folder} holds a checkpoint made otherwise (other {', '.join(changed)}; it learned from "
             f"{about.get('trained_on', 'unknown faces')}): give another --out, or --force to replace it"
         )
-    print(f"{job.config.backbone}: already there at {folder}, dev MAE {about['dev_mae']:.2f}; --force trains it anew")
+    print(f"{job.config.backbone}: already there at {folder}, dev MAE {about['dev_mae']:.2f}; --force trains it again")
     return True
 
 

@@ -216,7 +216,7 @@ def mae_rows(rows: Sequence[MaeRow], *, guess: float, caption: Caption, paper: s
     for row in rows:
         if row.ours is not None:
             seen += [x for x in (row.ours.low, row.ours.value, row.ours.high) if np.isfinite(x)]
-    low, high = min(seen), max(seen)
+    low, high = min(*seen, guess), max(seen)  # a guess that is better than all of them is on the axis
     margin = 0.08 * (high - low) + 0.05
     right = high + margin
     axes.set_xlim(max(0, low - margin), right)

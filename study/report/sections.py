@@ -114,9 +114,12 @@ class Section:
     @property
     def unlike(self) -> str:
         """How the starts of the networks compared here differ, those of a sweep included; "" where they are alike."""
-        told = [str((each.about.get("pretraining") or {}).get("unlike") or "") for each in self.results.values()]
+        told: dict[str, list[str]] = {}
+        for label, each in self.results.items():
+            told.setdefault(str((each.about.get("pretraining") or {}).get("unlike") or ""), []).append(label)
         starts = [start for each in self.results.values() for start in _starts(each.about)]
-        return unlike(starts) or next(filter(None, told), "")
+        among = [f"in the sweep behind {', '.join(who)}, {differ}" for differ, who in told.items() if differ]
+        return "; ".join(filter(None, [unlike(starts), *among]))
 
     @property
     def slug(self) -> str:

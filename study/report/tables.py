@@ -188,7 +188,7 @@ def headline(section: Section) -> str:
     seeds = len(summary.seed_maes)
     text = (
         f"**{section.leader}: MAE {summary.mae.value:.2f} years{_span(summary.mae)}**, the mean over "
-        f"{summary.people} people, each tested by a network that was trained without them{_seen(section)}; pooled over "
+        f"{summary.people} people, each tested by a network {_seen(section)}; pooled over "
         f"the {summary.photos:,} photos {summary.mae_pooled:.2f}. A constant guess scores "
         f"{guess.mae.value:.2f} over people and {guess.mae_pooled.value:.2f} pooled."
     )
@@ -207,8 +207,10 @@ def _seen(section: Section) -> str:
     """What is known of the leader's pretraining and the tested people; nothing is claimed that was not compared."""
     learned_from = section.about.get("learned_from")
     if learned_from is None:
-        return " (whether its pretraining had seen them is not recorded)"
-    return f" ({learned_from['sentence']})"
+        return "fine-tuned without them (whether its pretraining had seen them is not recorded)"
+    if learned_from["state"] == "overlap":
+        return f"fine-tuned without them, BUT {learned_from['sentence']}"
+    return f"trained without them ({learned_from['sentence']})"
 
 
 def caveats(section: Section) -> list[str]:

@@ -28,8 +28,8 @@ class Sweep:
     space: str = "small"
     """What is asked: small (three networks, both lambdas, learning rate), mean_variance, losses (six of them),
     backbones, efficientnet (B0 to B7 with size and drop path), frozen (four networks and how many of their early stages
-    stay frozen), transformers (ViT, Swin, ConvNeXt, EfficientNetV2), paper (its eleven networks), or tour (what make study
-    runs)."""
+    stay frozen), transformers (ViT, Swin, ConvNeXt, EfficientNetV2), paper (its eleven networks), or tour (what make
+    study runs)."""
     trials: Count = 12
     """Trials of each block."""
     minutes: Positive | None = None

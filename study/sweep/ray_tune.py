@@ -13,6 +13,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from study.artifacts.brands import brand
 from study.cluster.placing import Unit, explaining, gpu_share
 from study.cluster.start import put_tensors
 from study.starts import Start, read_tensors
@@ -59,6 +60,7 @@ def run_block(running: SweepRun, block: Block, ends: float | None) -> Winner:
         record = Recorder(
             journal, place, running.store, parent=running.parent, key=running.key, block=block.name,
             mirror=running.mirror(block), trials=options.trials, expected=expected,
+            brand=brand({"sealed": options.select != "none", "learned_from": running.learned_from}),
         )  # fmt: skip
         both = BlockSearch(search, place, most=most, seeds=options.final_seeds)
         unit = trial_unit(options)

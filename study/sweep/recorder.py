@@ -40,11 +40,13 @@ class Recorder(Callback):
         mirror: Mirror,
         trials: int,
         expected: int,
+        brand: str = "",
     ) -> None:
-        """trials: of the block in all. expected: at most so many will run here, finalists' seeds among them."""
+        """trials: of the block in all. expected: at most so many will run here, finalists' seeds among them. brand: the
+        sweep's (study.artifacts.brands), for each trial's run in MLflow."""
         self.journal, self.folder, self.store = journal, folder, store
         self.parent, self.key, self.block, self.trials = parent, key, block, trials
-        self.mirror, self.expected = mirror, expected
+        self.mirror, self.expected, self.brand = mirror, expected, brand
         self.runs: dict[tuple[int, int], str] = {}
         self.folds: dict[tuple[int, int], dict[str, float]] = {}
         self.last: dict[tuple[int, int], dict[str, Any]] = {}
@@ -71,6 +73,7 @@ class Recorder(Callback):
             tags={
                 "study.block": self.block,
                 "study.trial": str(number),
+                "study.brand": self.brand or "none",
                 **({"study.final": str(repeat)} if repeat else {}),
             },
         )

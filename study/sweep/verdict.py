@@ -83,4 +83,5 @@ def conclude(
         f"{gap['corrected']:.2f} (optimism {gap['gap']:.2f}, 95 % {gap['gap_low']:.2f} to {gap['gap_high']:.2f})"
     )
     print(f"Next: python -m study.lopo --best --sweep {shlex.quote(str(folder))}        Look: {tracking.how_to_look()}")
-    print(f"Plots: {folder}/*.png        Live: optuna-dashboard {shlex.quote(sqlite_uri(folder / 'optuna.db'))}")
+    live = f"optuna-dashboard {shlex.quote(sqlite_uri(folder / 'optuna.db'))}"
+    print(f"Plots: {folder}/*.png        Live (pip install optuna-dashboard): {live}")

@@ -224,12 +224,13 @@ def log_whole(
     parent: str,
     params: Mapping[str, Any],
     steps: Sequence[tuple[int, Mapping[str, float]]],
+    tags: Mapping[str, str] | None = None,
 ) -> str:
     """A run that is over, in three calls: made (or `run_id` taken, where it was begun before), filled, closed."""
     begin = None if run_id else Begin(name, stage, parent, _now(), known_new=True)
     end = ("FINISHED", _now())
     with ends.held():
-        return _write(tracking, Record(run_id, key, begin, _params(params), {}, _metrics(steps), end))
+        return _write(tracking, Record(run_id, key, begin, _params(params), dict(tags or {}), _metrics(steps), end))
 
 
 def finished(tracking: Tracking, *, stage: str) -> list[tuple[str, str, dict[str, str]]]:

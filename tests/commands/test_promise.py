@@ -136,6 +136,16 @@ def test_a_trial_learns_nothing_of_the_people_that_it_is_scored_on(tables):
 # ---- what is taken for finished ----------------------------------------------------------------------
 
 
+def test_an_optimistic_result_is_not_replaced_by_the_same_config_given_by_hand(tables, tmp_path):
+    by_hand = plan_by_hand(Training(px=32), backbone="resnet18", weights=None)
+    random = {("resnet18", "random"): read_start("resnet18", "random")}
+    places = [
+        make_jobs(plan, tables[0], random, Schedule("plain", 1, 1, 0.0), tmp_path)[1]
+        for plan in (by_hand, dataclasses.replace(by_hand, name="other"), dataclasses.replace(by_hand, sealed=False))
+    ]
+    assert places[0] == places[1] != places[2]
+
+
 def test_a_finished_fold_is_used_again_for_the_very_same_work_alone(tables, tmp_path, monkeypatch):
     """Whatever decides a fold's result, other code too, gives every fold another file; the same gives the same."""
     plan = plan_by_hand(Training(px=32), backbone="resnet18", weights=None)

@@ -12,9 +12,10 @@ from study.artifacts.predictions import SCHEMA, Predictions, write_predictions
 from study.cli.run import main, message
 from study.files import locks
 from study.report import command as report
-from study.report import tables
+from study.report import figures, tables
 from study.report.paper import PAPER_MAE, PAPER_RMSE, backbone_name
 from study.report.sections import Result, labels, sections
+from study.statistics.bootstrap import Interval
 from study.tracking import runs as tracking
 
 
@@ -289,6 +290,20 @@ def test_networks_that_start_otherwise_are_told_in_the_headline(three):
     assert "Read with care: the networks do not start alike" in tables.headline(section)
     (alike,) = sections(three, draws=200)
     assert "do not start alike" not in tables.headline(alike)
+    swept = {**three[0].about, "pretraining": {"what": "ImageNet", "unlike": "resnet18 starts from nothing"}}
+    (both,) = sections([Result("lopo b0", swept, three[0].predictions), *section.results.values()][::2], draws=200)
+    assert "do not start alike" in tables.headline(both)
+    assert "in the sweep behind EfficientNet-B0, resnet18 starts from nothing" in tables.headline(both)
+
+
+def test_a_constant_guess_that_is_better_is_drawn_on_the_axis():
+    guess = 3.0
+    rows = [figures.MaeRow("ours", Interval(10.0, 9.0, 11.0), None)]
+    figure = figures.mae_rows(rows, guess=guess, caption=figures.Caption("MAE", "people"), paper=None)
+    (axes,) = figure.axes
+    low, high = axes.get_xlim()
+    assert low < guess < high
+    assert any(list(line.get_xdata()) == [guess, guess] for line in axes.lines)
 
 
 def test_edited_predictions_end_the_report_with_a_line_that_names_the_run(tmp_path, three, capsys):

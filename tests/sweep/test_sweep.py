@@ -200,7 +200,7 @@ def test_a_trial_that_does_not_fit_fails_with_its_reason_and_the_others_go_on(fa
         journal: dict[int, Tried] = {}
         record = Recorder(
             journal, tmp_path / "all", store, parent=parent, key="sweep", block="all", trials=2, expected=2,
-            mirror=Mirror(tmp_path, "all", SPACES["small"], BASE),
+            mirror=Mirror(tmp_path, "all", SPACES["small"], BASE), brand="OVERLAP",
         )  # fmt: skip
         run = partial(make_limited(), faces={32: ray.put(faces)}, folds=[(np.arange(40), np.arange(40, 60))])
         tune.Tuner(
@@ -222,6 +222,7 @@ def test_a_trial_that_does_not_fit_fails_with_its_reason_and_the_others_go_on(fa
     assert journal[0].mae is None
     runs = tracking.children(store, parent)
     assert {key: status for key, (_, status) in runs.items()} == {"sweep-all-0": "FAILED", "sweep-all-1": "FINISHED"}
+    assert {store.client.get_run(run).data.tags["study.brand"] for run, _ in runs.values()} == {"OVERLAP"}
 
 
 def test_other_errors_are_not_taken_for_lack_of_memory():
