@@ -157,6 +157,7 @@ def test_a_finished_fold_is_used_again_for_the_very_same_work_alone(tables, tmp_
         assert {job.config.seed for job in jobs} == set(range(seeds))
         return {job.key for job in jobs}
 
+    exact = plan_by_hand(Training(px=32, precision="float32"), backbone="resnet18", weights=None)
     first = files()
     assert files() == first
     assert files(seeds=1) < first, "a further seed leaves the others' folds as they are"
@@ -167,6 +168,7 @@ def test_a_finished_fold_is_used_again_for_the_very_same_work_alone(tables, tmp_
         files(weights={which: dataclasses.replace(start, digest="other tensors") for which, start in random.items()}),
         files(schedule="tree"),
         files(gpus=0.5),
+        *(files(plan=exact, gpus=gpus) for gpus in (0.0, 0.5)),  # of one precision on both kinds of device
     ]
     monkeypatch.setattr("study.lopo.jobs.code_version", lambda: "other code")
     otherwise.append(files())
