@@ -148,7 +148,7 @@ def _choose(file: Path, record: Any) -> dict[str, Tensor]:
         names = ", ".join(map(repr, found))
         raise ValueError(
             f"{file} holds several networks, under {names}: save the one that is meant alone, such as "
-            f"torch.save(torch.load(FILE)[{next(iter(found))!r}], NEW)"
+            f"torch.save(torch.load(FILE, weights_only=True)[{next(iter(found))!r}], NEW)"
         )
     return next(iter(found.values()))
 
