@@ -50,7 +50,8 @@ def test_faces_come_in_table_order_with_what_belongs_to_them(tmp_path):
     digest = hashlib.sha256()
     for each, person in zip(ordered, who, strict=True):
         sha = hashlib.sha256(each["face"]).hexdigest()
-        digest.update(json.dumps([f"{each['dataset']}/{each['photo']}", person, each["age"], sha]).encode())
+        told = [f"{each['dataset']}/{each['photo']}", person, each["age"], sha, each["photo_sha256"]]
+        digest.update(json.dumps(told).encode())
     assert loaded.digest == digest.hexdigest()[:16]
     assert loaded.digest == index_faces([str(two), str(one)]).digest
 
