@@ -1,25 +1,31 @@
-"""Does the sweep find a good config sooner than chance? Its sampler and pruner beside random search in the same space.
+"""Does the sweep find a good config sooner than chance, and does it still on a wide machine?
 
-    python -m benchmarks.sweep_search --seeds 5                                        # real trainings, both ways
-    python -m benchmarks.sweep_search --seeds 100 --table runs/sweep_search/table.json # trained once, searched often
+    python -m benchmarks.sweep_search --table runs/sweep_search/table.json
 
-Both searches run without Ray, through the searcher and the scoring function of study.sweep. Compute is counted in
-photos shown in training (epochs x photos of the folds that ran), not in seconds. Random search draws from the same
-space, is given no point to begin with, and prunes nothing.
+Configs drawn at random from a space are trained once, each on every fold: the table. Searches are then replayed over it
+with many seeds: a question is answered with the nearest config of the table (same choices, nearest numbers in the space's
+own scale). The trainings are real, the searches replays, so a search cannot find anything better than the table's best.
 
-With --table, configs drawn at random from the space are trained once, each on every fold, and a search is answered
-with the nearest of those (same choices, nearest numbers in the space's own scale): the trainings are real and the
-searches replays, so that there can be many. A replay cannot find anything better than the best of the table.
+For each width, a machine that trains so many folds side by side runs a whole sweep of several blocks at once, event by
+event, through the code that study.sweep runs (study.sweep.search, without Ray). Next to it, on the same machine: random
+search in the same space, and Optuna's own TPESampler with its WilcoxonPruner or HyperbandPruner, told each result as
+soon as there is one, as Ray's OptunaSearch does. These two are not reproducible on a real machine, since their
+questions depend on who was faster.
+
+Compute is photos shown in training (epochs x photos), of folds under way and of folds trained for nothing too. A round
+is the time of one fold's training.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import json
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +35,14 @@ import torch
 import tyro
 from matplotlib.figure import Figure
 
-from search_spaces import find_space
+from search_spaces import Space, find_space
 from study.folds import Fold, person_folds
-from study.sweep.search import JournalSearch, Tried, best
+from study.sweep.journal import Part, Tried, best, join
+from study.sweep.plan import side_by_side
+from study.sweep.search import BlockSearch, Training, next_training
 from trainables.config import TrialConfig
 from trainables.faces.table import Faces, load_faces
-from trainables.trial import HALFWAY, hopeless, people_mae, score_folds
+from trainables.trial import HALFWAY, hopeless, people_mae, score_fold
 
 
 @dataclass(frozen=True)
@@ -51,39 +59,110 @@ class Options:
     epochs: int = 2
     folds: int = 3
     trials: int = 24
-    """Of random search; the sweep stops at the same compute."""
-    seeds: int = 5
+    """Of random search, in each block; a search stops at the same compute."""
+    widths: tuple[int, ...] = (2, 8, 16, 64)
+    """Folds side by side."""
+    blocks: int = 4
+    """Blocks of a sweep, which share the machine."""
+    seeds: int = 100
+    """Searches of each kind and width: seeds / blocks sweeps."""
     prune: float = 0.1
-    lag: int = 4
-    """Trials that a trial's knowledge is behind: 4 is what two side by side have."""
-    table: Path | None = None
-    """Train the table into this file, or go on with it, and search in it."""
+    table: Path = Path("runs/sweep_search/table.json")
+    """The trained configs; those that are missing are trained first."""
     points: int = 72
-    """Configs of a table."""
+    """Configs of the table."""
     out: Path = Path("runs/sweep_search")
-    """Folder for curves.json and curves.png."""
+    """Folder for the picture and widths.json."""
 
 
-Rival = Mapping[str, Mapping[str, float]]
-
-
-@dataclass(frozen=True)
+@dataclass
 class Curve:
-    """A search: after each of its trials, the photos shown so far and the least MAE (years) found so far."""
+    """One search: the compute (photos) and time (rounds) at which it found each better MAE (years)."""
 
-    photos: list[int]
-    least: list[float]
+    photos: list[float] = field(default_factory=list)
+    rounds: list[float] = field(default_factory=list)
+    least: list[float] = field(default_factory=list)
+    trials: int = 0
 
 
-class RandomSearch(JournalSearch):
-    """The same questions, drawn uniformly."""
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # WilcoxonPruner
+
+
+class RandomSearch(BlockSearch):
+    """The same questions, drawn uniformly; nothing is pruned."""
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         return optuna.samplers.RandomSampler(seed=seed)
 
 
+class OptunasOwn(BlockSearch):
+    """Optuna's sampler and pruner with their defaults, told all that is known at the moment; folds in order."""
+
+    pruner: optuna.pruners.BasePruner
+
+    def _tell_up_to(self, number: int) -> bool:
+        self.study.pruner = self.pruner
+        return len(self.begun) < self.lag
+
+    def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
+        return self.study.sampler if self.asked else optuna.samplers.TPESampler(seed=seed)
+
+    def side_fold(self, *, passed: int = 1) -> Training | None:
+        return None
+
+    def _rival(self, config: TrialConfig) -> Tried | None:
+        return None
+
+    def _state(self, key: tuple[int, int], begun: Any) -> str | None:
+        state, (trial, _) = None, self.asked[key[0]]
+        part = begun.parts.get(begun.passed)
+        if part is None:
+            return None
+        if part.state != "complete":
+            state = part.state
+        elif begun.passed + 1 == self.folds:
+            state = "complete"
+        else:
+            self._report(trial, begun, part)
+            state = "pruned" if trial.should_prune() else None
+            begun.passed += state is None
+        if state:
+            self._tell(trial, state, self._mae(begun, begun.passed))
+        return state
+
+    def _report(self, trial: optuna.Trial, begun: Any, part: Part) -> None:
+        """The MAE after each fold: a fold is the resource."""
+        trial.report(self._mae(begun, part.fold), part.fold + 1)
+
+    def _mae(self, begun: Any, fold: int) -> float:
+        return join([begun.parts[f] for f in range(fold + 1)], "", {}, parameters=0, macs=0).mae or 0.0
+
+    def _tell(self, trial: optuna.Trial, state: str, mae: float | None) -> None:
+        if state == "complete":
+            self.study.tell(trial, mae)
+        else:  # a pruned trial's reports are its value
+            states = {"pruned": optuna.trial.TrialState.PRUNED}
+            self.study.tell(trial, state=states.get(state, optuna.trial.TrialState.FAIL))
+
+
+class OptunasWilcoxon(OptunasOwn):
+    """Reports each person's MAE, as WilcoxonPruner wants it: its steps are the people."""
+
+    pruner = optuna.pruners.WilcoxonPruner(p_threshold=0.1)
+
+    def _report(self, trial: optuna.Trial, begun: Any, part: Part) -> None:
+        for who, mae in part.people.items():
+            trial.report(mae, step=int.from_bytes(who.encode()[-6:], "big"))
+
+
+class OptunasHyperband(OptunasOwn):
+    """Successive halving over folds."""
+
+    pruner = optuna.pruners.HyperbandPruner(min_resource=1, max_resource=3)
+
+
 class Bench:
-    """The faces, their folds, and how a config is answered: by training, or from the table."""
+    """The faces, their folds, and the table of trained configs."""
 
     def __init__(self, options: Options) -> None:
         self.options, self.space = options, find_space(options.space)
@@ -102,88 +181,150 @@ class Bench:
         there = [name for name in self.space.backbones if (options.pretrained / name).is_dir()]
         self.pretrained = {name: str(options.pretrained / name) for name in there}
         self.table: list[dict[str, Any]] = []
+        self.known: list[list[Part]] = []
 
-    def shown(self, folds: int) -> int:
-        """Photos shown when so many folds are trained."""
-        return self.options.epochs * sum(len(fold.train) for fold in self.folds[:folds])
+    def shown(self, fold: int) -> int:
+        """Photos shown in a fold's training."""
+        return self.options.epochs * len(self.folds[fold].train)
 
-    def train(self, config: TrialConfig, rival: Rival | None, prune: float) -> dict[str, Any]:
-        """The last row of a real trial."""
-        rows: list[dict[str, Any]] = []
-        folds = [(fold.train, fold.test) for fold in self.folds]
-        score_folds(config, self.faces, folds, rival=rival, prune_p=prune, report=rows.append)
-        half = [row["validation_mae"] for row in rows if row["step"] == self.options.epochs // 2]
-        return {**rows[-1], "halfway_mae": half[0] if half else None}
-
-    def look_up(self, params: Mapping[str, Any], rival: Rival | None, prune: float) -> dict[str, Any]:
-        """The last row of the nearest trial of the table, pruned where a real one would be."""
-        row = min(self.table, key=lambda known: distance(params, known["params"]))["row"]
-        if row["state"] == "diverged":
-            return {**row, "fold": 0}
-        if hopeless(row["halfway"], rival["halfway"] if rival else None, p=HALFWAY * prune):
-            early = {"people": {}, "halfway": row["halfway"], "mae": row["halfway_mae"]}
-            return {"state": "pruned", "fold": 0, "step": self.options.epochs // 2, **early}
-        predicted = {int(face): years for face, years in row["predicted"].items()}
-        for number in range(len(self.folds) - 1):
-            seen = {int(face): predicted[int(face)] for fold in self.folds[: number + 1] for face in fold.test}
-            people = people_mae(self.faces, seen)
-            if hopeless(people, rival["people"] if rival else None, p=prune):
-                error = [abs(years - self.faces.age[face]) for face, years in seen.items()]
-                return {**row, "state": "pruned", "fold": number, "mae": float(np.mean(error)), "people": people}
-        return row
-
-    def search(self, kind: type[JournalSearch], *, seed: int, prune: float, photos: int) -> Curve:
-        """One search from an empty journal until so many photos were shown."""
-        journal: dict[int, Tried] = {}
-        first = self.space.first if kind is JournalSearch else ()
-        search = kind(
-            replace(self.space, first=first), self.base, journal, trials=10**6, lag=self.options.lag, seed=seed,
-            pretrained=self.pretrained,
+    def search(self, kind: type[BlockSearch], *, seed: int, lag: int, prune: float, space: Space) -> BlockSearch:
+        return kind(
+            space, self.base, {}, trials=10**6, folds=len(self.folds), lag=lag, seed=seed,
+            pretrained=self.pretrained, prune=prune,
         )  # fmt: skip
-        curve, spent = Curve([], []), 0
-        while spent < photos:
-            point = search.suggest(str(len(journal)))
-            config = TrialConfig.from_json(point["trial"])
-            row = (
-                self.look_up(point["params"], point["rival"], prune)
-                if self.table
-                else self.train(config, point["rival"], prune)
-            )
-            number = point["number"]
-            whole = bool(row.get("people"))  # else it ended halfway through its first fold, or diverged
-            folds = {str(fold): row["mae"] for fold in range(row["fold"] + whole)}
-            journal[number] = Tried(
-                number, row["state"], point["trial"], point["params"], row["mae"], row.get("people", {}), folds=folds,
-                halfway=row.get("halfway", {}),
-            )  # fmt: skip
-            early = row["state"] == "pruned" and not whole
-            epochs = self.options.epochs
-            spent += self.shown(1) * (epochs // 2) // epochs if early else self.shown(row["fold"] + 1)
-            leader = best(journal)
-            curve.photos.append(spent)
-            curve.least.append(leader.mae if leader and leader.mae is not None else float("inf"))
-        return curve
 
     def fill_table(self, file: Path) -> None:
-        """Train what the table still lacks, a file's worth a config, so that a kill costs one training."""
+        """Train what the table still lacks; a kill costs one config."""
         if file.is_file():
             self.table = json.loads(file.read_text())
-        search = RandomSearch(
-            replace(self.space, first=()), self.base, {}, trials=10**6, lag=10**6, seed=12345,
-            pretrained=self.pretrained,
-        )  # fmt: skip
+        asking = self.search(RandomSearch, seed=12345, lag=10**6, prune=0.0, space=replace(self.space, first=()))
         for number in range(self.options.points):
-            point = search.suggest(str(number))
+            asking._ask(number)
             if number < len(self.table):
                 continue
-            began = time.monotonic()
-            row = self.train(TrialConfig.from_json(point["trial"]), None, 0.0)
-            self.table.append({"params": point["params"], "row": row})
+            began, (trial, config) = time.monotonic(), asking.asked[number]
+            self.table.append({"params": trial.params, "folds": [self._train(config, fold) for fold in self.folds]})
             file.parent.mkdir(parents=True, exist_ok=True)
             file.with_suffix(".tmp").write_text(json.dumps(self.table))
             file.with_suffix(".tmp").replace(file)
             took = time.monotonic() - began
-            print(f"  table {number + 1}/{self.options.points}: MAE {row['mae']:.2f}, {took:.1f} s", flush=True)
+            print(f"  table {number + 1}/{self.options.points}: {took:.1f} s", flush=True)
+        self.known = [[self._part(fold, each) for fold, each in enumerate(row["folds"])] for row in self.table]
+
+    def _train(self, config: TrialConfig, fold: Fold) -> dict[str, Any]:
+        """What a fold's real training gave: its state, predicted ages, and the errors halfway."""
+        rows: list[dict[str, Any]] = []
+        score_fold(config, self.faces, fold.train, fold.test, report=rows.append)
+        half = [row["validation_mae"] for row in rows if row["epoch"] == self.options.epochs // 2]
+        kept = {name: rows[-1].get(name, {}) for name in ("state", "predicted", "halfway")}
+        return {**kept, "halfway_mae": half[0] if half else None}
+
+    def _part(self, fold: int, kept: Mapping[str, Any]) -> Part:
+        if kept["state"] != "complete":
+            return Part(0, 0, fold, kept["state"], {}, 100.0)
+        predicted = {int(row): years for row, years in kept["predicted"].items()}
+        mae = float(np.mean([abs(years - self.faces.age[row]) for row, years in predicted.items()]))
+        return Part(
+            0, 0, fold, "complete", {}, mae, people_mae(self.faces, predicted), {str(r): y for r, y in predicted.items()},
+            halfway=kept["halfway"],
+        )  # fmt: skip
+
+    def answer(self, training: Training, prune: float) -> tuple[Part, float]:
+        """A fold's result, and the photos that it shows."""
+        nearest = min(range(len(self.table)), key=lambda n: distance(training.params, self.table[n]["params"]))
+        part = replace(
+            self.known[nearest][training.fold], number=training.number, repeat=training.repeat,
+            trial=training.config.to_json(),
+        )  # fmt: skip
+        shown = float(self.shown(training.fold))
+        if part.state == "complete" and training.fold == 0 and hopeless(part.halfway, training.rival, p=HALFWAY * prune):
+            halfway = self.table[nearest]["folds"][0]["halfway_mae"]
+            return replace(part, state="pruned", mae=halfway, people={}, predicted={}), shown * (
+                self.options.epochs // 2 / self.options.epochs
+            )
+        return part, shown
+
+    def sweep(self, kind: type[BlockSearch], *, width: int, seed: int) -> list[Curve]:
+        """A sweep of all blocks on a machine of this width, until each block has shown random search's photos."""
+        options = self.options
+        prune = 0.0 if kind is RandomSearch else options.prune
+        space = self.space if kind is BlockSearch else replace(self.space, first=())
+        lag = side_by_side(width, options.blocks, options.trials)
+        if issubclass(kind, OptunasOwn):
+            lag = max(1, width // options.blocks)
+        blocks = [
+            self.search(kind, seed=seed * options.blocks + block, lag=lag, prune=prune, space=space)
+            for block in range(options.blocks)
+        ]
+        machine = Machine(width, budget=options.trials * sum(map(self.shown, range(options.folds))))
+        while (place := machine.free(blocks)) is not None:
+            index, training = place
+            part, photos = self.answer(training, prune)
+            machine.start(index, training, part, photos, rounds=photos / self.shown(0))
+        return machine.curves(blocks)
+
+
+class Machine:
+    """Places that train side by side, in simulated time."""
+
+    def __init__(self, width: int, *, budget: float) -> None:
+        self.width, self.budget, self.now = width, budget, 0.0
+        self.queue: list[tuple[float, int]] = []
+        self.jobs: dict[int, tuple[int, Training, Part, float, float, float]] = {}  # block, ..., photos, began, ends
+        self.count = itertools.count()
+        self.spent: dict[int, float] = {}
+        self.found: dict[int, Curve] = {}
+
+    def free(self, blocks: Sequence[BlockSearch]) -> tuple[int, Training] | None:
+        """The next training for a free place; time passes until there is one. None at the end."""
+        while True:
+            open_ = [index for index in range(len(blocks)) if self.used(index) < self.budget]
+            if len(self.jobs) < self.width and open_:
+                found = next_training([blocks[index] for index in open_])
+                if found:
+                    return open_[found[0]], found[1]
+            if not self.jobs or not open_:
+                return None
+            self._pass(blocks)
+
+    def start(self, index: int, training: Training, part: Part, photos: float, *, rounds: float) -> None:
+        job = next(self.count)
+        self.jobs[job] = (index, training, part, photos, self.now, self.now + rounds)
+        heapq.heappush(self.queue, (self.now + rounds, job))
+
+    def used(self, index: int) -> float:
+        """Photos that a block has shown by now, those of its running folds so far too."""
+        under_way = sum(
+            photos * (self.now - began) / (ends - began)
+            for block, _, _, photos, began, ends in self.jobs.values()
+            if block == index
+        )
+        return self.spent.get(index, 0.0) + under_way
+
+    def _pass(self, blocks: Sequence[BlockSearch]) -> None:
+        """Until the next fold ends, and with it those of trials that are over by it."""
+        self.now, job = heapq.heappop(self.queue)
+        if job not in self.jobs:
+            return
+        index, _, part, photos, *_ = self.jobs.pop(job)
+        self.spent[index] = self.spent.get(index, 0.0) + photos
+        blocks[index].receive(part)
+        blocks[index].take_over()
+        for other, (block, training, _, shows, began, ends) in list(self.jobs.items()):
+            if block == index and blocks[index].is_over(training.key):
+                self.spent[index] += shows * (self.now - began) / (ends - began)
+                del self.jobs[other]
+        leader = best(blocks[index].journal)
+        curve = self.found.setdefault(index, Curve())
+        if leader and leader.mae is not None and (not curve.least or leader.mae < curve.least[-1]):
+            curve.photos.append(self.used(index))
+            curve.rounds.append(self.now)
+            curve.least.append(leader.mae)
+
+    def curves(self, blocks: Sequence[BlockSearch]) -> list[Curve]:
+        for index, curve in self.found.items():
+            curve.trials = len(blocks[index].journal)
+        return list(self.found.values())
 
 
 def distance(params: Mapping[str, Any], known: Mapping[str, Any]) -> tuple[int, float]:
@@ -194,83 +335,98 @@ def distance(params: Mapping[str, Any], known: Mapping[str, Any]) -> tuple[int, 
     return differ, float(np.sqrt(sum(np.log(params[name] / known[name]) ** 2 for name in numbers)))
 
 
-def least_at(curve: Curve, photos: np.ndarray) -> np.ndarray:
-    """The least MAE found by each amount of compute; NaN before the first complete trial."""
-    at = np.searchsorted(curve.photos, photos, side="right") - 1
-    found = np.where(at >= 0, np.array(curve.least)[np.maximum(at, 0)], np.inf)
-    return np.where(np.isfinite(found), found, np.nan)
+def least_at(curve: Curve, at: np.ndarray, by: str = "photos") -> np.ndarray:
+    """The least MAE found by each amount of compute (or by rounds); NaN before the first complete trial."""
+    index = np.searchsorted(getattr(curve, by), at, side="right") - 1
+    return np.where(index >= 0, np.array(curve.least)[np.maximum(index, 0)], np.nan)
 
 
-def reached(curve: Curve, value: float) -> float:
-    """Photos shown until a value this low was found; infinity where it never was."""
-    return next((float(p) for p, least in zip(curve.photos, curve.least, strict=True) if least <= value), np.inf)
+def first_under(curves: Sequence[Curve], goal: float, most: float, by: str = "photos") -> tuple[float, float, float]:
+    """Where the curves' mean is first at the goal or lower (infinity: never), and a 95 % interval by bootstrap."""
+    at = np.linspace(0, most, 1001)
+    values = np.array([least_at(curve, at, by) for curve in curves])
+
+    def where(rows: np.ndarray) -> float:
+        under = np.flatnonzero(rows.mean(axis=0) <= goal)
+        return float(at[under[0]]) if len(under) else float("inf")
+
+    rng = np.random.default_rng(0)
+    drawn = sorted(where(values[rng.integers(len(values), size=len(values))]) for _ in range(200))
+    return where(values), drawn[4], drawn[195]
 
 
-def draw(curves: Mapping[str, Sequence[Curve]], budget: int, file: Path, title: str) -> None:
-    """Mean and 95 % interval over seeds of the least MAE found, by compute."""
-    figure = Figure(figsize=(7.5, 4.6), dpi=120, layout="constrained")
-    axes = figure.add_subplot()
-    photos = np.linspace(0.04 * budget, budget, 200)
-    for (name, each), colour in zip(curves.items(), ("#0072B2", "#D55E00"), strict=True):
-        values = np.array([least_at(curve, photos) for curve in each])
-        mean, spread = values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(len(values))
-        axes.plot(photos / budget, mean, color=colour, label=name)
-        axes.fill_between(photos / budget, mean - 1.96 * spread, mean + 1.96 * spread, color=colour, alpha=0.18, lw=0)
-    axes.set(
-        xlabel="share of random search's compute (epochs x photos)", ylabel="least MAE so far (years)", xlim=(0, 1)
-    )
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    axes.set_title(title, fontsize=10, loc="left")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file)
+KINDS: dict[str, type[BlockSearch]] = {
+    "the sweep": BlockSearch,
+    "Optuna's TPE, WilcoxonPruner": OptunasWilcoxon,
+    "Optuna's TPE, HyperbandPruner": OptunasHyperband,
+}
 
 
 def main(options: Options) -> int:
-    """Both searches with every seed; status 1 where the sweep's mean curve takes more than half of chance's compute."""
+    """The table of widths; status 1 where the sweep misses its bar (half of random search's compute, 3/4 at over 16)."""
     torch.set_num_threads(1)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     bench = Bench(options)
     print(f"{len(bench.faces)} faces of {len(bench.faces.people)} people, {options.px} px", flush=True)
-    if options.table:
-        bench.fill_table(options.table)
-    budget = options.trials * bench.shown(options.folds)
-    kinds = {
-        "the sweep: TPE and pruning": partial(bench.search, JournalSearch, prune=options.prune),
-        "random search": partial(bench.search, RandomSearch, prune=0.0),
-    }
-    curves: dict[str, list[Curve]] = {name: [] for name in kinds}
-    for seed in range(options.seeds):
-        for name, search in kinds.items():
-            curves[name].append(search(seed=seed, photos=budget))
-        if not options.table:
-            ends = ", ".join(f"{name} {each[-1].least[-1]:.2f}" for name, each in curves.items())
-            print(f"  seed {seed}: {ends}", flush=True)
-    ours, chance = curves.values()
-    photos = np.linspace(0, budget, 1001)
-    mean = np.array([least_at(curve, photos) for curve in ours]).mean(axis=0)
+    bench.fill_table(options.table)
+    budget = options.trials * sum(map(bench.shown, range(options.folds)))
+    sweeps = range(max(1, options.seeds // options.blocks))
+    chance = [curve for seed in sweeps for curve in bench.sweep(RandomSearch, width=options.blocks, seed=seed)]
     goal = float(np.mean([least_at(curve, np.array([budget]))[0] for curve in chance]))
-    under = np.flatnonzero(mean <= goal)
-    share = float(photos[under[0]] / budget) if len(under) else float("inf")
-    # seed by seed: what one user with one sweep sees
-    pairs = [reached(a, b.least[-1]) / reached(b, b.least[-1]) for a, b in zip(ours, chance, strict=True)]
-    by_seed = [reached(a, b.least[-1]) / budget for a, b in zip(ours, chance, strict=True)]
-    trials = np.mean([len(curve.photos) for curve in ours])
-    way = f"replayed over {len(bench.table)} real trials" if options.table else "real trainings"
+    count = len(chance)
     print(
-        f"{options.seeds} seeds, {way}: random search of {options.trials} trials ends at MAE {goal:.3f} (mean); "
-        f"the sweep's mean is there after {share:.2f} of that compute and ends at {mean[-1]:.3f} "
-        f"({trials:.0f} trials)\n"
-        f"seed by seed, the compute to random search's best value is {np.median(by_seed):.2f} of its whole "
-        f"budget (median; reached in {np.isfinite(by_seed).sum()} of {options.seeds}), and "
-        f"{np.median(pairs):.2f} of what random search itself took to find it"
+        f"{count} searches of each kind, replayed over {len(bench.table)} trained configs; random search of "
+        f"{options.trials} trials ends at MAE {goal:.3f} (mean)\n\n"
+        f"{'width':>5}  {'search':<30} {'knows all but':>13}  {'compute to chance’s end':>24}  "
+        f"{'rounds, of chance’s':>20}  {'ends at':>8}  trials",
+        flush=True,
     )
-    file = options.out / "curves.png"
-    draw(curves, budget, file, f"{options.space}, {len(bench.faces.people)} drawn people, {options.seeds} seeds, {way}")
-    told = {name: [asdict(curve) for curve in each] for name, each in curves.items()}
-    (options.out / "curves.json").write_text(json.dumps({"budget": budget, "curves": told}))
-    print(f"Curves: {file}")
-    return 0 if share <= 0.5 else 1
+    curves: dict[int, dict[str, list[Curve]]] = {}
+    missed = False
+    for width in options.widths:
+        curves[width] = {}
+        lag = side_by_side(width, options.blocks, options.trials)
+        rounds = options.trials * options.folds * options.blocks / width
+        for name, kind in KINDS.items():
+            each = [curve for seed in sweeps for curve in bench.sweep(kind, width=width, seed=seed)]
+            curves[width][name] = each
+            share, low, high = (value / budget for value in first_under(each, goal, budget))
+            took = first_under(each, goal, 2 * rounds, "rounds")[0] / rounds
+            ends = np.mean([least_at(curve, np.array([budget]))[0] for curve in each])
+            late = f"{lag - 1}" if kind is BlockSearch else "the running"
+            print(
+                f"{width:>5}  {name:<30} {late:>13}  {share:>10.2f} ({low:.2f} to {high:.2f})  {took:>20.2f}  "
+                f"{ends:>8.3f}  {np.mean([curve.trials for curve in each]):.0f}",
+                flush=True,
+            )
+            missed |= kind is BlockSearch and share > (0.5 if width <= 16 else 0.75)
+    options.out.mkdir(parents=True, exist_ok=True)
+    draw(curves, chance, budget, options.out / "widths.png", title=f"{options.space}, {count} searches a line")
+    print(f"\nPicture: {options.out / 'widths.png'}")
+    return 1 if missed else 0
+
+
+def draw(
+    curves: Mapping[int, Mapping[str, Sequence[Curve]]], chance: Sequence[Curve], budget: float, file: Path, *, title: str
+) -> None:
+    """For each width, the mean of the least MAE found by compute, with a 95 % interval over searches."""
+    figure = Figure(figsize=(3.4 * len(curves), 3.8), dpi=110, layout="constrained")
+    every = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
+    at = np.linspace(0.08 * budget, budget, 200)
+    for axes, (width, kinds) in zip(every, curves.items(), strict=True):
+        lines = {**kinds, "random search": chance}
+        for (name, each), colour in zip(lines.items(), ("#0072B2", "#009E73", "#CC79A7", "#D55E00"), strict=True):
+            values = np.array([least_at(curve, at) for curve in each])
+            mean, spread = np.nanmean(values, axis=0), np.nanstd(values, axis=0, ddof=1) / np.sqrt(len(values))
+            axes.plot(at / budget, mean, color=colour, label=name)
+            axes.fill_between(at / budget, mean - 1.96 * spread, mean + 1.96 * spread, color=colour, alpha=0.15, lw=0)
+        axes.set(xlabel="share of random search's compute", xlim=(0, 1))
+        axes.set_title(f"{width} folds side by side", loc="left", fontsize=10)
+        axes.grid(alpha=0.3)
+    every[0].set_ylabel("least MAE so far (years)")
+    every[0].legend(frameon=False, fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(file)
 
 
 if __name__ == "__main__":

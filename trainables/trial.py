@@ -1,11 +1,11 @@
-"""The Ray Tune function: train and score one config on inner folds over people, and stop early when it is hopeless."""
+"""The Ray Tune function: train one fold of a trial, score it on people it did not see, stop early when it is hopeless."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict
+from typing import Any, get_args
 
 import numpy as np
 import ray
@@ -19,12 +19,15 @@ from trainables.costs import measure_latency
 from trainables.faces.batches import as_tensors
 from trainables.faces.table import Faces
 from trainables.fitting import Diverged, Epoch, decode, fit, freeze, predict
-from trainables.frozen.features import Features
+from trainables.losses import Decoder
 from trainables.memory import lacking_memory
 from trainables.metrics import mae
 
 WORST_MAE = 100.0
 """What a diverged training scores (years): finite, since Optuna waits for ever for a trial whose value is NaN."""
+
+DECODERS: tuple[Decoder, ...] = get_args(Decoder)
+"""All of them are scored: they need no further training."""
 
 HALFWAY = 0.01
 """The test's level halfway through the first fold, as a share of --prune. Half-trained networks stand in another order
@@ -35,38 +38,43 @@ def tune_trial(
     point: Mapping[str, Any],
     *,
     faces: Mapping[int, Any],
-    folds: Sequence[tuple[np.ndarray, np.ndarray]],
+    folds: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]],
     weights: Mapping[tuple[str, str], Any],
     threads: int,
     device: str,
     prune_p: float,
 ) -> None:
-    """Score point["trial"] (TrialConfig as JSON) as score_folds does, and tell Tune its rows.
+    """Train and score one fold of a trial, as score_fold does, and report its rows to Tune.
 
-    faces: references to a Faces by picture size. weights: references to starting tensors by backbone and weights.
-    point["rival"]: `people` and `halfway` of a finished trial (score_folds), or None. Rows also hold latency_ms (a
-    face's, alone) and trial_seconds (since the trial began). A trial that needs more memory than there is ends with a
-    row whose state is "failed" and that says why.
+    point: the trial (TrialConfig as JSON), its block, its fold's index in folds[block], and the rival's halfway errors.
+    faces: references to a Faces by picture size. weights: references to starting tensors by backbone and weights. Rows
+    also hold latency_ms (a face's, alone) and fold_seconds (since the fold began). A fold that needs more memory than
+    there is ends with a row whose state is "failed" and that says why.
     """
     began = time.monotonic()
     config = TrialConfig.from_json(point["trial"])
     torch.set_num_threads(threads)
-    told: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
+
+    def report(row: dict[str, Any]) -> None:
+        tune.report({**row, **measured, "fold": point["fold"], "fold_seconds": time.monotonic() - began})
+
     try:
         table: Faces = ray.get(faces[config.px])
         random = config.weights == "random"  # drawn by the config's seed
         initial = as_tensors(None if random else ray.get(weights[config.backbone, config.weights]))
-        told["latency_ms"] = measure_latency(config, device)
-        score_folds(
-            config, table, folds, initial=initial, device=device, rival=point.get("rival"), prune_p=prune_p,
-            report=lambda row: tune.report({**row, **told, "trial_seconds": time.monotonic() - began}),
+        if point["fold"] == 0:
+            measured["latency_ms"] = measure_latency(config, device)
+        score_fold(
+            config, table, *folds[point["block"]][point["fold"]], initial=initial, device=device,
+            rival=point["rival"], prune_p=prune_p, report=report,
         )  # fmt: skip
     except Exception as error:
         why = lacking_memory(error)
         if why is None:
             raise
-        failed = {"step": 0, "fold": 0, "state": "failed", "why": f"{config.backbone} at {config.px} px: {why}"}
-        tune.report({**failed, "validation_mae": WORST_MAE, **told})
+        failed = {"epoch": 0, "state": "failed", "why": f"{config.backbone} at {config.px} px: {why}"}
+        report({**failed, "validation_mae": WORST_MAE})
     finally:
         if device == "cuda":  # others share the GPU
             torch.cuda.empty_cache()
@@ -76,96 +84,71 @@ class _Hopeless(Exception):
     """Ends a training whose config is already known to be worse than the rival."""
 
 
-@dataclass
-class _Watch:
-    """What a fold's training tells after each epoch: a row, and what it predicts of the faces that are left out.
-
-    look: what is done halfway through the epochs with the ages (years) `predicted` of the rows `test`.
-    """
-
-    config: TrialConfig
-    source: Faces | Features
-    test: np.ndarray
-    fold: int
-    report: Callable[[dict[str, Any]], None]
-    look: Callable[[dict[int, float]], None]
-    predicted: dict[int, float] = field(default_factory=dict)
-    row: dict[str, Any] = field(default_factory=dict)
-
-    def measure(self, net: AgeNet) -> float:
-        """The MAE (years)."""
-        predicted = decode(predict(self.config, net, self.source, self.test), self.config)
-        self.predicted = dict(zip(self.test.tolist(), predicted.tolist(), strict=True))
-        return float(mae(predicted, self.source.age[self.test]))
-
-    def on_epoch(self, epoch: Epoch, _: object) -> None:
-        """A row an epoch; the last epoch's is kept back, to be reported with the fold's outcome."""
-        told = {name: value for name, value in asdict(epoch).items() if name != "epoch"}
-        self.row = {**told, "fold": self.fold, "step": self.fold * self.config.epochs + epoch.epoch}
-        if epoch.epoch == self.config.epochs // 2:
-            self.look(self.predicted)
-        if epoch.epoch < self.config.epochs:
-            self.report({**self.row, "state": "running"})
-
-
-def score_folds(
+def score_fold(
     config: TrialConfig,
     faces: Faces,
-    folds: Sequence[tuple[np.ndarray, np.ndarray]],
+    train: np.ndarray,
+    test: np.ndarray,
     *,
     initial: Mapping[str, torch.Tensor] | None = None,
     device: str = "cpu",
-    rival: Mapping[str, Mapping[str, float]] | None = None,
+    rival: Mapping[str, float] | None = None,
     prune_p: float = 0.0,
     report: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Score a config by the MAE of out-of-fold predictions over `folds` (train, test rows).
+    """Train a config on the rows `train` and score it on the rows `test` of people whom it did not see.
 
-    After each epoch a row {step, fold, validation_mae, ...} is reported; after each fold `mae` is that of all folds
-    so far, `people` each tested person's MAE, `halfway` the same of the first fold's people after half of its epochs,
-    and `state` "running", "complete", "pruned" or "diverged". A trial is pruned when the people tested so far show it
-    worse than the rival (`people` and `halfway` of a finished trial), paired, by Wilcoxon's signed-rank test at level
-    prune_p: after each fold, and once halfway through the first at level HALFWAY * prune_p; then `people` is empty and
-    `mae` of that moment.
+    After each epoch a row {epoch, state: "running", validation_mae, ...} is reported. The last epoch's row says how the
+    fold ended: state "complete", with `mae` (years), each tested person's MAE (`people`, and by decoder `decoded`), the
+    predicted age of each row (`predicted`), and `halfway`, each person's MAE after half of the epochs. With a rival
+    (its `halfway`) the fold ends there, state "pruned", where that shows the config worse, by Wilcoxon's signed-rank
+    test at level HALFWAY * prune_p. State "diverged": the loss or the predictions were no longer numbers.
     """
-    predicted_of: dict[int, float] = {}
-    source = freeze(config, faces, initial, device)  # what frozen stages make of the faces: once for all folds
+    source = freeze(config, faces, initial, device)
+    distribution = np.empty((0, config.ages), np.float32)
     halfway: dict[str, float] = {}
+    row: dict[str, Any] = {}
 
-    def look(seen: dict[int, float]) -> None:
-        if not halfway:  # in the first fold
-            halfway.update(people_mae(faces, seen))
-            if hopeless(halfway, rival["halfway"] if rival else None, p=HALFWAY * prune_p):
+    def measure(net: AgeNet) -> float:
+        nonlocal distribution
+        distribution = predict(config, net, source, test)
+        return float(mae(decode(distribution, config), faces.age[test]))
+
+    def on_epoch(epoch: Epoch, _: object) -> None:
+        row.clear()
+        row.update(asdict(epoch))
+        if epoch.epoch == config.epochs // 2:
+            halfway.update(_people(faces, test, decode(distribution, config)))
+            if hopeless(halfway, rival, p=HALFWAY * prune_p):
                 raise _Hopeless
+        if epoch.epoch < config.epochs:  # the last epoch's is reported with the outcome
+            report({**row, "state": "running"})
 
-    for number, (train, test) in enumerate(folds):
-        watch = _Watch(config, source, test, number, report, look)
-        try:
-            fit(config, source, train, measure=watch.measure, device=device, initial=initial, report=watch.on_epoch)
-        except Diverged as error:
-            worst = {"mae": WORST_MAE, "validation_mae": WORST_MAE}
-            report({"step": 0, "fold": number, "state": "diverged", "why": str(error), **worst})
-            return
-        except _Hopeless:
-            early = {"mae": watch.row["validation_mae"], "people": {}, "halfway": halfway, "predicted": {}}
-            report({**watch.row, "state": "pruned", **early})
-            return
-        predicted_of |= watch.predicted
-        people = people_mae(faces, predicted_of)
-        done = number + 1 == len(folds)
-        pruned = not done and hopeless(people, rival["people"] if rival else None, p=prune_p)
-        report(
-            {
-                **watch.row,
-                "state": "complete" if done else "pruned" if pruned else "running",
-                "mae": float(np.mean([abs(years - faces.age[row]) for row, years in predicted_of.items()])),
-                "people": people,
-                "halfway": halfway,
-                "predicted": predicted_of if done or pruned else {},
-            }
-        )
-        if pruned:
-            return
+    try:
+        fit(config, source, train, measure=measure, device=device, initial=initial, report=on_epoch)
+    except Diverged as error:
+        report({"epoch": 0, "state": "diverged", "why": str(error), "mae": WORST_MAE, "validation_mae": WORST_MAE})
+        return
+    except _Hopeless:
+        report({**row, "state": "pruned", "mae": row["validation_mae"], "halfway": halfway})
+        return
+    years = {name: decode(distribution, config.replace(decoder=name)) for name in DECODERS}
+    predicted = decode(distribution, config)
+    report(
+        {
+            **row,
+            "state": "complete",
+            "mae": float(np.mean(np.abs(predicted - faces.age[test]))),
+            "people": _people(faces, test, predicted),
+            "decoded": {name: _people(faces, test, values) for name, values in years.items()},
+            "halfway": halfway,
+            "predicted": dict(zip(test.tolist(), predicted.tolist(), strict=True)),
+        }
+    )
+
+
+def _people(faces: Faces, rows: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    return people_mae(faces, dict(zip(rows.tolist(), predicted.tolist(), strict=True)))
 
 
 def people_mae(faces: Faces, predicted: Mapping[int, float]) -> dict[str, float]:

@@ -1,17 +1,12 @@
-"""The best few trials of a block once more with other seeds: one lucky training shall not decide."""
+"""Reruns each block's best trials with new seeds, so that the winner is not one lucky run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from ray.tune.search import Searcher
-
-from study.sweep.search import JournalSearch, Tried, best, ranked, read_tried
-from trainables.faces.table import Faces
+from study.sweep.journal import Tried, best, ranked
 
 
 @dataclass(frozen=True)
@@ -23,55 +18,10 @@ class Winner:
     seeds: int
 
 
-def finals_folder(block: Path) -> Path:
-    """Where a block's journal keeps its finalists' further seeds."""
-    return block / "finals"
-
-
 def finalists(journal: Mapping[int, Tried], most: int) -> list[Tried]:
     """The best complete trials, the best first; none where fewer than two would have to be told apart."""
     complete = ranked(journal)
     return complete[:most] if min(most, len(complete)) > 1 else []
-
-
-def missing_finals(finals: Sequence[Tried], there: Sequence[Tried], seeds: int) -> list[dict[str, Any]]:
-    """Points for Tune: each finalist with the config's seed + 1 to + seeds, less those that are there."""
-    done = {(tried.number, tried.repeat) for tried in there}
-    return [
-        {
-            "trial": tried.config.replace(seed=tried.config.seed + repeat).to_json(),
-            "number": tried.number,
-            "params": dict(tried.params),
-            "repeat": repeat,
-            "rival": None,
-        }
-        for repeat in range(1, seeds + 1)
-        for tried in finals
-        if (tried.number, repeat) not in done
-    ]
-
-
-def read_finals(block: Path, faces: Faces | None = None) -> list[Tried]:
-    """What a block's finalists gave with other seeds; faces as study.sweep.search.read_journal takes them."""
-    return [read_tried(file, faces) for file in sorted(finals_folder(block).glob("*.json"))]
-
-
-def check_block(search: JournalSearch, block: Path, faces: Faces) -> None:
-    """Raise ValueError where a block's files do not hold what the sweep asks for, or not what its trials predicted.
-
-    search: over the block's journal, to be thrown away afterwards.
-    """
-    try:
-        search.replay()
-    except ValueError as error:
-        raise ValueError(f"{block}: {error}") from error
-    for tried in read_finals(block, faces):
-        first = search.journal.get(tried.number)
-        if first and tried.config != first.config.replace(seed=first.config.seed + tried.repeat):
-            raise ValueError(
-                f"{finals_folder(block)} has seed {tried.repeat} of trial {tried.number} with another config than the "
-                "journal: delete that file to run the seed again"
-            )
 
 
 def choose(journal: Mapping[int, Tried], finals: Sequence[Tried], *, most: int, seeds: int) -> Winner | None:
@@ -92,33 +42,3 @@ def choose(journal: Mapping[int, Tried], finals: Sequence[Tried], *, most: int, 
         return min(scores, key=lambda choice: (choice.mae, choice.tried.number))
     alone = best(journal)
     return None if alone is None or alone.mae is None else Winner(alone, alone.mae, 1)
-
-
-class BlockSearch(Searcher):
-    """Ray Tune's searcher over a block: the search's own trials and then, when all have ended, its finalists' seeds."""
-
-    def __init__(self, search: JournalSearch, block: Path, *, most: int, seeds: int) -> None:
-        """block: the folder of its journal. most, seeds: how many finalists, and further seeds of each."""
-        super().__init__(metric="validation_mae", mode="min")
-        self.search, self.block, self.most, self.seeds = search, block, most, seeds
-        self.finals: list[dict[str, Any]] | None = None
-
-    def suggest(self, trial_id: str) -> Any:
-        """The next trial's point, Searcher.FINISHED, or None: not yet."""
-        if self.finals is None:
-            point = self.search.suggest(trial_id)
-            if point != Searcher.FINISHED:
-                return point
-            if self.search.asked.keys() - self.search.journal.keys():  # the last ones are still running
-                return None
-            self.finals = missing_finals(finalists(self.search.journal, self.most), read_finals(self.block), self.seeds)
-        return self.finals.pop(0) if self.finals else Searcher.FINISHED
-
-    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        """Nothing: the sweep's callback writes the journal."""
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: the journal holds it all."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing; see save."""

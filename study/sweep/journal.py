@@ -1,108 +1,196 @@
-"""What a sweep's journal may hold: every field of a record is checked, and what can be calculated again is compared.
+"""A sweep's journal: one JSON file for each finished trial, and one for each finished fold of a trial that goes on.
 
-A record that is damaged or was edited is an error that names file and field: it is never told to the sampler, and
-never chosen.
+The files are the truth. A killed sweep reads them and goes on; nothing is unpickled. Pure but for the files.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
 
-import numpy as np
-
+from study.files.seals import DIGEST, seal, unseal
+from study.files.storage import write_whole
+from study.sweep.checks import check_predicted, check_record
 from trainables.config import TrialConfig
 from trainables.faces.table import Faces
-from trainables.trial import people_mae
-
-FINISHED = ("complete", "pruned", "diverged", "failed")
 
 
-def check_record(record: Mapping[str, Any]) -> None:
-    """Raise ValueError, naming the field, where a journal's record (study.sweep.search.Tried) cannot be right."""
-    for name, (good, expected) in _FIELDS.items():
-        if name in record and not good(record[name]):
-            raise ValueError(f"its {name} is {str(record[name])[:60]!r}, expected {expected}")
-    lacking = [name for name in ("number", "state", "trial", "params", "mae") if name not in record]
-    if lacking:
-        raise ValueError(f"it has no {lacking[0]}")
-    unknown = sorted(record.keys() - _FIELDS.keys())
-    if unknown:
-        raise ValueError(f"it has a field {unknown[0]!r} that no trial has")
-    try:
-        whole = TrialConfig.from_json(record["trial"]).to_json()
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"its trial is no config: {error}") from error
-    changed = sorted(name for name in whole if name not in record["trial"] or whole[name] != record["trial"][name])
-    if changed:
-        raise ValueError(f"its trial says {record['trial'].get(changed[0])!r} of {changed[0]}, which no trial does")
-    if (record["state"] == "failed") != (record["mae"] is None):
-        raise ValueError(f"its mae is {record['mae']!r}, which does not go with its state {record['state']!r}")
+@dataclass(frozen=True)
+class Tried:
+    """One finished trial. mae in years over the photos tested; people: each person's MAE; seconds in its processes.
+
+    decoded: each person's MAE for every decoder of the same distributions. halfway: MAE of the first fold's people after
+    half of its epochs; a trial that was pruned there has no people yet. parameters and macs (a face's multiply-adds)
+    are counted; latency_ms: a face's, alone, on the trial's device. repeat s > 0: a finalist again, with the config's
+    seed + s (study.sweep.finalists).
+    """
+
+    number: int
+    state: str
+    trial: Mapping[str, Any]
+    params: Mapping[str, Any]
+    mae: float | None
+    people: Mapping[str, float] = field(default_factory=dict)
+    predicted: Mapping[str, float] = field(default_factory=dict)  # row of the faces table: years
+    folds: Mapping[str, float] = field(default_factory=dict)  # fold: MAE of all folds so far
+    seconds: float = 0.0
+    why: str = ""
+    parameters: int = 0
+    macs: int = 0
+    latency_ms: float = 0.0
+    repeat: int = 0
+    halfway: Mapping[str, float] = field(default_factory=dict)
+    decoded: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def config(self) -> TrialConfig:
+        return TrialConfig.from_json(self.trial)
 
 
-def check_predicted(record: Mapping[str, Any], faces: Faces) -> None:
-    """Raise ValueError where a record's mae or people are not what its predictions of these faces give."""
-    if not record["predicted"] or record["state"] == "diverged":
-        return
-    predicted = {int(row): float(years) for row, years in record["predicted"].items()}
-    if max(predicted) >= len(faces):
-        raise ValueError(f"its predicted has row {max(predicted)}, where the table has {len(faces)} faces")
-    mae = float(np.mean([abs(years - float(faces.age[row])) for row, years in predicted.items()]))
-    if not math.isclose(mae, record["mae"], rel_tol=1e-6):
-        raise ValueError(f"its mae is {record['mae']}, where its predicted ages give {mae}")
-    people = people_mae(faces, predicted)
-    wrong = [who for who in people.keys() | record["people"].keys() if not _same(people, record["people"], who)]
-    if wrong:
-        raise ValueError(f"its people say {record['people'].get(min(wrong))} of {min(wrong)}, not what predicted gives")
+@dataclass(frozen=True)
+class Part:
+    """One finished fold of a trial, with the fields of Tried for that fold alone.
+
+    state "pruned": it ended halfway, and mae is that moment's.
+    """
+
+    number: int
+    repeat: int
+    fold: int
+    state: str
+    trial: Mapping[str, Any]
+    mae: float | None
+    people: Mapping[str, float] = field(default_factory=dict)
+    predicted: Mapping[str, float] = field(default_factory=dict)
+    halfway: Mapping[str, float] = field(default_factory=dict)
+    decoded: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    seconds: float = 0.0
+    why: str = ""
+    latency_ms: float = 0.0
+
+    @property
+    def config(self) -> TrialConfig:
+        return TrialConfig.from_json(self.trial)
 
 
-def _same(one: Mapping[str, float], other: Mapping[str, float], who: str) -> bool:
-    return who in one and who in other and math.isclose(one[who], other[who], rel_tol=1e-6, abs_tol=1e-9)
+def finals_folder(block: Path) -> Path:
+    """Where a block's journal keeps its finalists' further seeds."""
+    return block / "finals"
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def parts_folder(block: Path) -> Path:
+    """Where a block's journal keeps the folds of trials that are not finished."""
+    return block / "folds"
 
 
-def _not_negative(value: object) -> bool:
-    return _number(value) and value >= 0  # type: ignore[operator]
+def write_tried(block: Path, tried: Tried) -> None:
+    """Into the block's journal, whole or not at all; the trial's folds are then no longer needed."""
+    folder = finals_folder(block) if tried.repeat else block
+    write_whole(folder / _file_name(tried), json.dumps(seal(asdict(tried)), sort_keys=True).encode())
+    for file in parts_folder(block).glob(f"{_file_name(tried).removesuffix('.json')}-fold*.json"):
+        file.unlink(missing_ok=True)
 
 
-def _count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def write_part(block: Path, part: Part) -> None:
+    """One fold into the block's journal, whole or not at all."""
+    write_whole(parts_folder(block) / _part_name(part), json.dumps(seal(asdict(part)), sort_keys=True).encode())
 
 
-def _errors(value: object) -> bool:
-    return isinstance(value, Mapping) and all(_not_negative(years) for years in value.values())
+def read_journal(block: Path, faces: Faces | None = None) -> dict[int, Tried]:
+    """Finished trials by number. Raises ValueError where a file is damaged or was changed by hand.
+
+    faces: those the trials were scored on, to calculate each MAE again from what was predicted.
+    """
+    return {tried.number: tried for tried in (read_tried(file, faces) for file in sorted(block.glob("*.json")))}
 
 
-def _answers(value: object) -> bool:
-    """Parameters of a trial: words, numbers and yes or no, by name."""
-    return isinstance(value, Mapping) and all(
-        isinstance(inner, str | bool) or inner is None or _number(inner) for inner in value.values()
+def read_finals(block: Path, faces: Faces | None = None) -> list[Tried]:
+    """What a block's finalists gave with other seeds; faces as read_journal takes them."""
+    return [read_tried(file, faces) for file in sorted(finals_folder(block).glob("*.json"))]
+
+
+def read_parts(block: Path) -> list[Part]:
+    """Finished folds of trials that go on. Raises ValueError as read_journal does."""
+    return [_read(file, Part, _part_name) for file in sorted(parts_folder(block).glob("*.json"))]
+
+
+def read_tried(file: Path, faces: Faces | None = None) -> Tried:
+    """One trial of a journal. Raises ValueError, naming file and field, where it is damaged or was changed."""
+    return _read(file, Tried, _file_name, faces)
+
+
+def ranked(journal: Mapping[int, Tried]) -> list[Tried]:
+    """The complete trials, that of the least MAE first; the earlier one of two equal."""
+    complete = [t for t in journal.values() if t.state == "complete" and t.mae is not None and math.isfinite(t.mae)]
+    return sorted(complete, key=lambda tried: (tried.mae, tried.number))
+
+
+def best(journal: Mapping[int, Tried]) -> Tried | None:
+    """The complete trial of the least MAE, if any is complete."""
+    return next(iter(ranked(journal)), None)
+
+
+def join(parts: Sequence[Part], state: str, params: Mapping[str, Any], *, parameters: int, macs: int) -> Tried:
+    """A trial of these folds (the first ones, in order), which ended in this state."""
+    whole = [part for part in parts if part.state == "complete"]
+    folds: dict[str, float] = {}
+    error, count = 0.0, 0
+    for part in whole:
+        error += (part.mae or 0.0) * len(part.predicted)
+        count += len(part.predicted)
+        folds[str(part.fold)] = error / count
+    last, first = parts[-1], parts[0]
+    return Tried(
+        last.number,
+        state,
+        last.trial,
+        params,
+        mae=last.mae if last.state != "complete" else folds[str(last.fold)],
+        people={who: years for part in whole for who, years in part.people.items()},
+        predicted={row: years for part in whole for row, years in part.predicted.items()} if state != "failed" else {},
+        folds=folds,
+        seconds=sum(part.seconds for part in parts),
+        why=last.why,
+        parameters=parameters,
+        macs=macs,
+        latency_ms=first.latency_ms,
+        repeat=last.repeat,
+        halfway=first.halfway,
+        decoded={
+            name: {who: years for part in whole for who, years in part.decoded.get(name, {}).items()}
+            for name in (whole[0].decoded if whole else ())
+        },
     )
 
 
-_YEARS = "a number of years >= 0 for each"
-_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "number": (_count, "a whole number >= 0"),
-    "state": (lambda value: value in FINISHED, f"one of {', '.join(FINISHED)}"),
-    "trial": (lambda value: isinstance(value, Mapping) and len(value) > 0, "a config"),
-    "params": (_answers, "the trial's parameters"),
-    "mae": (lambda value: value is None or _not_negative(value), "a number of years >= 0"),
-    "people": (_errors, _YEARS),
-    "predicted": (
-        lambda value: isinstance(value, Mapping) and all(r.isdecimal() and _number(y) for r, y in value.items()),
-        "a number of years for each row",
-    ),
-    "folds": (_errors, _YEARS),
-    "seconds": (_not_negative, "seconds >= 0"),
-    "why": (lambda value: isinstance(value, str), "text"),
-    "parameters": (_count, "a whole number >= 0"),
-    "macs": (_count, "a whole number >= 0"),
-    "latency_ms": (_not_negative, "milliseconds >= 0"),
-    "repeat": (_count, "a whole number >= 0"),
-    "halfway": (_errors, _YEARS),
-}
-"""Of each field of study.sweep.search.Tried: what it may hold, and that in words."""
+_Record = TypeVar("_Record", Tried, Part)
+
+
+def _read(file: Path, kind: type[_Record], named: Callable[[Any], str], faces: Faces | None = None) -> _Record:
+    try:
+        record = json.loads(file.read_bytes())
+        if not isinstance(record, dict):
+            raise ValueError("expected a JSON object")
+        content = {name: value for name, value in record.items() if name != DIGEST}
+        check_record(content, known=[each.name for each in fields(kind)])
+        read = kind(**content)
+        if named(read) != file.name:
+            raise ValueError(f"its number and repeat are those of {named(read)}")
+        if faces is not None:
+            check_predicted(content, faces)
+        unseal(record, where="it")  # last: the checks above can say which field
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{file} is no sound record of a trial: {error}; delete it to run that trial again") from error
+    return read
+
+
+def _file_name(tried: Tried | Part) -> str:
+    return f"{tried.number:05d}" + (f"-seed{tried.repeat}" if tried.repeat else "") + ".json"
+
+
+def _part_name(part: Part) -> str:
+    return f"{_file_name(part).removesuffix('.json')}-fold{part.fold}.json"

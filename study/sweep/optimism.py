@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.stats import spearmanr
 
-from study.sweep.search import Tried
+from study.sweep.journal import Tried
 from trainables.faces.table import Faces
 from trainables.losses import MeanVariance
 

@@ -18,7 +18,8 @@ import sqlalchemy.exc
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import Space
-from study.sweep.search import COSTS, Objective, Tried, directions
+from study.sweep.journal import Tried
+from study.sweep.search import COSTS, Objective, directions
 from study.tracking.sqlite import sqlite_uri
 from trainables.config import TrialConfig
 

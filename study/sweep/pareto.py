@@ -8,7 +8,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from study.pictures import save_picture
-from study.sweep.search import COSTS, Objective, Tried, ranked
+from study.sweep.journal import Tried, ranked
+from study.sweep.search import COSTS, Objective
 
 WORDS = {
     "macs": ("MACs", 1e6, "million multiply-adds a face"),

@@ -49,6 +49,16 @@ class SweepRun:
         return Mirror(self.folder, block.name, self.space, self.base, self.options.objective)
 
 
+def side_by_side(places: int, blocks: int, trials: int, *, forced: bool = False) -> int:
+    """How many trials of a block run side by side, where so many folds do and all blocks run at once.
+
+    Enough that each place has a fold; but no more than a sixth of the trials (forced: no such limit), so that most of
+    them can learn from others. Places that are left train further folds of the same trials.
+    """
+    wanted = -(-places // blocks)
+    return wanted if forced else max(1, min(wanted, trials // 6))
+
+
 def make_blocks(options: Sweep, faces: Faces, starts: Mapping[str, Start], *, seed: int) -> list[Block]:
     """The studies that --select asks for. Raises ValueError where a checkpoint learned from the dev part."""
     if options.select == "blocks":

@@ -1,172 +1,289 @@
-"""The sweep's memory: Optuna's sampler behind Ray Tune's searcher, and a journal of finished trials on disk.
+"""One block's questions: which trial Optuna asks for next, which fold of it is trained next, and when a trial is over.
 
-The journal (one JSON file a trial) is the source of truth: a killed sweep starts again with the finished trials told to
-a fresh in-memory Optuna study in order, and the interrupted ones asked again with the same parameters. Nothing is
-unpickled. Trial n knows the trials up to n - LAG and no later one, however fast they were: a rerun of the same command
-asks the same questions, whatever the timing.
+Nothing here depends on the clock, so that a rerun of the same command asks the same questions, however fast each
+machine was:
+
+- Trial n is asked when the trials up to n - lag are over, and the sampler knows those and no later one.
+- A trial is trained fold by fold. After each fold but the last, the people tested so far are compared with the same
+  people under its rivals (paired, Wilcoxon's signed-rank test); a trial that is worse is over, whatever its other
+  folds, which may have been running side by side, would have given.
+- Its rivals are the best complete trial that it knows and, after the first fold, the best first fold of the trials
+  that were asked since: the peers that run side by side with it. A trial therefore meets rivals at any width.
+
+Pure: no Ray, no file.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import time
 import warnings
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import optuna
-from ray.tune.search import Searcher
 
 from search_spaces import Space
-from study.files.seals import DIGEST, seal, unseal
-from study.files.storage import write_whole
-from study.sweep.journal import check_predicted, check_record
+from study.sweep.finalists import finalists
+from study.sweep.journal import Part, Tried, best, join
 from trainables.config import TrialConfig
 from trainables.costs import count_cost
-from trainables.faces.table import Faces
+from trainables.trial import hopeless
 
 Objective = Literal["mae", "mae+macs", "mae+parameters", "mae+latency"]
-"""What the sampler is told: the MAE alone, or with it a cost, neither of which may then be bettered for nothing."""
+"""What the sampler minimises: the MAE, or the MAE and a cost together (Pareto)."""
 
 COSTS = {"mae+macs": "macs", "mae+parameters": "parameters", "mae+latency": "latency_ms"}
 """The field of Tried that holds an objective's cost."""
 
+PEERS = 1.0
+"""Level of the test against peers, as a share of --prune (docs/sweep.md has what other levels gave)."""
+
+STARTUP = 8
+"""Trials before the sampler draws from what it knows."""
+
 
 def directions(objective: Objective) -> list[Literal["minimize", "maximize"]]:
-    """MAE and, where the objective minds one, a cost: the less the better."""
+    """MAE and, where the objective has one, a cost: both are minimised."""
     return ["minimize"] * (2 if objective in COSTS else 1)
 
 
 @dataclass(frozen=True)
-class Tried:
-    """One finished trial. mae in years over the photos seen; people: each person's MAE; seconds in its process.
-
-    halfway: MAE of the first fold's people after half of its epochs; a trial that was pruned there has no people yet.
-    parameters and macs (a face's multiply-adds) are counted; latency_ms: a face's, alone, on the trial's device.
-    repeat s > 0: a finalist again, with the config's seed + s (study.sweep.finalists).
-    """
+class Training:
+    """One fold of a trial, to be trained now. rival: the halfway errors of the trial to beat, by person (years)."""
 
     number: int
-    state: str
-    trial: Mapping[str, Any]
+    repeat: int
+    fold: int
+    config: TrialConfig
     params: Mapping[str, Any]
-    mae: float | None
-    people: Mapping[str, float] = field(default_factory=dict)
-    predicted: Mapping[str, float] = field(default_factory=dict)  # row of the faces table: years
-    folds: Mapping[str, float] = field(default_factory=dict)  # fold: MAE of all folds so far
-    seconds: float = 0.0
-    why: str = ""
-    parameters: int = 0
-    macs: int = 0
-    latency_ms: float = 0.0
-    repeat: int = 0
-    halfway: Mapping[str, float] = field(default_factory=dict)
+    rival: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def config(self) -> TrialConfig:
-        return TrialConfig.from_json(self.trial)
+    def key(self) -> tuple[int, int]:
+        """The trial, as (number, further seed)."""
+        return self.number, self.repeat
 
 
-def write_tried(folder: Path, tried: Tried) -> None:
-    """Into the journal, whole or not at all."""
-    write_whole(folder / _file_name(tried), json.dumps(seal(asdict(tried)), sort_keys=True).encode())
+@dataclass
+class _Begun:
+    """A trial that is not over. knew: trials told to the sampler when it was asked. passed: folds that passed the test."""
+
+    config: TrialConfig
+    params: Mapping[str, Any]
+    rival: Tried | None = None
+    knew: int = 0
+    parts: dict[int, Part] = field(default_factory=dict)
+    running: set[int] = field(default_factory=set)
+    passed: int = 0
 
 
-def read_journal(folder: Path, faces: Faces | None = None) -> dict[int, Tried]:
-    """Finished trials by number. Raises ValueError where a file is damaged or was changed by hand.
-
-    faces: those the trials were scored on, to calculate each MAE again from what was predicted.
-    """
-    return {tried.number: tried for tried in (read_tried(file, faces) for file in sorted(folder.glob("*.json")))}
-
-
-def read_tried(file: Path, faces: Faces | None = None) -> Tried:
-    """One trial of a journal. Raises ValueError, naming file and field, where it is damaged or was changed."""
-    try:
-        record = json.loads(file.read_bytes())
-        if not isinstance(record, dict):
-            raise ValueError("expected a JSON object")
-        told = {name: value for name, value in record.items() if name != DIGEST}
-        check_record(told)
-        tried = Tried(**told)
-        if _file_name(tried) != file.name:
-            raise ValueError(f"its number and repeat are those of {_file_name(tried)}")
-        if faces is not None:
-            check_predicted(asdict(tried), faces)
-        unseal(record, where="it")  # last: the checks above can say which field
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"{file} is no sound record of a trial: {error}; delete it to run that trial again") from error
-    return tried
-
-
-def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    names = sorted((there.keys() | now.keys()) - {"weights"})
-    return [f"{n} {there.get(n)} there, {now.get(n)} now" for n in names if there.get(n) != now.get(n)]
-
-
-def _file_name(tried: Tried) -> str:
-    return f"{tried.number:05d}" + (f"-seed{tried.repeat}" if tried.repeat else "") + ".json"
-
-
-def ranked(journal: Mapping[int, Tried]) -> list[Tried]:
-    """The complete trials, that of the least MAE first; the earlier one of two equal."""
-    complete = [t for t in journal.values() if t.state == "complete" and t.mae is not None and math.isfinite(t.mae)]
-    return sorted(complete, key=lambda tried: (tried.mae, tried.number))
-
-
-def best(journal: Mapping[int, Tried]) -> Tried | None:
-    """The complete trial of the least MAE, if any is complete."""
-    return next(iter(ranked(journal)), None)
-
-
-class JournalSearch(Searcher):
-    """Ray Tune's searcher over a space: asks Optuna, tells it what the journal holds."""
+class BlockSearch:
+    """The trials of one block and its finalists' further seeds, in the order in which they are to be trained."""
 
     def __init__(
-        self, space: Space, base: TrialConfig, journal: dict[int, Tried], *, trials: int, lag: int, seed: int,
-        pretrained: Mapping[str, str], ends: float | None = None, objective: Objective = "mae",
-    ) -> None:  # fmt: skip
-        """pretrained: the weights of a backbone, in place of base.weights. lag: see the module. ends: no trial is
-        started after this time.monotonic()."""
-        super().__init__(metric="validation_mae", mode="min")  # in every row; Tune asks for one
-        self.space, self.base, self.trials, self.lag, self.pretrained = space, base, trials, lag, pretrained
-        self.journal, self.ends, self.objective = journal, ends, objective
-        self.numbers: dict[str, int] = {}
+        self,
+        space: Space,
+        base: TrialConfig,
+        journal: dict[int, Tried],
+        *,
+        trials: int,
+        folds: int,
+        lag: int,
+        seed: int,
+        pretrained: Mapping[str, str],
+        prune: float = 0.0,
+        ends: float | None = None,
+        objective: Objective = "mae",
+        finals: Sequence[Tried] = (),
+        parts: Iterable[Part] = (),
+        most: int = 0,
+        seeds: int = 0,
+    ) -> None:
+        """journal, finals, parts: what earlier runs of the command finished. lag: see the module. pretrained: weights
+        of a backbone, in place of base.weights. ends: no trial is begun after this time.monotonic(). most, seeds: how
+        many finalists, and how many further seeds of each."""
+        self.space, self.base, self.trials, self.folds, self.lag = space, base, trials, folds, lag
+        self.pretrained, self.prune, self.ends, self.objective = pretrained, prune, ends, objective
+        self.journal, self.most, self.seeds, self.seed = journal, most, seeds, seed
+        self.finals = {(tried.number, tried.repeat): tried for tried in finals}
+        self.kept: dict[tuple[int, int], list[Part]] = {}
+        for part in parts:
+            self.kept.setdefault((part.number, part.repeat), []).append(part)
         self.asked: dict[int, tuple[optuna.Trial, TrialConfig]] = {}
+        self.begun: dict[tuple[int, int], _Begun] = {}
+        self.over: list[Tried] = []  # finished, and not yet taken by take_over
         self.told = 0
-        self.ended = False  # whether `ends` kept a trial from being started
+        self.ended = False  # whether `ends` kept a trial from being begun
+        self._finals_begun = False
         # The sampler is seeded anew for every trial (_ask): what it draws depends on the trials told, not on the past
         # of this process.
         self.study = optuna.create_study(directions=directions(objective), pruner=optuna.pruners.NopPruner())
         for point in space.first:
             self.study.enqueue_trial(dict(point))
-        self.seed = seed
 
-    def suggest(self, trial_id: str) -> Any:
-        """The next trial's config (a dict), Searcher.FINISHED, or None: not yet, an earlier trial must end first."""
-        while (number := len(self.asked)) < self.trials:
-            if self.ends is not None and time.monotonic() > self.ends and number not in self.journal:
-                self.ended = True
-                break
-            if not self._tell_up_to(number - self.lag):
-                return None
-            self._ask(number)
-            if number in self.journal:  # finished before this command was killed
-                self._compare(number)
+    # What to train next -----------------------------------------------------------------------------------------
+
+    def next_fold(self) -> Training | None:
+        """The next fold of a trial that passed all its tests so far."""
+        for key, begun in sorted(self.begun.items()):
+            fold = begun.passed
+            if fold not in begun.running and fold not in begun.parts:
+                return self._train(key, fold)
+        return None
+
+    def next_trial(self) -> Training | None:
+        """The first fold of a trial that is yet to begin, if all that it must know is known."""
+        while self._begin_trial() or self._begin_finals():
+            if found := self.next_fold():  # none where the fold was there, from before a kill
+                return found
+        return None
+
+    def side_fold(self, *, passed: int = 1) -> Training | None:
+        """A later fold of a trial that passed `passed` folds: it may turn out not to be needed."""
+        for key, begun in sorted(self.begun.items(), key=lambda item: (-item[1].passed, item[0])):
+            if begun.passed < passed:
                 continue
-            self.numbers[trial_id] = number
-            trial, config = self.asked[number]
-            rival = self._rival(config)
-            return {
-                "trial": config.to_json(),
-                "number": number,
-                "params": dict(trial.params),
-                "rival": {"people": dict(rival.people), "halfway": dict(rival.halfway)} if rival else None,
-            }
-        return Searcher.FINISHED
+            for fold in range(begun.passed + 1, self.folds):
+                if fold not in begun.running and fold not in begun.parts:
+                    return self._train(key, fold)
+        return None
+
+    @property
+    def running(self) -> int:
+        """Folds that are being trained."""
+        return sum(len(begun.running) for begun in self.begun.values())
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self._finals_begun and not self.begun
+
+    def is_over(self, key: tuple[int, int]) -> bool:
+        """Whether a trial is over, so that a fold of it that still runs is for nothing."""
+        return key not in self.begun
+
+    def _train(self, key: tuple[int, int], fold: int) -> Training:
+        begun = self.begun[key]
+        begun.running.add(fold)
+        rival = begun.rival.halfway if begun.rival and fold == 0 else {}
+        return Training(*key, fold, begun.config, begun.params, dict(rival))
+
+    # What came of it --------------------------------------------------------------------------------------------
+
+    def receive(self, part: Part) -> None:
+        """A fold has ended; take_over then gives the trials that are over by it."""
+        begun = self.begun.get((part.number, part.repeat))
+        if begun is None:  # its trial was over before
+            return
+        begun.running.discard(part.fold)
+        begun.parts[part.fold] = part
+        self._judge()
+
+    def take_over(self) -> list[Tried]:
+        """The trials that ended since the last call, in the order of their numbers."""
+        over, self.over = self.over, []
+        return over
+
+    def _judge(self) -> None:
+        """End every begun trial that is over, in order: a later one may have waited for an earlier one's first fold."""
+        for key in sorted(self.begun):
+            begun = self.begun[key]
+            state = self._state(key, begun)
+            if state is None:
+                continue
+            counted = [begun.parts[fold] for fold in range(begun.passed + 1)]  # others ran side by side, for nothing
+            cost = count_cost(begun.config.backbone, begun.config.px, begun.config.ages)
+            tried = join(counted, state, begun.params, parameters=cost.parameters, macs=cost.macs)
+            del self.begun[key]
+            self.over.append(tried)
+            if key[1]:
+                self.finals[key] = tried
+            else:
+                self.journal[key[0]] = tried
+
+    def _state(self, key: tuple[int, int], begun: _Begun) -> str | None:
+        """The state in which a trial is over; None while it goes on."""
+        for fold in range(begun.passed, self.folds):
+            part = begun.parts.get(fold)
+            if part is None:
+                return None
+            if part.state != "complete":
+                return part.state
+            if fold + 1 == self.folds:
+                return "complete"
+            if not key[1]:
+                peer = self._best_peer(key[0], begun) if fold == 0 else {}
+                if peer is None:
+                    return None
+                seen = {who: mae for each in range(fold + 1) for who, mae in begun.parts[each].people.items()}
+                rival = begun.rival.people if begun.rival else {}
+                if hopeless(seen, rival, p=self.prune) or hopeless(seen, peer, p=PEERS * self.prune):
+                    return "pruned"
+            begun.passed = fold + 1
+        raise AssertionError("a trial has a last fold")
+
+    def _best_peer(self, number: int, begun: _Begun) -> Mapping[str, float] | None:
+        """Errors of the best first fold among the trials asked after those that this one knows, and before it; {}
+        without any, None while one of them is still in its first fold."""
+        mine = begun.parts[0].people
+        best_mae, best_people = float("inf"), {}
+        for other in range(begun.knew, number):
+            if other in self.journal:
+                config, people = self.journal[other].config, self.journal[other].people
+            elif (part := self.begun[other, 0].parts.get(0)) is not None:
+                config, people = part.config, part.people
+            else:
+                return None
+            common = [people[who] for who in mine if who in people]
+            if common and self._comparable(begun.config, config) and np.mean(common) < best_mae:
+                best_mae, best_people = float(np.mean(common)), people
+        return best_people
+
+    # What Optuna asks, and is told --------------------------------------------------------------------------------
+
+    def _begin_trial(self) -> bool:
+        """Begin the next trial, or pass over one that the journal has; False: not now, or no more."""
+        number = len(self.asked)
+        if number >= self.trials or self.ended or not self._tell_up_to(number - self.lag):
+            return False
+        late = self.ends is not None and time.monotonic() > self.ends
+        if late and number not in self.journal and (number, 0) not in self.kept:
+            self.ended = True
+            return False
+        self._ask(number)
+        if number in self.journal:  # finished before this command was killed
+            self._compare(number)
+            return True
+        trial, config = self.asked[number]
+        self._begin((number, 0), _Begun(config, dict(trial.params), self._rival(config), self.told))
+        return True
+
+    def _begin_finals(self) -> bool:
+        """Once all trials are over: begin every finalist's further seeds that are missing."""
+        if self._finals_begun or self.begun or (len(self.asked) < self.trials and not self.ended):
+            return False
+        self._finals_begun = True
+        for tried in finalists(self.journal, self.most if self.seeds else 0):
+            for repeat in range(1, self.seeds + 1):
+                if (tried.number, repeat) not in self.finals:
+                    config = tried.config.replace(seed=tried.config.seed + repeat)
+                    self._begin((tried.number, repeat), _Begun(config, tried.params))
+        return True
+
+    def _begin(self, key: tuple[int, int], begun: _Begun) -> None:
+        self.begun[key] = begun
+        for part in self.kept.pop(key, []):
+            if part.trial != begun.config.to_json():
+                raise ValueError(
+                    f"fold {part.fold} of trial {key[0]} is of another config than this sweep asks for "
+                    f"({', '.join(_differences(part.config.flat(), begun.config.flat())[:4])}): begin a new sweep with "
+                    "another --name, or delete that trial's files under folds/"
+                )
+            begun.parts[part.fold] = part
+        if begun.parts:
+            self._judge()
 
     def replay(self) -> None:
         """Ask again what the journal holds, as far as that can be known before the trials that are missing have run.
@@ -192,31 +309,22 @@ class JournalSearch(Searcher):
             )
 
     def _rival(self, config: TrialConfig) -> Tried | None:
-        """The best of the trials told, whom a trial must not be worse than: with a cost, of those that cost no more."""
-        told = {n: tried for n, tried in self.journal.items() if n < self.told}
+        """The best of the trials told, whom a trial must not be worse than."""
+        known = {number: self.journal[number] for number in range(self.told)}
+        return best({n: tried for n, tried in known.items() if self._comparable(config, tried.config)})
+
+    def _comparable(self, config: TrialConfig, other: TrialConfig) -> bool:
+        """Whether `other` may be a rival: with a cost, it is one only where it costs no more."""
         if self.objective == "mae":
-            return best(told)
+            return True
         if self.objective == "mae+latency":  # a clock: known for this very network alone, if it ran before
-            same = (config.backbone, config.px)
-            return best({n: t for n, t in told.items() if (t.config.backbone, t.config.px) == same})
-        field = COSTS[self.objective]
-        most = getattr(count_cost(config.backbone, config.px, config.ages), field)
-        return best({n: tried for n, tried in told.items() if getattr(tried, field) <= most})
-
-    def on_trial_result(self, trial_id: str, result: dict) -> None:
-        """Nothing: what ends a trial early is the trial's own paired test."""
-
-    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        """Nothing: the sweep's callback writes the journal, which is read from here."""
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: the journal holds it all, and a rerun reads that."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing; see save."""
+            return (config.backbone, config.px) == (other.backbone, other.px)
+        mine, its = (count_cost(each.backbone, each.px, each.ages) for each in (config, other))
+        cost = COSTS[self.objective]
+        return bool(getattr(its, cost) <= getattr(mine, cost))
 
     def _tell_up_to(self, number: int) -> bool:
-        """Tell Optuna, in order, every trial up to `number`; False where one of them is still running."""
+        """Tell Optuna, in order, every trial up to `number`; False where one of them is not over."""
         while self.told <= number:
             tried = self.journal.get(self.told)
             if tried is None:
@@ -249,6 +357,25 @@ class JournalSearch(Searcher):
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         """Who draws one trial."""
         return optuna.samplers.TPESampler(
-            seed=seed, multivariate=True, group=True, n_startup_trials=8, constant_liar=True,
+            seed=seed, multivariate=True, group=True, n_startup_trials=STARTUP, constant_liar=True,
             warn_independent_sampling=False,
         )  # fmt: skip
+
+
+def next_training(blocks: Sequence[BlockSearch]) -> tuple[int, Training] | None:
+    """What a free place is given: the block's index, and one of its folds; None: nothing can be begun now.
+
+    First what trials need that passed their tests; then a new trial, of the block that asked for the fewest; then
+    folds side by side, which may turn out not to be needed, on places that would stand idle.
+    """
+    order = sorted(range(len(blocks)), key=lambda index: (len(blocks[index].asked), index))
+    for ask in (BlockSearch.next_fold, BlockSearch.next_trial, BlockSearch.side_fold):
+        for index in order:
+            if found := ask(blocks[index]):
+                return index, found
+    return None
+
+
+def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    names = sorted((there.keys() | now.keys()) - {"weights"})
+    return [f"{n} {there.get(n)} there, {now.get(n)} now" for n in names if there.get(n) != now.get(n)]
