@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
-import re
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
 from pyarrow import fs
 
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+from trainables.folders import SCHEME, file_system, shown
 
 
 @dataclass(frozen=True)
@@ -30,20 +27,20 @@ class Folder:
     @property
     def local(self) -> Path | None:
         """The local path, or None for an object store."""
-        return None if _SCHEME.match(self.name) else Path(self.name)
+        return None if SCHEME.match(self.name) else Path(self.name)
 
     def __str__(self) -> str:
         """The name for people and logs: a key and secret in a URI (s3://key:secret@bucket) are left out."""
-        return re.sub(r"://[^/@]*@", "://", self.name)
+        return shown(self.name)
 
     def is_folder(self, path: str = "") -> bool:
         """Whether the folder, or one inside it, is there."""
-        store, base = _resolve(self.name)
+        store, base = file_system(self.name)
         return store.get_file_info(_join(base, path)).type == fs.FileType.Directory
 
     def has(self, path: str) -> bool:
         """Whether a file is there."""
-        store, base = _resolve(self.name)
+        store, base = file_system(self.name)
         return store.get_file_info(_join(base, path)).type == fs.FileType.File
 
     def names(self, path: str = "") -> list[str]:
@@ -51,7 +48,7 @@ class Folder:
         if self.local is not None:
             inner = self.local / path
             return sorted(entry.name for entry in inner.iterdir() if not entry.is_dir()) if inner.is_dir() else []
-        store, base = _resolve(self.name)
+        store, base = file_system(self.name)
         listing = store.get_file_info(fs.FileSelector(_join(base, path), allow_not_found=True))
         return sorted(entry.base_name for entry in listing if entry.type == fs.FileType.File)
 
@@ -59,7 +56,7 @@ class Folder:
         """A file's bytes. OSError (FileNotFoundError, PermissionError) where it cannot be read."""
         if self.local is not None:
             return (self.local / path).read_bytes()
-        store, base = _resolve(self.name)
+        store, base = file_system(self.name)
         with store.open_input_stream(_join(base, path)) as stream:
             return stream.read()
 
@@ -71,7 +68,7 @@ class Folder:
         only when its upload is complete.
         """
         if self.local is None:
-            store, base = _resolve(self.name)
+            store, base = file_system(self.name)
             with store.open_output_stream(_join(base, path)) as stream:
                 stream.write(data)
             return
@@ -81,7 +78,7 @@ class Folder:
 
     def delete(self, path: str) -> None:
         """Remove a file, or a folder with all that is in it; nothing where it is not there."""
-        store, base = _resolve(self.name)
+        store, base = file_system(self.name)
         where = _join(base, path)
         kind = store.get_file_info(where).type
         if kind == fs.FileType.Directory:
@@ -121,21 +118,8 @@ def open_folder(place: str | Path) -> Folder:
         raise ValueError(f"the folder {shown} has a name that is no UTF-8: rename it, such as with convmv") from None
     if text.startswith("file://"):
         text = text.removeprefix("file://")
-    return Folder(text.rstrip("/") if _SCHEME.match(text) else os.path.abspath(Path(text).expanduser()))
+    return Folder(text.rstrip("/") if SCHEME.match(text) else os.path.abspath(Path(text).expanduser()))
 
 
 def _join(base: str, path: str) -> str:
     return f"{base}/{path}" if path else base
-
-
-@functools.lru_cache(maxsize=16)
-def _resolve(name: str) -> tuple[fs.FileSystem, str]:
-    if not _SCHEME.match(name):
-        return fs.LocalFileSystem(), name
-    try:
-        return fs.FileSystem.from_uri(name)
-    except (ValueError, pa.ArrowException):  # a scheme that Arrow does not know itself
-        import fsspec
-
-        store, path = fsspec.core.url_to_fs(name)
-        return fs.PyFileSystem(fs.FSSpecHandler(store)), path

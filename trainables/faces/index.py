@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,14 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int16, Int32
-from pyarrow import fs
 
-from trainables.faces.table import damaged, digest_row
+from trainables.faces.table import damaged, digest_row, open_parquet, table_files
 
 MOST_ROWS = 16384
 """The largest Parquet row group that is streamed: a row group is read whole (16,384 faces of 20 kB are 330 MB)."""
 
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _COLUMNS = ["dataset", "photo", "person", "age", "photo_sha256", "face"]
 
 
@@ -43,28 +39,6 @@ class FacesIndex:
 
     def __len__(self) -> int:
         return len(self.age)
-
-
-def table_files(place: str) -> list[str]:
-    """The Parquet files of one table, sorted, as absolute paths or URIs. `place` is OUT of `study.align`: a folder, or
-    the URI of one (s3://, gs://). Raises FileNotFoundError where there is none."""
-    remote = _SCHEME.match(place)
-    place = place.rstrip("/") if remote else os.path.abspath(os.path.expanduser(place))
-    for folder in (f"{place}/faces", place):
-        store, path = fs.FileSystem.from_uri(folder)
-        listing = store.get_file_info(fs.FileSelector(path, allow_not_found=True))
-        names = sorted(entry.base_name for entry in listing if entry.base_name.endswith(".parquet"))
-        if names:
-            return [f"{folder}/{name}" for name in names]
-    raise FileNotFoundError(
-        f"no faces table at {place}: expected {place}/faces/*.parquet; make one with: python -m study.align --help"
-    )
-
-
-def open_parquet(file: str) -> pq.ParquetFile:
-    """A Parquet file by absolute path or URI, whose pages are checked where they have checksums."""
-    store, path = fs.FileSystem.from_uri(file)
-    return pq.ParquetFile(path, filesystem=store, page_checksum_verification=True)
 
 
 def index_faces(places: Sequence[str]) -> FacesIndex:

@@ -30,8 +30,8 @@ from torch import Tensor
 from trainables.config import TrialConfig
 from trainables.faces.augmentation import augment
 from trainables.faces.batches import batch_chances, to_device
-from trainables.faces.index import FacesIndex, open_parquet
-from trainables.faces.table import decode_face
+from trainables.faces.index import FacesIndex
+from trainables.faces.table import decode_face, open_parquet
 from trainables.faces.windows import Window, Windows, make_windows, share
 
 AHEAD = 512 * 2**20

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Int16, UInt8
 from PIL import Image
+from pyarrow import fs
+
+from trainables.folders import SCHEME, file_system, shown
 
 SCHEMA = pa.schema(
     [
@@ -84,18 +88,30 @@ class Faces:
         return Identities(frozenset(self.people), frozenset(map(str, self.content)), frozenset(self.datasets))
 
 
-def faces_files(folder: Path) -> list[Path]:
-    """The Parquet files of one table, sorted. `folder` is OUT of `study.align`, or its `faces/`.
+def table_files(place: str | Path) -> list[str]:
+    """The Parquet files of one table, sorted, as absolute paths or URIs.
 
-    Raises FileNotFoundError where there is none.
+    place: OUT of `study.align`, or its `faces/`: a folder, or the URI of one (s3://, gs://). Raises FileNotFoundError
+    where there is no such file.
     """
-    inner = folder / "faces"
-    files = sorted((inner if inner.is_dir() else folder).glob("*.parquet"))
-    if not files:
-        raise FileNotFoundError(
-            f"no faces table at {folder}: expected {inner}/*.parquet; make one with: python -m study.align --help"
-        )
-    return files
+    place = str(place)
+    place = place.rstrip("/") if SCHEME.match(place) else os.path.abspath(os.path.expanduser(place))
+    for folder in (f"{place}/faces", place):
+        store, path = file_system(folder)
+        listing = store.get_file_info(fs.FileSelector(path, allow_not_found=True))
+        names = sorted(entry.base_name for entry in listing if entry.base_name.endswith(".parquet"))
+        if names:
+            return [f"{folder}/{name}" for name in names]
+    raise FileNotFoundError(
+        f"no faces table at {shown(place)}: expected {shown(place)}/faces/*.parquet; make one with: python -m "
+        "study.align --help"
+    )
+
+
+def open_parquet(file: str) -> pq.ParquetFile:
+    """A Parquet file by absolute path or URI. Its pages are checked where they have checksums."""
+    store, path = file_system(file)
+    return pq.ParquetFile(path, filesystem=store, page_checksum_verification=True)
 
 
 def load_faces(folders: Sequence[Path], *, px: int) -> Faces:
@@ -104,7 +120,7 @@ def load_faces(folders: Sequence[Path], *, px: int) -> Faces:
     The digest covers the encoded bytes, ages, people and hashes of photos, so that it names exactly what training sees,
     and by what faces are split and compared.
     """
-    files = [str(file) for folder in folders for file in faces_files(folder)]
+    files = [file for folder in folders for file in table_files(folder)]
     table = _read(files, ["dataset", "photo", "person", "age", "photo_sha256"])
     if table.num_rows == 0:
         raise ValueError(f"the faces table at {', '.join(map(str, folders))} has no rows; see its rejects/ for why")
@@ -143,7 +159,7 @@ class Identities:
 
 def read_identities(folders: Sequence[Path]) -> Identities:
     """The identities of whole tables. No age, name of a photo or picture is read."""
-    files = [str(file) for folder in folders for file in faces_files(folder)]
+    files = [file for folder in folders for file in table_files(folder)]
     columns = ["dataset", "person", "photo_sha256"]
     dataset, person, photo = (column.to_pylist() for column in _read(files, columns).columns)
     people = frozenset(f"{d}/{p}" for d, p in zip(dataset, person, strict=True) if p)
@@ -160,7 +176,7 @@ def _batches(files: Sequence[str], columns: list[str]) -> Iterator[pa.RecordBatc
     schema = pa.schema([SCHEMA.field(name) for name in columns])
     for file in files:
         try:
-            with pq.ParquetFile(file, page_checksum_verification=True) as table:
+            with open_parquet(file) as table:
                 there = [name for name in columns if name in table.schema_arrow.names]
                 for batch in table.iter_batches(batch_size=16, columns=there):
                     null = pa.nulls(batch.num_rows)
@@ -174,7 +190,7 @@ def _batches(files: Sequence[str], columns: list[str]) -> Iterator[pa.RecordBatc
 def damaged(file: str, error: Exception) -> ValueError:
     """The one line on a table's file that Arrow cannot read, or whose checksums do not fit."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return ValueError(f"{file} is damaged, or no file of a faces table ({line}); delete it and align again")
+    return ValueError(f"{shown(file)} is damaged, or no file of a faces table ({line}); delete it and align again")
 
 
 def digest_row(photo: str, person: str, age: int, face_sha256: str, photo_sha256: str) -> bytes:
