@@ -18,7 +18,7 @@ class Folder:
     """A folder by its absolute local path or its URI (s3://, gs://, and whatever fsspec knows).
 
     Paths given to its methods are relative, with / between folders. It travels to Ray workers as it is.
-    follow_links: whether what a link names outside the folder counts as the folder's (study.align.ray_data.read_photo).
+    follow_links: whether what a link names outside the folder counts as the folder's (study.align.actor.read_photo).
     """
 
     name: str

@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from study.align.command import list_photos
 from study.align.datasets import DATASETS
+from study.align.listing import list_photos
 from study.files.storage import Folder, open_folder
 from study.landmarks.photos import Photo, Reason, Reject
 

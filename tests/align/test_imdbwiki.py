@@ -124,7 +124,7 @@ def test_all_523051_rows_within_60_seconds_and_2_gigabytes(tmp_path):
     (tmp_path / "imdb.mat").write_bytes(big_mat(columns_of(names, ROWS)))
     code = (
         # VmHWM: getrusage's peak would be that of this test process, which a child inherits
-        "import time; from study.align.command import list_photos; from study.align.datasets import DATASETS;"
+        "import time; from study.align.listing import list_photos; from study.align.datasets import DATASETS;"
         "from study.files.storage import open_folder; start = time.process_time();"
         f"photos, rejects = list_photos(DATASETS['imdb'], open_folder({str(tmp_path)!r}));"
         "print(photos.num_rows, len(rejects), time.process_time() - start,"

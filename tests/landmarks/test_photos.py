@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from study.align.ray_data import read_photo
+from study.align.actor import read_photo
 from study.files.storage import open_folder
 from study.landmarks.photos import MAX_PIXELS, PhotoError, Reason, climbs, decode_photo, photo_names
 

@@ -320,7 +320,7 @@ MUTANTS = (
     ),
     # the data
     Mutant(
-        "duplicates of conflicting ages are kept", "study/align/command.py",
+        "duplicates of conflicting ages are kept", "study/align/listing.py",
         'if len({row["age"] for _, row in group}) > 1:', "if False:",
         (f"{ALIGN}::test_every_photo_is_a_face_or_a_reject_with_its_reason",),
     ),
