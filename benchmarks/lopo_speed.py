@@ -32,7 +32,7 @@ from study.cluster.start import start_ray
 from study.folds import Fold, lopo_folds
 from trainables.backbones import age_net
 from trainables.config import NO_AUGMENTATION, TrialConfig
-from trainables.faces.table import Faces, table_files, load_faces
+from trainables.faces.table import Faces, load_faces, table_files
 from trainables.fold import run_fold
 from trainables.losses import MeanVariance
 
