@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +61,8 @@ def read_start(backbone: str, weights: str) -> Start:
             f"python -m study.pretrain --backbone {backbone}"
         )
     about = checkpoint.about
-    dev = f", dev MAE {about['dev_mae']:.2f}" if "dev_mae" in about else ""
-    what = f"{about.get('trained_on', weights)}{dev}"
-    digest, datasets = tensors_digest(checkpoint.state), tuple(about.get("datasets", ()))
-    return Start(backbone, weights, digest, what, checkpoint.photos, datasets)
+    what = replace(about, trained_on=about.trained_on or weights).described
+    return Start(backbone, weights, tensors_digest(checkpoint.state), what, checkpoint.photos, about.datasets)
 
 
 def find_starts(folder: Path, space: Space, base: TrialConfig, *, from_file: bool) -> dict[str, Start]:

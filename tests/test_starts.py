@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from study.lopo.plan import Plan
 from study.starts import check_starts, read_start, read_tensors, worst
 from trainables import code_version
 from trainables.backbones import age_net
-from trainables.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from trainables.checkpoints import Checkpoint, CheckpointRecord, load_checkpoint, save_checkpoint
 from trainables.config import TrialConfig
 from trainables.faces.table import Faces, Identities, load_faces, read_identities
 from trainables.provenance import environment, merge_photos, photos_digest, photos_of, tensors_digest
@@ -44,7 +45,7 @@ def state() -> dict[str, torch.Tensor]:
 
 
 def write(folder: Path, state, photos, **about) -> str:
-    save_checkpoint(folder, Checkpoint(state, CONFIG, {"trained_on": "a test", **about}, photos))
+    save_checkpoint(folder, Checkpoint(state, CONFIG, CheckpointRecord("a test", **about), photos))
     return str(folder)
 
 
@@ -89,7 +90,7 @@ def test_what_was_not_compared_is_not_claimed(faces, state, tmp_path):
 
 def test_a_checkpoint_of_synthetic_faces_is_refused_for_real_ones_unless_asked_for(faces, state, tmp_path):
     photos = photos_of(faces, np.arange(1))
-    start = read_start("resnet18", write(tmp_path / "synthetic", state, photos, datasets=["strangers"]))
+    start = read_start("resnet18", write(tmp_path / "synthetic", state, photos, datasets=("strangers",)))
     real = Identities(frozenset({"fgnet/001"}), frozenset({"x"}), frozenset({"fgnet"}))
     with pytest.raises(ValueError, match="synthetic faces .* and fgnet has real ones"):
         check_starts([start], real, STRICT)
@@ -196,3 +197,27 @@ def test_any_changed_source_of_what_is_learned_is_another_code(monkeypatch, tmp_
         assert len(known) == 1 + len(list((tmp_path / "trainables").rglob("*.py")))
     finally:
         code_version.cache_clear()
+
+
+def test_a_checkpoints_record_comes_back_and_another_is_one_line_that_names_file_and_field(state, tmp_path):
+    folder = Path(write(tmp_path / "net", state, None, datasets=("fgnet",), dev_mae=6.5, made_from={"window": 4096}))
+    about = load_checkpoint(folder).about
+    assert (about.trained_on, about.datasets, about.dev_mae, about.made_from) == (
+        "a test", ("fgnet",), 6.5, {"window": 4096},
+    )  # fmt: skip
+    assert about.described == "a test, dev MAE 6.50"
+    written = json.loads((folder / "trial.json").read_text())
+    for changes, said in (
+        ({"dev_mae": "6.5"}, "about.dev_mae is the text '6.5', expected a number >= 0"),
+        ({"datasets": "fgnet"}, "about.datasets is the text 'fgnet', expected a list that holds a text each time"),
+        ({"content": 3}, "about.content is 3, expected an object"),
+        ({"version": 2}, "about is of version 2, expected 1"),
+        ({"dev_mea": 6.5}, "about has no field 'dev_mea'. Did you mean 'dev_mae'?"),
+    ):
+        (folder / "trial.json").write_text(json.dumps({**written, "about": written["about"] | changes}))
+        with pytest.raises(ValueError, match=re.escape(f"{folder}/trial.json: {said}")) as error:
+            load_checkpoint(folder)
+        assert "\n" not in str(error.value)
+    earlier = {name: value for name, value in written["about"].items() if name not in ("version", "made_from")}
+    (folder / "trial.json").write_text(json.dumps({**written, "about": earlier}))
+    assert load_checkpoint(folder).about.dev_mae == 6.5

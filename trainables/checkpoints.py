@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import safetensors.torch
 from torch import Tensor
 
 from trainables.config import TrialConfig
-from trainables.fields import describe
+from trainables.fields import Amount, Chance, Whole, describe, read_fields
 from trainables.folders import old_name, standing
 from trainables.json_files import read_json
 from trainables.provenance import PHOTOS, photos_digest, tensors_digest
@@ -26,17 +26,62 @@ from trainables.weight_files import check_finite
 MODEL, TRIAL, PHOTOS_FILE = "model.safetensors", "trial.json", "photos.parquet"
 
 
+RECORD_VERSION = 1
+
+
+@dataclass(frozen=True)
+class CheckpointRecord:
+    """How a checkpoint was trained: "about" in its trial.json. What is empty or None is not known.
+
+    trained_on: on what, in one sentence. fingerprint: the key of its pretraining, the hash of made_from. datasets and
+    faces_digest: of the faces tables. dev_share of the faces were kept to measure on: dev_mae (years) on dev_faces of
+    them after `epochs` epochs. environment: trainables.provenance.environment where it was begun. content: digests of
+    model.safetensors ("tensors") and photos.parquet ("photos").
+    """
+
+    trained_on: str = ""
+    fingerprint: str = ""
+    made_from: Mapping[str, Any] = field(default_factory=dict)
+    datasets: tuple[str, ...] = ()
+    faces_digest: str = ""
+    dev_share: Chance | None = None
+    dev_mae: Amount | None = None
+    dev_faces: Whole | None = None
+    epochs: Whole | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    content: Mapping[str, str] = field(default_factory=dict)
+    version: int = RECORD_VERSION
+
+    @property
+    def described(self) -> str:
+        """What it learned from, with the dev MAE where there is one."""
+        return self.trained_on + (f", dev MAE {self.dev_mae:.2f}" if self.dev_mae is not None else "")
+
+    def to_json(self) -> dict[str, Any]:
+        """The record for trial.json, without what is not known; from_json gives the same back."""
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
+        return {name: value for name, value in values.items() if value not in ("", None, [], {})}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> CheckpointRecord:
+        """What to_json wrote, also in an earlier version. Raises ValueError with the field that is wrong, or where it
+        is of a later version."""
+        if record.get("version", RECORD_VERSION) != RECORD_VERSION:
+            raise ValueError(f"about is of version {describe(record['version'])}, expected {RECORD_VERSION}")
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
+        return read_fields(cls, values, what="about", of="about.", elsewhere={})
+
+
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network: its tensors, the config that trained it, and what was measured on the way.
+    """A trained network: its tensors, the config that trained it, and how.
 
-    about holds at least "trained_on" (one sentence), and "dev_mae" (years) where there was a dev set.
     photos: all that it and what it started from learned from (trainables.provenance); None where nobody knows.
     """
 
     state: Mapping[str, Tensor]
     config: TrialConfig
-    about: Mapping[str, Any]
+    about: CheckpointRecord = CheckpointRecord()
     photos: pa.Table | None = None
 
 
@@ -56,7 +101,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     content = {"tensors": tensors_digest(state)}
     if checkpoint.photos is not None:
         content["photos"] = photos_digest(checkpoint.photos)
-    record = {"trial": checkpoint.config.to_json(), "about": {**checkpoint.about, "content": content}}
+    about = dataclasses.replace(checkpoint.about, content=content)
+    record = {"trial": checkpoint.config.to_json(), "about": about.to_json()}
     try:
         safetensors.torch.save_file(state, new / MODEL)
         if checkpoint.photos is not None:
@@ -102,15 +148,19 @@ def _load(folder: Path) -> Checkpoint:
             raise FileNotFoundError(
                 f"no checkpoint at {folder}: expected {name} in it; make one with: python -m study.pretrain --help"
             )
-    config, about = read_trial(folder / TRIAL)
+    config, record = read_trial(folder / TRIAL)
+    try:
+        about = CheckpointRecord.from_json(record)
+    except ValueError as error:
+        raise ValueError(f"{folder / TRIAL}: {error}; pretrain again") from None
     try:
         state = safetensors.torch.load_file(folder / MODEL)
     except Exception as error:  # safetensors raises its own kind for each sort of damage
         raise ValueError(f"{folder / MODEL} is damaged ({error}); pretrain again or copy it again") from error
-    content = about.get("content") or {}
-    _compare(folder / MODEL, tensors_digest(state) if "tensors" in content else None, content.get("tensors"))
-    photos = _read_photos(folder / PHOTOS_FILE) if "photos" in content else None
-    _compare(folder / PHOTOS_FILE, photos_digest(photos) if photos is not None else None, content.get("photos"))
+    tensors, seen = about.content.get("tensors"), about.content.get("photos")
+    _compare(folder / MODEL, tensors_digest(state) if tensors else None, tensors)
+    photos = _read_photos(folder / PHOTOS_FILE) if seen else None
+    _compare(folder / PHOTOS_FILE, photos_digest(photos) if photos is not None else None, seen)
     check_finite(folder / MODEL, state)
     return Checkpoint(state, config, about, photos)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import functools
 import math
@@ -57,7 +58,7 @@ Batch = Annotated[int, Range(1, 65_536)]
 def check_fields(record: Any, *, of: str = "", names: Collection[str] | None = None) -> None:
     """Raise ValueError unless each field of a dataclass holds what its annotation says, in one line that names it.
 
-    Known are int (never a bool), float (finite; an int is one), str, bool, Literal, dataclasses, tuples
+    Known are int (never a bool), float (finite; an int is one), str, bool, Literal, dataclasses, tuples, mappings
     and unions of these, with a Range where Annotated. Other annotations are not looked at. of: put before a field's
     name, such as "loss." or "--". names: the fields to look at; default: all.
     """
@@ -143,6 +144,10 @@ def _fits(value: object, kind: Any, span: Range) -> bool:
         return value in typing.get_args(kind) and isinstance(value, str)
     if origin is tuple:
         return isinstance(value, tuple) and all(_fits(each, *_parts(typing.get_args(kind)[0])) for each in value)
+    if origin is collections.abc.Mapping:
+        inner = typing.get_args(kind)[1]
+        values = value.values() if isinstance(value, Mapping) else None
+        return values is not None and (inner is Any or all(_fits(each, *_parts(inner)) for each in values))
     if kind is bool:
         return isinstance(value, bool)
     if kind is int:
@@ -161,6 +166,11 @@ def _expected(kind: Any, span: Range) -> str:
         return "a text" if span == Range() else f"a text, its length{span}"
     if kind in (int, float):
         return f"{'a whole' if kind is int else 'a'} number{span}"
+    if typing.get_origin(kind) in (tuple, collections.abc.Mapping):
+        origin, args = typing.get_origin(kind), typing.get_args(kind)
+        whole, inner = ("a list", args[0]) if origin is tuple else ("an object", args[1])
+        each = "" if inner is Any else _expected(*_parts(inner))
+        return f"{whole} that holds {each} each time" if each else whole
     if dataclasses.is_dataclass(kind):
         return "an object"
     return "true or false" if kind is bool else ""

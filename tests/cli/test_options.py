@@ -20,7 +20,7 @@ from study.pretrain.command import Pretrain, pretrain
 from study.starts import find_starts
 from study.sweep.command import Sweep, sweep
 from trainables.backbones import BACKBONES, age_net
-from trainables.checkpoints import Checkpoint, save_checkpoint
+from trainables.checkpoints import Checkpoint, CheckpointRecord, save_checkpoint
 from trainables.config import TrialConfig, of_network
 from trainables.losses import SORD
 
@@ -189,7 +189,7 @@ def checkpoint(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("pretrained") / "mine"
     state = age_net("resnet18", px=32).state_dict()
-    save_checkpoint(folder, Checkpoint(state, TrialConfig(backbone="resnet18", px=32), {"trained_on": "drawn"}))
+    save_checkpoint(folder, Checkpoint(state, TrialConfig(backbone="resnet18", px=32), CheckpointRecord("drawn")))
     return folder
 
 
@@ -205,7 +205,7 @@ def test_a_trial_files_weights_count_unless_others_are_given(checkpoint, tmp_pat
     elsewhere = tmp_path / "pretrained"
     save_checkpoint(
         elsewhere / "resnet18",
-        Checkpoint(age_net("resnet18", px=32).state_dict(), base.replace(weights="random"), {"fingerprint": "f"}),
+        Checkpoint(age_net("resnet18", px=32).state_dict(), base.replace(weights="random")),
     )
     found = find_starts(elsewhere, SPACES["mean_variance"], base, from_file=True)
     assert {name: start.weights for name, start in found.items()} == {"resnet18": str(checkpoint)}
@@ -234,7 +234,7 @@ def test_a_pretraining_is_of_the_trial_files_network(tmp_path, monkeypatch, make
     seen = []
     faces = (str(make_table(tmp_path / "crowd", people=60, photos=1)),)
     monkeypatch.setattr(
-        "study.pretrain.command.pretrain_all", lambda jobs, *_, **__: seen.extend(j.config for j in jobs) or []
+        "study.pretrain.command.pretrain_all", lambda plan: seen.extend(job.config for job in plan.jobs) or []
     )
     pretrain(Pretrain(Training(trial=Path("trial.json"), frozen=0), faces=faces))
     pretrain(Pretrain(Training(trial=Path("trial.json"), frozen=0), backbone=("vgg16",), faces=faces))

@@ -87,7 +87,7 @@ def taken(out: Path, name: str = "") -> Iterator[None]:
 
 def run_crosstest(place: Path) -> None:
     config = TrialConfig(backbone="resnet18", px=32)
-    save_checkpoint(place / "net", Checkpoint(build_net(config).state_dict(), config, {}))
+    save_checkpoint(place / "net", Checkpoint(build_net(config).state_dict(), config))
     crosstest.crosstest(crosstest.CrossTest(place / "net", (place / "people",), out=place / "out"))
 
 

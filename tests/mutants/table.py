@@ -72,7 +72,7 @@ MUTANTS = (
     ),
     Mutant(
         "a pretraining trains on its dev part", "study/pretrain/command.py",
-        "make_tables(index, split.train, split.test,", "make_tables(index, index.age.argsort(), split.test,",
+        "plan.index, split.train, split.test,", "plan.index, plan.index.age.argsort(), split.test,",
         (f"{PROMISE}::test_a_pretraining_learns_nothing_of_its_dev_part",),
     ),
     Mutant(
@@ -159,7 +159,7 @@ MUTANTS = (
         (f"{STARTS}::test_what_was_not_compared_is_not_claimed",),
     ),
     Mutant(
-        "a checkpoint forgets its ancestors' photos", "study/pretrain/command.py",
+        "a checkpoint forgets its ancestors' photos", "study/pretrain/verdict.py",
         "merge_photos([job.start.photos, photos])", "photos",
         (f"{PROMISE}::test_a_checkpoint_remembers_what_its_start_learned_from",),
     ),

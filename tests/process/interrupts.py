@@ -167,13 +167,13 @@ def prepare(folder: Path) -> None:
     write_table(folder / "people", people=8, photos=5)
     write_table(folder / "strangers", people=80, photos=1, named=False, dataset="strangers")
     (folder / "start.json").write_text('{"backbone": "resnet18"}')
-    from trainables.checkpoints import Checkpoint, save_checkpoint
+    from trainables.checkpoints import Checkpoint, CheckpointRecord, save_checkpoint
     from trainables.config import TrialConfig
     from trainables.fitting import build_net
 
     config = TrialConfig(backbone="resnet18", px=32)
     save_checkpoint(
-        folder / "checkpoint", Checkpoint(build_net(config).state_dict(), config, {"trained_on": "nothing"})
+        folder / "checkpoint", Checkpoint(build_net(config).state_dict(), config, CheckpointRecord("nothing"))
     )
 
 

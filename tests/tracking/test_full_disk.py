@@ -20,11 +20,11 @@ from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from study.cli.run import message
 from study.files.storage import open_folder, write_whole
 from study.pictures import save_picture
-from study.pretrain.command import _Curve
 from study.pretrain.ray_train import _as_failure, _drop_leftovers
+from study.pretrain.verdict import Curve
 from study.tracking import runs as tracking
 from study.tracking.spool import Spool
-from trainables.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from trainables.checkpoints import Checkpoint, CheckpointRecord, load_checkpoint, save_checkpoint
 from trainables.config import TrialConfig
 from trainables.fitting import Epoch
 
@@ -41,7 +41,7 @@ def room(most: int) -> Iterator[None]:
 
 
 def checkpoint(value: float) -> Checkpoint:
-    return Checkpoint({"weight": torch.full((4096,), value)}, TrialConfig(), {"trained_on": "nothing"})
+    return Checkpoint({"weight": torch.full((4096,), value)}, TrialConfig(), CheckpointRecord("nothing"))
 
 
 WRITERS: dict[str, Callable[[Path, float], None]] = {
@@ -123,9 +123,9 @@ def test_epochs_that_a_full_disk_did_not_take_are_logged_with_the_next(tmp_path,
         logged.append([step for step, _ in steps])
 
     monkeypatch.setattr(tracking, "log_steps", full)
-    curve = _Curve(TrialConfig(backbone="resnet18", epochs=3), store=tracking.connect(home=tmp_path), run_id="a")
+    curve = Curve(TrialConfig(backbone="resnet18", epochs=3), store=tracking.connect(home=tmp_path), run_id="a")
     for epoch in (1, 2, 3):
-        curve.tell(Epoch(epoch, 1.0, 5.0, 0.001, 10.0, 100.0, 0.0))
+        curve.add(Epoch(epoch, 1.0, 5.0, 0.001, 10.0, 100.0, 0.0))
     curve.log()
     assert logged == [[1, 2, 3]]
     assert capsys.readouterr().err.count("not logged: mlflow.db cannot be written") == 2

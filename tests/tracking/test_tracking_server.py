@@ -17,6 +17,7 @@ import pytest
 from study.artifacts.predictions import read_predictions
 from study.cli.run import main
 from study.pretrain import command as pretrain
+from study.pretrain.plan import Plan, make_job
 from study.starts import read_start
 from study.tracking import outage, spool
 from study.tracking import runs as tracking
@@ -111,8 +112,8 @@ def test_a_pretraining_with_nothing_left_to_do_connects_and_so_sends_what_waits(
     monkeypatch.setattr(pretrain, "is_there", lambda *_: True)
     index = index_faces([str(make_table(tmp_path / "people"))])
     config = TrialConfig(backbone="resnet18", px=32)
-    job = pretrain.make_job(config, read_start("resnet18", "random"), index, pretrain.Pretrain(), tmp_path)
-    assert pretrain.pretrain_all([job], index, pretrain.Pretrain(), alone=True) == []
+    job = make_job(config, read_start("resnet18", "random"), index, pretrain.Pretrain(), tmp_path)
+    assert pretrain.pretrain_all(Plan(pretrain.Pretrain(), index, tmp_path, [job])) == []
     assert connected == [nobody]
 
 

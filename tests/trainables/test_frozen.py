@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from trainables.backbones import age_net, read_weights
-from trainables.checkpoints import Checkpoint, save_checkpoint
+from trainables.checkpoints import Checkpoint, CheckpointRecord, save_checkpoint
 from trainables.config import NO_AUGMENTATION, Augmentation, TrialConfig
 from trainables.faces.batches import Batches
 from trainables.faces.table import load_faces
@@ -29,7 +29,7 @@ def config(faces, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pretrained") / "resnet18"
     config = TrialConfig(backbone="resnet18", px=32, epochs=1, batch=16, frozen=2, frozen_views=3)
     net = fit(config.replace(frozen=0), faces, np.arange(len(faces))).net
-    save_checkpoint(folder, Checkpoint(net.state_dict(), config.replace(frozen=0), {"trained_on": "a test"}))
+    save_checkpoint(folder, Checkpoint(net.state_dict(), config.replace(frozen=0), CheckpointRecord("a test")))
     return config.replace(weights=str(folder))
 
 

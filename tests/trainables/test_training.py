@@ -12,7 +12,7 @@ import torch
 
 from trainables import checkpoints
 from trainables.backbones import AgeNet, age_net, read_weights
-from trainables.checkpoints import Checkpoint, load_checkpoint, read_trial, save_checkpoint
+from trainables.checkpoints import Checkpoint, CheckpointRecord, load_checkpoint, read_trial, save_checkpoint
 from trainables.config import NO_AUGMENTATION, Augmentation, TrialConfig
 from trainables.costs import measure_latency
 from trainables.device import set_up
@@ -257,7 +257,7 @@ def test_the_rate_warms_up_and_falls_to_zero():
 
 def test_a_checkpoint_comes_back_and_a_damaged_one_says_so(faces, tmp_path):
     net = fit(CONFIG.replace(epochs=1), faces, np.arange(32)).net
-    save_checkpoint(tmp_path / "net", Checkpoint(net.state_dict(), CONFIG, {"trained_on": "drawn faces"}))
+    save_checkpoint(tmp_path / "net", Checkpoint(net.state_dict(), CONFIG, CheckpointRecord("drawn faces")))
     back = load_checkpoint(tmp_path / "net")
     assert back.config == CONFIG
     assert all(torch.equal(value, net.state_dict()[name]) for name, value in back.state.items())
@@ -273,7 +273,7 @@ def test_a_checkpoint_comes_back_and_a_damaged_one_says_so(faces, tmp_path):
 
 def test_a_kill_between_its_two_renames_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     def checkpoint(value: float) -> Checkpoint:
-        return Checkpoint({"weight": torch.full((3,), value)}, CONFIG, {})
+        return Checkpoint({"weight": torch.full((3,), value)}, CONFIG)
 
     def value(folder: Path) -> float:
         return float(load_checkpoint(folder).state["weight"][0])
@@ -303,17 +303,17 @@ def test_a_kill_between_its_two_renames_leaves_the_old_checkpoint(tmp_path, monk
 
 def test_a_checkpoint_that_is_replaced_while_it_is_read_is_read_again(tmp_path, monkeypatch):
     folder = tmp_path / "net"
-    save_checkpoint(folder, Checkpoint({"weight": torch.ones(1)}, CONFIG, {"which": "old"}))
+    save_checkpoint(folder, Checkpoint({"weight": torch.ones(1)}, CONFIG, CheckpointRecord("old")))
     load = checkpoints._load
 
     def slowly(place: Path) -> Checkpoint:
         found = load(place)
-        if found.about["which"] == "old":
-            save_checkpoint(folder, Checkpoint({"weight": torch.zeros(1)}, CONFIG, {"which": "new"}))
+        if found.about.trained_on == "old":
+            save_checkpoint(folder, Checkpoint({"weight": torch.zeros(1)}, CONFIG, CheckpointRecord("new")))
         return found
 
     monkeypatch.setattr(checkpoints, "_load", slowly)
-    assert load_checkpoint(folder).about["which"] == "new"
+    assert load_checkpoint(folder).about.trained_on == "new"
 
 
 def test_a_flipped_bit_in_a_snapshot_is_not_trained_on(tmp_path):

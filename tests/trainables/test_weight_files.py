@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from trainables.backbones import BACKBONES, age_net
-from trainables.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from trainables.checkpoints import Checkpoint, CheckpointRecord, load_checkpoint, save_checkpoint
 from trainables.config import TrialConfig
 from trainables.weight_files import WRAPPERS, read_tensors
 
@@ -201,6 +201,6 @@ def test_weights_of_another_network_are_told_by_its_name(tmp_path, theirs):
 def test_a_checkpoint_that_is_not_finite_is_refused(state, tmp_path):
     wrong = {f"network.{name}": value for name, value in state.items()}
     wrong["network.bn1.weight"] = wrong["network.bn1.weight"] * float("nan")
-    save_checkpoint(tmp_path / "one", Checkpoint(wrong, TrialConfig(backbone="resnet18"), {"trained_on": "nothing"}))
+    save_checkpoint(tmp_path / "one", Checkpoint(wrong, TrialConfig(backbone="resnet18"), CheckpointRecord("nothing")))
     with pytest.raises(ValueError, match="not finite"):
         load_checkpoint(tmp_path / "one")
