@@ -1,7 +1,7 @@
-"""Train elsewhere, test here: a pretrained checkpoint on every face of a table, compared with all that it learned from.
+"""Test a pretrained checkpoint on every face of a table, without fine-tuning.
 
-The second protocol beside LOPO, and the one that is comparable with recent benchmarks: nothing is fine-tuned. What the
-checkpoint learned from is compared with the tested people and photos, and an overlap is refused.
+This second protocol, next to LOPO, is comparable with recent cross-dataset benchmarks. What the checkpoint learned from
+is compared with the tested people and photos, and an overlap is refused.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def crosstest(options: CrossTest) -> int:
     config = checkpoint.config
     faces = load_faces(folders, px=config.px)
     if not faces.people:
-        raise ValueError(f"{', '.join(map(str, folders))} names no people, over whom intervals are taken; use fgnet")
+        raise ValueError(
+            f"{', '.join(map(str, folders))} names no people, and the intervals are over people; use fgnet"
+        )
     start = read_start(config.backbone, str(folder))
     learned_from = check_starts([start], faces.identities, options.allowed)
     try:
@@ -65,7 +67,7 @@ def crosstest(options: CrossTest) -> int:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).splitlines()[0].split())
-        raise ValueError(f"--device {options.device} is not to be had here ({reason}); choose --device cpu") from None
+        raise ValueError(f"--device {options.device} is not available here ({reason}); choose --device cpu") from None
     net = build_net(config.replace(weights="random"), checkpoint.state).to(device)
     torch.manual_seed(config.seed)
     rows = np.flatnonzero(faces.person != "")

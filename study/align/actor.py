@@ -40,8 +40,8 @@ def read_photo(root: Folder, path: str) -> bytes:
         if root.local is not None:
             target = os.path.realpath(root.local / path, strict=True)
             if not root.follow_links and not Path(target).is_relative_to(_real(root.local)):
-                raise PhotoError(Reason.OUTSIDE_ROOT, "a link that leaves the root; with --follow-links it is read")
-            if not os.path.isfile(target):  # a pipe would be waited on for ever
+                raise PhotoError(Reason.OUTSIDE_ROOT, "a link that leaves the root; --follow-links reads it")
+            if not os.path.isfile(target):  # reading a pipe could block for ever
                 raise PhotoError(Reason.NOT_A_PHOTO, "not a regular file")
         data = root.read(path)
     except PhotoError:
@@ -109,7 +109,7 @@ class Align:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         rows = batch.to_pylist()
-        files = self.readers.map(self._read, rows)  # the first photos are looked at while the others are still read
+        files = self.readers.map(self._read, rows)  # the first photos are decoded while the others are still read
         made: list[dict] = []
         for start in range(0, len(rows), DECODED):
             part = rows[start : start + DECODED]

@@ -3,8 +3,8 @@
     python -m study.align                                       the synthetic people and strangers
     python -m study.align fgnet --root DIR --out runs/fgnet     your own FG-NET
 
-A photo that cannot be used is set aside with its reason in OUT/rejects/ and the run goes on. The same command
-continues where it was stopped. FAN's weights are not downloaded; without them choose --landmarker dlib.
+A photo that cannot be used is listed with its reason in OUT/rejects/, and the run continues. After an interruption the
+same command continues where it stopped. FAN's weights are not downloaded; without them choose --landmarker dlib.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def align_one(plan: Plan) -> int:
     """Align the photos that are missing in the plan's table; returns the exit status."""
     options, root, out, recipe = plan.options, plan.root, plan.out, plan.recipe
     if plan.dataset.builtin:
-        print("synthetic people, made by this project: results mean nothing about real faces")
+        print("synthetic people: results mean nothing about real faces")
     photos, rejects = list_photos(plan.dataset, root)
     # An object store has no locks: two commands at once on one URI are not noticed
     with hold(out.local) if out.local else nullcontext():

@@ -51,7 +51,7 @@ def funnel(counts: Mapping[str, int], *, read: int) -> list[Step]:
 
 
 def as_lines(steps: list[Step], *, dataset: str) -> list[str]:
-    """The funnel as lines for a terminal, the paper's number beside ours where it gives one."""
+    """The funnel as lines for a terminal, with the paper's number where there is one."""
     lines = []
     for step in steps:
         why = ", ".join(f"{reason} {count:,}" for reason, count in step.lost.items())
@@ -75,7 +75,7 @@ def as_markdown(steps: list[Step], *, dataset: str, landmarker: str) -> str:
 
 
 def as_png(steps: list[Step], *, dataset: str, landmarker: str) -> bytes:
-    """The funnel as a picture: one bar a step, what it lost in words."""
+    """The funnel as a PNG: one bar for each step, with the reasons for its rejects."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

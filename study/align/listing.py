@@ -25,11 +25,11 @@ HASHED = pa.schema([*LISTING, ("sha256", pa.string()), ("bytes", pa.int64()), *F
 
 
 def list_photos(dataset: Dataset, root: Folder) -> tuple[pa.Table, list[Reject]]:
-    """The dataset's photos as a LISTING sorted by name, and those that its parser sets aside."""
+    """The dataset's photos as a LISTING sorted by name, and those that its parser rejects."""
     parts: list[pa.Table] = [LISTING.empty_table()]
     rejects: list[Reject] = []
     try:
-        # Part by part: half a million Python objects at once would stay in the driver's memory for the whole run
+        # in parts: half a million Python objects at once would stay in the driver's memory for the whole run
         found = iter(dataset.photos(root))
         while entries := list(islice(found, 4096)):
             entries = [_in_utf8(entry) for entry in entries]
@@ -72,7 +72,7 @@ def keep_first(hashed: pa.Table) -> tuple[pa.Table, list[Reject]]:
     """
     counts = pc.value_counts(hashed["sha256"].drop_null())
     repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-    # Only these become Python objects: of half a million photos nearly all are neither
+    # only these become Python objects: nearly all of half a million photos are readable and unique
     suspects = pc.or_(pc.is_null(hashed["sha256"]), pc.is_in(hashed["sha256"], value_set=repeated))
     keep = pc.invert(suspects).to_numpy(zero_copy_only=False).copy()
     rejects: list[Reject] = []

@@ -84,11 +84,11 @@ def find_root(dataset: Dataset, options: Options) -> Folder:
     if options.root:
         root = open_folder(options.root)
     elif dataset.builtin:
-        root = open_folder(dataset.builtin())
+        root = open_folder(dataset.builtin)
     else:
         raise ValueError(f"{dataset.name} needs --root, the folder that holds its photos")
     if not root.is_folder():
-        raise FileNotFoundError(f"no folder {root}; --root is where {dataset.what.split(':')[0]} lies")
+        raise FileNotFoundError(f"no folder {root}; --root is where {dataset.what.split(':')[0]} is")
     return replace(root, follow_links=options.follow_links)
 
 

@@ -60,10 +60,10 @@ def claim(out: Folder, recipe: Recipe, *, force: bool) -> None:
 
 
 def claim_source(out: Folder, root: str, listing: pa.Table, shards: list[Shard], *, force: bool) -> None:
-    """Make `out` the table of the photos at `root`, which align.json remembers.
+    """Make `out` the table of the photos at `root`, and keep that in align.json.
 
-    Raises ValueError where `out` was made from another folder, and most of its faces are of photos that are not in
-    this listing. Faces that go all the same (force, photos that were changed or removed) are counted in a line.
+    Raises ValueError where `out` was made from another folder, and most of its faces are of photos that are not in this
+    listing. A line says how many faces are discarded otherwise (with force, or for photos that changed or are gone).
     """
     record, expected = TableRecord.load(out), {shard.name for shard in shards}
     there: list[str] = []
@@ -84,7 +84,7 @@ def claim_source(out: Folder, root: str, listing: pa.Table, shards: list[Shard],
 
 
 def note_environment(out: Folder, now: Mapping[str, str]) -> None:
-    """Keep in align.json with which versions the table was begun; print a line where it goes on with others."""
+    """Keep in align.json with which versions the table was begun; print a line where it continues with others."""
     record = TableRecord.load(out)
     if record.environment is None:
         replace(record, environment=now).write(out)
@@ -93,7 +93,7 @@ def note_environment(out: Folder, now: Mapping[str, str]) -> None:
 
 
 def _discard(out: Folder, there: dict[str, int]) -> None:
-    """Delete a table, and say what goes."""
+    """Delete a table, and print what is deleted."""
     if any(there.values()):
         made = TableRecord.load(out).counts.get("aligned") if out.has(FILE) else None
         faces = f" ({made:,} faces)" if made is not None else ""

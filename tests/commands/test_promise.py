@@ -280,13 +280,13 @@ def test_a_sweeps_winner_is_not_tested_on_other_faces_than_it_was_sealed_for(fin
     with pytest.raises(ValueError, match="not those the sweep chose on"):
         lopo(Lopo(best=True, sweep="sealed", faces=(folders[1],), out=tmp_path))
     finished("in sight", select="dev", faces_digest=None, apart_from=[str(folders[2])])
-    with pytest.raises(ValueError, match="tested photos in sight"):
+    with pytest.raises(ValueError, match="with the help of tested photos"):
         lopo(Lopo(best=True, sweep="in sight", faces=(folders[0],), out=tmp_path))
 
 
 def test_a_config_is_not_chosen_on_data_that_holds_the_tested_photos(folders, monkeypatch):
     monkeypatch.setattr("study.cluster.start.start_ray", no_ray)
-    with pytest.raises(ValueError, match="tested photos in sight"):
+    with pytest.raises(ValueError, match="with the help of tested photos"):
         sweep(Sweep(select="dev", faces=(folders[0],), pretrain_faces=(folders[1],)))
 
 
