@@ -62,9 +62,9 @@ def read_table(folder: Folder) -> tuple[pd.DataFrame, Recipe | None]:
     faces = pd.concat([table.to_pandas() for table in tables], ignore_index=True)
     if faces.empty:
         raise ValueError(f"the faces table at {folder} has no rows; {folder}/rejects says why")
-    told = (tables[0].schema.metadata or {}).get(ALIGNMENT_KEY)
+    made = (tables[0].schema.metadata or {}).get(ALIGNMENT_KEY)
     try:
-        return faces, Recipe.from_json(json.loads(told)) if told else None
+        return faces, Recipe.from_json(json.loads(made)) if made else None
     except ValueError as error:
         raise damaged(files[0], error) from error
 

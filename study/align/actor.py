@@ -15,12 +15,13 @@ import numpy as np
 import pyarrow as pa
 
 from study.align.listing import FATE, HASHED
+from study.artifacts.aligned import Recipe
 from study.cluster.placing import mark_running
 from study.files.storage import Folder
 from study.landmarks.landmarkers import LANDMARKERS
 from study.landmarks.photos import PhotoError, Reason, climbs, decode_photo
 from study.landmarks.search import Landmarks, Portrait, Runtime, Scheme
-from study.landmarks.warp import Alignment, align_face, encode_face
+from study.landmarks.warp import align_face, encode_face
 from trainables.faces.table import SCHEMA
 
 DECODED = 16
@@ -84,27 +85,13 @@ class Align:
     number.
     """
 
-    def __init__(
-        self,
-        root: Folder,
-        *,
-        dataset: str,
-        landmarker: str,
-        runtime: Runtime,
-        scheme: Scheme,
-        alignment: Alignment,
-        running: str = "",
-    ) -> None:
-        """running: the prefix of a Running that counts this actor."""
+    def __init__(self, root: Folder, recipe: Recipe, *, runtime: Runtime, scheme: Scheme, running: str = "") -> None:
+        """scheme: the order of the points in points files. running: the prefix of a Running that counts this actor."""
         if running:
             mark_running(f"{running}{os.getpid()}")
         cv2.setNumThreads(runtime.threads)
-        self.root = root
-        self.dataset = dataset
-        self.landmarker = LANDMARKERS[landmarker].load(runtime)
-        self.points = landmarker == "pts"
-        self.scheme = scheme
-        self.alignment = alignment
+        self.root, self.recipe, self.scheme = root, recipe, scheme
+        self.landmarker = LANDMARKERS[recipe.landmarker].load(runtime)
         self.readers = ThreadPoolExecutor(READERS)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -122,7 +109,8 @@ class Align:
             photo = read_photo(self.root, row["photo"])
             if hashlib.sha256(photo).hexdigest() != row["sha256"]:
                 raise PhotoError(Reason.UNREADABLE, "its bytes changed while it was being aligned")
-            return photo, read_photo(self.root, row["points"]) if self.points and row["points"] else None
+            with_points = self.recipe.landmarker == "pts" and row["points"]
+            return photo, read_photo(self.root, row["points"]) if with_points else None
         except PhotoError as error:
             return error
 
@@ -144,13 +132,13 @@ class Align:
 
     def _cut(self, portrait: Portrait, landmarks: Landmarks) -> PhotoError | tuple[bytes, Landmarks]:
         try:
-            face = align_face(portrait.pixels, landmarks, size=self.alignment.size)
+            face = align_face(portrait.pixels, landmarks, size=self.recipe.size)
         except ValueError as error:  # landmarks that coincide
             return PhotoError(Reason.BAD_POINTS, str(error))
-        return encode_face(face, quality=self.alignment.quality), landmarks
+        return encode_face(face, quality=self.recipe.quality), landmarks
 
     def _row(self, row: dict, answer: PhotoError | tuple[bytes, Landmarks]) -> dict:
-        base = {"shard": row["shard"], "dataset": self.dataset, "photo": row["photo"]}
+        base = {"shard": row["shard"], "dataset": self.recipe.dataset, "photo": row["photo"]}
         if isinstance(answer, PhotoError):
             return base | {"reason": answer.reason.value, "detail": answer.detail}
         face, landmarks = answer

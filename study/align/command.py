@@ -46,7 +46,7 @@ def align_one(plan: Plan) -> int:
         listing, unusable = keep_first(hash_photos(photos, root, joined=options.ray.joins))
         shards = plan_shards(listing, recipe)
         claim_source(out, str(root), listing, shards, force=options.force)
-        note_environment(out, versions(plan.landmarker))
+        note_environment(out, versions(recipe.landmarker))
         missing = take_stock(out, shards, recipe, [*rejects, *unusable])
         run_shards(missing, plan, unit, workers)
         conclude(plan, read=len(photos) + len(rejects))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +18,7 @@ from study.files.storage import Folder, open_folder
 from study.landmarks.fan import DTYPES, check_device
 from study.landmarks.landmarkers import LANDMARKERS, weights_digest
 from study.landmarks.search import TRIES
-from study.landmarks.warp import TEMPLATE, TEMPLATE_NAME, Alignment
+from study.landmarks.warp import TEMPLATE, TEMPLATE_NAME
 from trainables import source_digest
 from trainables.names import unknown
 
@@ -29,8 +29,6 @@ class Plan:
 
     options: Options
     dataset: Dataset
-    landmarker: str
-    alignment: Alignment
     root: Folder
     out: Folder
     recipe: Recipe
@@ -51,7 +49,6 @@ def make_plan(options: Options) -> Plan:
         check_runtime(options)
     else:
         refuse_ignored(options, ["device", "dtype"], why=f"with --landmarker {landmarker}")
-    alignment = Alignment(size=options.size, quality=options.quality)
     root, out = find_root(dataset, options), open_folder(options.out or home([dataset.name]) / dataset.name)
     recipe = Recipe(
         dataset=dataset.name,
@@ -61,12 +58,13 @@ def make_plan(options: Options) -> Plan:
         dtype=options.dtype if by_fan else "float32",
         template=TEMPLATE_NAME,
         points=tuple(map(tuple, TEMPLATE.tolist())),
-        **asdict(alignment),
+        size=options.size,
+        quality=options.quality,
         tries=() if landmarker == "pts" else tuple(attempt.name for attempt in TRIES),
         shard=options.shard,
         version=code_version(),
     )
-    return Plan(options, dataset, landmarker, alignment, root, out, recipe)
+    return Plan(options, dataset, root, out, recipe)
 
 
 def check_runtime(options: Options) -> None:

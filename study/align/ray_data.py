@@ -96,13 +96,10 @@ def align_photos(listing: pa.Table, plan: Plan, unit: Unit, workers: int, runnin
     options = plan.options
     rows = ray.data.from_arrow(cut_batches(listing)).map_batches(
         Align,
-        fn_constructor_args=(plan.root,),
+        fn_constructor_args=(plan.root, plan.recipe),
         fn_constructor_kwargs={
-            "dataset": plan.dataset.name,
-            "landmarker": plan.landmarker,
             "runtime": Runtime(options.device, threads=max(1, int(unit.cpus)), dtype=options.dtype),
             "scheme": plan.dataset.points or "ibug",
-            "alignment": plan.alignment,
             "running": running.prefix,
         },
         batch_size=None,

@@ -115,15 +115,14 @@ def file_digest(path: Path) -> str:
 class Entry:
     """A landmarker that --landmarker may name. `weights` gives its files, or raises an error that names them."""
 
-    what: str
     weights: Callable[[], tuple[Path, ...]]
     load: Callable[[Runtime], Landmarker]
 
 
 LANDMARKERS = {
-    "fan": Entry("face-alignment's FAN, the paper's", fan_weights, load_fan),
-    "dlib": Entry("dlib's 68 points, from packages alone", dlib_weights, load_dlib),
-    "pts": Entry("the points that come with the photos", tuple, load_pts),
+    "fan": Entry(fan_weights, load_fan),
+    "dlib": Entry(dlib_weights, load_dlib),
+    "pts": Entry(tuple, load_pts),
 }
 """There is no silent fallback from one to another: the points would differ."""
 

@@ -6,8 +6,6 @@ whose left edge lies at -0.5.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 from jaxtyping import Float, Float64, UInt8
@@ -30,20 +28,6 @@ the median face of 9,005 UTKFace crops (dlib's points, made symmetric), enlarged
 the square that lies outside the photo: UTKFace 6.8 % and FG-NET 1.9 % at 1.0, 0.3 % and 0.7 % at 1.1, 0.04 % and 0.3 %
 at 1.2. Beyond 1.1 the forehead and chin are lost, which show age.
 """
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """How faces are cut and stored: side in pixels, and JPEG quality."""
-
-    size: int = 256
-    quality: int = 95
-
-    def __post_init__(self) -> None:
-        if not 16 <= self.size <= 4096:
-            raise ValueError(f"--size must be 16 to 4096 pixels, got {self.size}")
-        if not 1 <= self.quality <= 100:
-            raise ValueError(f"--quality must be 1 to 100, got {self.quality}")
 
 
 def five_points(points: Float[np.ndarray, "68 2"], *, scheme: Scheme) -> Float64[np.ndarray, "5 2"]:

@@ -397,4 +397,4 @@ def test_a_checkpoint_remembers_what_its_start_learned_from(place, make_table):
     trained = [faces.content[dev_split(faces, share=0.3, seed=0).train].tolist() for faces in both]
     assert sorted(first.photos["photo_sha256"].to_pylist()) == sorted(trained[0])
     assert sorted(second.photos["photo_sha256"].to_pylist()) == sorted(trained[0] + trained[1])
-    assert second.about["datasets"] == ["crowd", "others"]
+    assert second.about.datasets == ("crowd", "others")

@@ -89,8 +89,8 @@ def _judge(path: str, row: str, *, birth: float, year: float, score: float, seco
 def age_in(year: float, *, birth: float) -> int | None:
     """Age in whole years in the middle of `year`, of a person born on the MATLAB datenum `birth`; None for no date.
 
-    The date of birth is date.fromordinal(max(datenum - 366, 1)). The photo is assumed to be of the middle of the year: a
-    person born in July or later is a year younger than the difference of the years.
+    The date of birth is date.fromordinal(max(datenum - 366, 1)). The photo is assumed to be of the middle of the year:
+    a person born in July or later is a year younger than the difference of the years.
     """
     if not (np.isfinite(year) and np.isfinite(birth)) or int(birth) - 366 > _LAST_DAY:
         return None
