@@ -66,5 +66,5 @@ def test_people_must_be_known(strangers, faces):
         lopo_folds(strangers)
     content = faces.content.copy()
     content[0] = content[99]
-    with pytest.raises(ValueError, match="under two people"):
+    with pytest.raises(ValueError, match="two people have the same photo"):
         lopo_folds(dataclasses.replace(faces, content=content))

@@ -1,4 +1,4 @@
-"""Whom a network learned from: recorded with every checkpoint, compared with the tested people, claimed only where compared."""
+"""Whom a network learned from: recorded with every checkpoint, compared with the tested, claimed where compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""IMDB-WIKI's .mat is read whole, fast and in little memory; each row becomes a photo with its age, or a reject with its reason."""
+"""IMDB-WIKI's .mat is read whole, fast and in little memory; each row becomes a photo with its age, or a reject."""
 
 import csv
 import datetime

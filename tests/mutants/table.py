@@ -53,12 +53,12 @@ MUTANTS = (
     Mutant(
         "folds over people share people", "study/folds.py",
         "np.flatnonzero(among & ~t)", "np.flatnonzero(among)",
-        (f"{FOLDS}::test_person_folds_part_people_and_cover_all",),
+        (f"{FOLDS}::test_person_folds_separate_people_and_cover_all",),
     ),
     Mutant(
         "folds over people are split by photo", "study/folds.py",
         "among & np.isin(faces.person, group)", "among & (np.arange(len(faces)) % folds == groups.index(group))",
-        (f"{FOLDS}::test_person_folds_part_people_and_cover_all",),
+        (f"{FOLDS}::test_person_folds_separate_people_and_cover_all",),
     ),
     Mutant(
         "a block chooses on its own people", "study/sweep/selection.py",
