@@ -15,7 +15,7 @@ from study.files.storage import Folder
 from study.landmarks.photos import Photo, Reason, Reject
 
 LISTING = pa.schema([("photo", pa.string()), ("person", pa.string()), ("age", pa.int16()), ("points", pa.string())])
-"""What a parser knows of the photos, one row a photo, before any is opened."""
+"""What a parser knows of each photo before it is opened: a row for each."""
 
 FATE = pa.schema([("reason", pa.string()), ("detail", pa.string())])
 """Why a photo failed; both null where it did not."""
