@@ -1,4 +1,4 @@
-"""Folders, local or in an object store: list, read, and write files that are there whole or not at all."""
+"""Folders on a disk or in an object store: their files are listed, read, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder by its absolute local path or its URI (s3://, gs://, and whatever fsspec knows).
+    """A folder, by its absolute local path or its URI (s3://, gs://, and others that fsspec knows).
 
-    Paths given to its methods are relative, with / between folders. It travels to Ray workers as it is.
-    follow_links: whether what a link names outside the folder counts as the folder's (study.align.ray_data.read_photo).
+    The paths that its methods take are relative, with / between folders. It can be pickled for Ray workers.
+    follow_links: whether files outside the folder that a link in it names count as its own
+    (study.align.ray_data.read_photo).
     """
 
     name: str
@@ -33,21 +34,21 @@ class Folder:
         return None if _SCHEME.match(self.name) else Path(self.name)
 
     def __str__(self) -> str:
-        """The name for people and logs: a key and secret in a URI (s3://key:secret@bucket) are left out."""
+        """The name for messages and logs, without the key and secret of a URI (s3://key:secret@bucket)."""
         return re.sub(r"://[^/@]*@", "://", self.name)
 
     def is_folder(self, path: str = "") -> bool:
-        """Whether the folder, or one inside it, is there."""
+        """Whether the folder, or the one at `path` inside it, exists."""
         store, base = _resolve(self.name)
         return store.get_file_info(_join(base, path)).type == fs.FileType.Directory
 
     def has(self, path: str) -> bool:
-        """Whether a file is there."""
+        """Whether a file exists."""
         store, base = _resolve(self.name)
         return store.get_file_info(_join(base, path)).type == fs.FileType.File
 
     def names(self, path: str = "") -> list[str]:
-        """Names of the files directly in a folder inside it, sorted; [] where that folder is not there."""
+        """Sorted names of the files directly in the folder at `path`; [] where that does not exist."""
         if self.local is not None:
             inner = self.local / path
             return sorted(entry.name for entry in inner.iterdir() if not entry.is_dir()) if inner.is_dir() else []
@@ -64,11 +65,10 @@ class Folder:
             return stream.read()
 
     def write(self, path: str, data: bytes) -> None:
-        """Put a whole file in place, at once: a process killed meanwhile leaves the old file or none,
-        never half.
+        """Write a file atomically: a kill meanwhile leaves the old file or none, never half a file.
 
-        Local files are written under a temporary name in .unfinished/ and renamed; a store's object appears
-        only when its upload is complete.
+        A local file is written under a temporary name in .unfinished/ and renamed; an object in a store appears only
+        when its upload is complete.
         """
         if self.local is None:
             store, base = _resolve(self.name)
@@ -80,7 +80,7 @@ class Folder:
         write_whole(self.local / path, data, temporary=waiting / uuid.uuid4().hex)
 
     def delete(self, path: str) -> None:
-        """Remove a file, or a folder with all that is in it; nothing where it is not there."""
+        """Remove a file, or a folder with its contents, if it exists."""
         store, base = _resolve(self.name)
         where = _join(base, path)
         kind = store.get_file_info(where).type
@@ -91,8 +91,10 @@ class Folder:
 
 
 def write_whole(file: Path, data: bytes, *, temporary: Path | None = None) -> None:
-    """A local file that is there whole or not at all, also where the disk is full: written under a temporary name, by
-    default one with a dot beside it, and renamed. Raises OSError, and leaves nothing behind then."""
+    """Write a local file atomically: under a temporary name (by default hidden, in the same folder), then renamed.
+
+    Raises OSError, for example on a full disk, and then leaves the old file and nothing else.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary or file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
@@ -107,18 +109,21 @@ def write_whole(file: Path, data: bytes, *, temporary: Path | None = None) -> No
 
 
 def write_json(file: Path, record: object) -> None:
-    """A record as text that people read too, whole or not at all."""
+    """Write a record as indented JSON, atomically."""
     write_whole(file, (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())
 
 
 def open_folder(place: str | Path) -> Folder:
-    """A folder by local path (made absolute, since a Ray worker's working directory is Ray's) or URI."""
+    """A Folder by its URI or local path, made absolute: a Ray worker's working directory is Ray's.
+
+    Raises ValueError where the name is not UTF-8.
+    """
     text = str(place)
     try:
         text.encode()
     except UnicodeEncodeError:
         shown = os.fsencode(text).decode("utf-8", "backslashreplace")
-        raise ValueError(f"the folder {shown} has a name that is no UTF-8: rename it, such as with convmv") from None
+        raise ValueError(f"the name of the folder {shown} is not UTF-8: rename it, for example with convmv") from None
     if text.startswith("file://"):
         text = text.removeprefix("file://")
     return Folder(text.rstrip("/") if _SCHEME.match(text) else os.path.abspath(Path(text).expanduser()))
@@ -134,7 +139,7 @@ def _resolve(name: str) -> tuple[fs.FileSystem, str]:
         return fs.LocalFileSystem(), name
     try:
         return fs.FileSystem.from_uri(name)
-    except (ValueError, pa.ArrowException):  # a scheme that Arrow does not know itself
+    except (ValueError, pa.ArrowException):  # a scheme that only fsspec knows
         import fsspec
 
         store, path = fsspec.core.url_to_fs(name)

@@ -15,8 +15,8 @@ import ray
 
 ROOT = Path(__file__).parents[2]
 CHANGED = (
-    f"Ray {ray.__version__} changed {{name}} ({{found}}), which study/cluster/internals.py uses in {{user}}: look for a "
-    "public function that does the same, or adapt that file"
+    f"Ray {ray.__version__} changed {{name}} ({{found}}), which study/cluster/internals.py uses in {{user}}: look for "
+    "a public function that does the same, or adapt that file"
 )
 
 
