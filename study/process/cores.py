@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def usable_cores(*, root: Path = Path("/")) -> int:
-    """The cores of this process's affinity or its cgroups' quota, whichever is less; at least 1. root: of /proc, /sys."""
+    """The cores of this process's affinity, or its cgroups' quota if that is less; at least 1. root: of /proc, /sys."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(1, int(min([float(cores), *_quotas(root)])))
