@@ -123,7 +123,7 @@ def open_folder(place: str | Path) -> Folder:
         text.encode()
     except UnicodeEncodeError:
         shown = os.fsencode(text).decode("utf-8", "backslashreplace")
-        raise ValueError(f"the folder {shown} has a name that is no UTF-8: rename it, for example with convmv") from None
+        raise ValueError(f"the folder {shown} has a name that is no UTF-8: rename it, e.g. with convmv") from None
     if text.startswith("file://"):
         text = text.removeprefix("file://")
     return Folder(text.rstrip("/") if _SCHEME.match(text) else os.path.abspath(Path(text).expanduser()))
