@@ -1,4 +1,4 @@
-"""A disk with no room left: one clear error, and nothing half-written. Here no file may grow beyond some bytes."""
+"""A full disk is one clear error and leaves nothing half-written. Tested with a limit on the size of files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from trainables.fitting import Epoch
 
 @contextmanager
 def room(most: int) -> Iterator[None]:
-    """No file of this process grows beyond so many bytes."""
+    """Limit the size of files that this process writes, in bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
     try:

@@ -1,4 +1,4 @@
-"""Where runs are kept: whatever the folder is called, wherever it is moved to; and one line for what cannot be used."""
+"""The place of the runs: folders of any name, moved folders, and one line for each store that cannot be used."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def template(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def project(template, tmp_path, monkeypatch) -> Path:
-    """A copy of that folder, in which commands are typed."""
+    """A copy of that folder, as the working directory."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copytree(template, tmp_path / "project")
     monkeypatch.chdir(tmp_path / "project")
@@ -54,7 +54,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def refusal(error: Exception) -> str:
-    """The one line that the command prints; fails where it would print a traceback."""
+    """The one line that a command prints for the error; fails if it would print a traceback."""
     line = message(error)
     assert line is not None, repr(error)
     assert "\n" not in line
@@ -300,7 +300,7 @@ def test_a_relative_sqlite_uri_is_of_the_folder_it_was_typed_in(project, monkeyp
 
 @pytest.fixture
 def answers() -> Iterator[Callable[[int, bytes], str]]:
-    """answers(status, body) starts a server that says this to everything, and gives its address without http://."""
+    """answers(status, body) starts a server that always answers so, and returns its address without http://."""
     running = []
 
     def start(status: int, body: bytes) -> str:

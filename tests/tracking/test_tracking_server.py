@@ -1,4 +1,4 @@
-"""MLflow with PostgreSQL behind it, as on a cluster's head: many writers, a LOPO through kills of both, the doors."""
+"""MLflow with PostgreSQL, as on a cluster's head: many writers, a LOPO while both are killed, log-in; and no server."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def running() -> Iterator[tuple[Postgres, Mlflow]]:
 
 @pytest.fixture
 def nobody(tmp_path, monkeypatch) -> tracking.Tracking:
-    """A store whose server is not there."""
+    """A store whose server does not answer."""
     monkeypatch.setattr(outage, "PATIENCE", 0.5)
     monkeypatch.setattr(outage, "_troubles", {})
     monkeypatch.setattr(spool, "at_end", {})
@@ -165,7 +165,7 @@ def test_64_writers_at_once_lose_and_double_nothing(running, tmp_path, monkeypat
 
 @needs_postgres
 def test_lopo_goes_on_while_server_and_database_are_killed(running, tmp_path, make_table, monkeypatch):
-    """Both are away in turn while folds are trained; in the end MLflow holds what an undisturbed run leaves."""
+    """Each is away for a time while folds are trained; in the end MLflow has the same as after an undisturbed run."""
     postgres, mlflow = running
     make_table(tmp_path / "people", people=PEOPLE, photos=4)
     options = ["--faces", "people", "--backbone", "resnet18", "--px", "32", "--batch", "8", "--epochs", "1"]
