@@ -135,7 +135,7 @@ def main(options: Options) -> int:
             postgres.start()
 
         print(
-            f"{options.writers} writers at once, {options.runs} runs each; killed servers are away for {options.away:g} s"
+            f"{options.writers} writers at once, {options.runs} runs each; a killed server is away {options.away:g} s"
         )
         print(f"{'':34} {'runs':>6} {'held':>6} {'lost':>5} {'doubled':>8} {'values':>8} {'held':>8} {'s':>7} status")
         right = [
