@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
 from study.tracking import store
 from study.tracking.errors import Place
 from study.tracking.spool import Spool
-
-# after study.tracking.store, which sets MLflow's environment variables
-from mlflow import MlflowClient  # isort: skip
-from mlflow.entities import Metric, Param, RunTag  # isort: skip
-from mlflow.exceptions import MlflowException  # isort: skip
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST  # isort: skip
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # isort: skip
 
 KEY, STAGE, COMPLETE = "study.key", "study.stage", "study.complete"
 PARENT, _NAME = "mlflow.parentRunId", "mlflow.runName"

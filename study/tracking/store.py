@@ -10,23 +10,12 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+import mlflow
 import sqlalchemy
 from alembic.script import ScriptDirectory
-from sqlalchemy.engine import make_url
-
-# Before the import: no telemetry, and no lines of MLflow's own after every run
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("DO_NOT_TRACK", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-# Where the answer to a run's creation is lost, MLflow's own retry would create the run a second time; and its retries
-# would hold up a training for four minutes. study.tracking.outage decides what to do when a server does not answer.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-
-import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from sqlalchemy.engine import make_url
 
 from study.plain import without_secrets
 from study.tracking.errors import Place, no_mlflow, other_schema

@@ -93,9 +93,9 @@ def interrupt(
     root = str(Path(__file__).parents[2])
     environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": "", MARK: mark}
     words = [sys.executable, "-m", f"study.{stage}", *STAGES[stage]]
-    with tempfile.TemporaryFile() as told:
+    with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            words, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=told, start_new_session=True
+            words, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
         )
         moment = time.monotonic() + after
         while process.poll() is None and time.monotonic() < moment and not until(process.pid):
@@ -110,8 +110,8 @@ def interrupt(
             os.killpg(process.pid, signal.SIGKILL)
             status = process.wait()
         seconds = time.monotonic() - began
-        told.seek(0)
-        stderr = told.read().decode(errors="replace")
+        errors.seek(0)
+        stderr = errors.read().decode(errors="replace")
     return Seen(status, stderr, seconds, tuple(wrong(folder, stage, status, stderr, mark, over=over)))
 
 

@@ -115,9 +115,9 @@ def test_statistics_that_are_no_numbers_end_a_training_whose_loss_is_one(faces):
     rows = np.arange(32)
     with pytest.raises(Diverged, match="no longer numbers"):
         fit(CONFIG.replace(weights="given", ema=0.0), faces, rows, initial=state)
-    told: list[dict] = []
-    score_folds(CONFIG, faces, [(rows, np.arange(32, 40))], initial=state, report=told.append)
-    assert (told[-1]["state"], told[-1]["mae"]) == ("diverged", WORST_MAE)
+    reports: list[dict] = []
+    score_folds(CONFIG, faces, [(rows, np.arange(32, 40))], initial=state, report=reports.append)
+    assert (reports[-1]["state"], reports[-1]["mae"]) == ("diverged", WORST_MAE)
     net = build_net(CONFIG)
     net.load_state_dict(state)
     with pytest.raises(Diverged, match="are no numbers"):

@@ -103,13 +103,13 @@ def test_a_kill_while_mlflow_makes_its_tables_leaves_no_half_store(tmp_path):
 
 
 def test_a_pretraining_worker_on_a_full_disk_is_one_line_and_a_bug_keeps_its_traceback():
-    def told(raised: Exception) -> Exception:
+    def failure(raised: Exception) -> Exception:
         wrapped = UserExceptionWithTraceback(raised, f"Traceback ...\n  File ...\n{type(raised).__name__}: {raised}")
         return _as_failure(WorkerGroupError("Training failed", {1: wrapped}))
 
-    full = told(OSError(28, "No space left on device"))
+    full = failure(OSError(28, "No space left on device"))
     assert message(full) == "worker 1 failed: OSError: [Errno 28] No space left on device"
-    bug = told(KeyError("weight"))
+    bug = failure(KeyError("weight"))
     assert message(bug) is None
     assert "worker 1 failed: KeyError: 'weight'" in str(bug)
 

@@ -164,7 +164,7 @@ def another_programs(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("harm", "expected"),
     [
         (
             sql("UPDATE alembic_version SET version_num = '4465047574b1'"),
@@ -177,11 +177,11 @@ def another_programs(file: Path) -> None:
         (another_programs, "not one that MLflow made"),
     ],
 )
-def test_a_database_that_cannot_be_used_is_one_line(project, harm, told):
+def test_a_database_that_cannot_be_used_is_one_line(project, harm, expected):
     harm(project / "mlruns" / "mlflow.db")
     with pytest.raises(OSError, match="mlflow.db") as caught:
         tracking.connect()
-    assert told in refusal(caught.value)
+    assert expected in refusal(caught.value)
 
 
 def test_an_empty_file_becomes_a_database(project):
@@ -257,7 +257,7 @@ def test_trials_of_a_deleted_sweep_go_to_its_successor(project):
 
 
 @pytest.mark.parametrize(
-    ("uri", "told"),
+    ("uri", "expected"),
     [
         ("./mlruns", "is a folder, in which MLflow keeps no runs"),
         ("file:///tmp/x", "is a folder, in which MLflow keeps no runs"),
@@ -273,12 +273,12 @@ def test_trials_of_a_deleted_sweep_go_to_its_successor(project):
         ("mysql+nothing://user:geheim@127.0.0.1:9/db", "Can't load plugin"),
     ],
 )
-def test_a_tracking_uri_that_leads_nowhere_is_one_line_without_its_password(project, monkeypatch, capfd, uri, told):
+def test_a_tracking_uri_that_leads_nowhere_is_one_line_without_its_password(project, monkeypatch, capfd, uri, expected):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises((OSError, ValueError)) as caught:
         tracking.connect()
     line = refusal(caught.value)
-    assert told in line
+    assert expected in line
     printed = capfd.readouterr()
     assert "heim" not in line + printed.out + printed.err + repr(list(files(project)))
 

@@ -190,12 +190,12 @@ def test_lopo_goes_on_while_server_and_database_are_killed(running, tmp_path, ma
     postgres.kill()
     postgres.start()
     mlflow.start(workers=1)
-    told = process.communicate(timeout=300)[1]
+    stderr = process.communicate(timeout=300)[1]
     if process.returncode != 0:  # a busy machine brought them back too late
-        assert "records wait" in told or "has not answered" in told, told
+        assert "records wait" in stderr or "has not answered" in stderr, stderr
         again = start()
-        told = again.communicate(timeout=300)[1]
-        assert again.returncode == 0, told
+        stderr = again.communicate(timeout=300)[1]
+        assert again.returncode == 0, stderr
     assert list(tmp_path.glob("mlruns/waiting/*/[0-9]*")) == []
     there = held(postgres, prefix="fold-")
     assert sorted(there.keys.values()) == [1] * PEOPLE
