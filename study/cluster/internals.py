@@ -1,4 +1,4 @@
-"""What the study uses of Ray that is not public API, in one file: nothing public does it in Ray 2.50 to 2.60.
+"""What the study uses of Ray that is not public API, in one file: in Ray 2.60 nothing public does the same.
 
 tests/cluster/test_internals.py fails where a version of Ray has changed one of these, and says which.
 """
