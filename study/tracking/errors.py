@@ -86,12 +86,12 @@ def other_schema(found: str, place: Place) -> str:
     versions = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"
     if any(file.name.startswith(found) for file in versions.glob("*.py")):
         return (
-            f"{place.shown} was made by an earlier MLflow (its schema is {found}) than {ours}: copy it, then type: "
+            f"{place.shown} was made by an earlier MLflow than {ours} (its schema is {found}): copy it, then type: "
             f"mlflow db upgrade {place.typed}"
         )
     return (
-        f"{place.shown} was made by another MLflow, probably a later MLflow (its schema, {found}, is unknown) than "
-        f"{ours}: install that one, or move the database away"
+        f"{place.shown} was made by another MLflow, probably a later MLflow than {ours} (its schema, {found}, is "
+        "unknown): install that one, or move the database away"
     )
 
 
