@@ -24,6 +24,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from study.artifacts.predictions import read_predictions
+from study.files.seals import DIGEST
 from trainables.faces.table import SCHEMA
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,7 +90,8 @@ def _trials(place: Path) -> object:
     """Each trial's record, and best.json."""
     files = sorted((place / "runs" / "sweeps").glob("*/block*/**/*.json"))
     records = [json.loads(file.read_text()) for file in files]
-    timeless = [{key: value for key, value in record.items() if key not in CLOCKS} for record in records]
+    left_out = (*CLOCKS, DIGEST)  # a digest covers the clocks too
+    timeless = [{key: value for key, value in record.items() if key not in left_out} for record in records]
     (best,) = (place / "runs" / "sweeps").glob("*/best.json")
     return timeless, json.loads(best.read_text())
 
