@@ -1,4 +1,4 @@
-"""A disk with no room left: one clear error, and nothing half-written. Here no file may grow beyond some bytes."""
+"""A full disk is one clear error and leaves nothing half-written. Tested with a limit on the size of files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from trainables.fitting import Epoch
 
 @contextmanager
 def room(most: int) -> Iterator[None]:
-    """No file of this process grows beyond so many bytes."""
+    """Limit the size of files that this process writes, in bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
     try:
@@ -103,13 +103,13 @@ def test_a_kill_while_mlflow_makes_its_tables_leaves_no_half_store(tmp_path):
 
 
 def test_a_pretraining_worker_on_a_full_disk_is_one_line_and_a_bug_keeps_its_traceback():
-    def told(raised: Exception) -> Exception:
+    def failure(raised: Exception) -> Exception:
         wrapped = UserExceptionWithTraceback(raised, f"Traceback ...\n  File ...\n{type(raised).__name__}: {raised}")
         return _as_failure(WorkerGroupError("Training failed", {1: wrapped}))
 
-    full = told(OSError(28, "No space left on device"))
+    full = failure(OSError(28, "No space left on device"))
     assert message(full) == "worker 1 failed: OSError: [Errno 28] No space left on device"
-    bug = told(KeyError("weight"))
+    bug = failure(KeyError("weight"))
     assert message(bug) is None
     assert "worker 1 failed: KeyError: 'weight'" in str(bug)
 
