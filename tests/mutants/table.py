@@ -301,7 +301,7 @@ MUTANTS = (
     ),
     Mutant(
         "intervals take the normal quantile", "study/statistics/bootstrap.py",
-        "student_quantile(level, freedom=people - 1)", "NormalDist().inv_cdf((1 + level) / 2)",
+        "stdtrit(people - 1, (1 + level) / 2)", "ndtri((1 + level) / 2)",
         (f"{STATISTICS}::test_intervals_of_eight_people_are_as_long_as_students",),
     ),
     Mutant(

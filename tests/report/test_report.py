@@ -177,7 +177,7 @@ def test_the_first_line_on_built_in_people_says_so():
 
 def test_a_collapsed_model_is_announced():
     told = text(Result("c", about(), predictions(constant=True)))
-    assert "**Alarm, EfficientNet-B0:** Seed 0 answers nearly the same age for everyone" in told
+    assert "**Alarm, EfficientNet-B0:** Seed 0 predicts nearly the same age for everyone" in told
 
 
 def test_four_people_are_reported_without_intervals(tmp_path):
