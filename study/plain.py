@@ -15,9 +15,6 @@ from typing import Any
 MOST = 2000
 """Characters of a text that are shown; longer ones are cut."""
 
-_DEEP = 20
-"""Levels of a record; those that the study writes have six."""
-
 _LIKE = str.maketrans(
     {
         "<": "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}",
@@ -52,19 +49,14 @@ def plain(text: object, *, most: int = MOST) -> str:
     return line if len(line) <= most else f"{line[: most - 4]} ..."
 
 
-def plain_record(record: Any, where: str, *, level: int = 0) -> Any:
-    """A record as JSON gives it, every text and every key in it plain.
-
-    Raises ValueError that names it by `where` if it is nested deeper than any record of this study.
-    """
-    if level > _DEEP:
-        raise ValueError(f"{where} has more than {_DEEP} levels: expected one that study.lopo wrote")
+def plain_record(record: Any) -> Any:
+    """A JSON record with every text and every key in it plain."""
     if isinstance(record, str):
         return plain(record)
     if isinstance(record, Mapping):
-        return {plain(key): plain_record(value, where, level=level + 1) for key, value in record.items()}
+        return {plain(key): plain_record(value) for key, value in record.items()}
     if isinstance(record, list | tuple):
-        return [plain_record(value, where, level=level + 1) for value in record]
+        return [plain_record(value) for value in record]
     return record
 
 

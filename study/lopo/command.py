@@ -8,9 +8,10 @@ folds are run: type the same command again.
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
-from study.artifacts.brands import brand, branded
+from study.artifacts.brands import branded
 from study.artifacts.predictions import write_predictions
 from study.cli.describe import flat
 from study.cli.options import PEOPLE, faces_or_synthetic, home
@@ -73,15 +74,15 @@ def lopo(options: Lopo) -> int:
             _discard(folder)
         print(f"LOPO {plan.name!r}: {len(jobs)} folds, {len(faces)} faces of {len(faces.people)} people", flush=True)
         print(f"Config: {plan.selection}", flush=True)
-        print(f"Pretraining: {about['pretraining']['what']}; {learned_from['sentence']}", flush=True)
+        print(f"Pretraining: {about.pretraining.what}; {learned_from.sentence}", flush=True)
         params = flat(configs[0]) if len(configs) == 1 else {}
-        mark = {"study.brand": brand(about) or "none"}
+        mark = {"study.brand": about.brand or "none"}
         parent = tracking.find_or_start(
             store,
             key=f"lopo-{key}",
-            name=branded(options.name or f"lopo {plan.name}", about),
+            name=branded(options.name or f"lopo {plan.name}", about.brand),
             stage="lopo",
-            params=params | {"faces": about["dataset"], "seeds": options.seeds},
+            params=params | {"faces": about.dataset, "seeds": options.seeds},
             tags={"study.selection": plan.selection, **mark},
         )
         running = Running()
@@ -95,8 +96,8 @@ def lopo(options: Lopo) -> int:
                 "again"
             )
         predictions, environments = gather([job.file for job in jobs])
-        about["environments"] = environments
-        write_predictions(folder / "predictions.parquet", predictions, about=about)
+        about = replace(about, environments=environments)
+        write_predictions(folder / "predictions.parquet", predictions, about=about.to_json())
         conclude(store, parent, predictions, about, folder)
     return 0
 

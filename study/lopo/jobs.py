@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from study.artifacts.about import FoldRecord
 from study.artifacts.environments import differences
 from study.artifacts.predictions import Predictions, read_predictions, write_predictions
 from study.folds import Fold, lopo_folds
@@ -91,28 +92,29 @@ def make_jobs(
     return jobs, key
 
 
-def gather(files: Sequence[Path]) -> tuple[Predictions, list[dict[str, str]]]:
+def gather(files: Sequence[Path]) -> tuple[Predictions, tuple[Mapping[str, str], ...]]:
     """The predictions of all folds as one table, and the environments that computed them, each once."""
     read = [read_predictions(file) for file in files]
     parts = [part for part, _ in read]
     whole = Predictions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
-    places: list[dict[str, str]] = []
-    for _, about in read:
-        if about.get("environment") not in (None, *places):
-            places.append(about["environment"])
-    return whole, places
+    places: list[Mapping[str, str]] = []
+    for file, (_, record) in zip(files, read, strict=True):
+        place = FoldRecord.from_json(record, where=str(file)).environment
+        if place and place not in places:
+            places.append(place)
+    return whole, tuple(places)
 
 
-def say_where(records: Sequence[Mapping[str, Any]], cpus: int) -> None:
-    """A line where finished folds were computed in another environment than the missing ones will be."""
+def say_where(records: Sequence[FoldRecord], cpus: int) -> None:
+    """Print a line if finished folds were computed in another environment than the missing ones will be."""
     now = {**environment("cpu"), "threads": str(cpus)}
-    told = Counter(differences({**about.get("environment", {}), "device": now["device"]}, now) for about in records)
-    for other, folds in told.items():
+    counts = Counter(differences({**record.environment, "device": now["device"]}, now) for record in records)
+    for other, folds in counts.items():
         if other:
             print(f"{folds} finished folds were computed in another environment and are kept: {other}", flush=True)
 
 
-def read_fold(job: Job, faces: Faces) -> tuple[Predictions, dict[str, Any]] | None:
+def read_fold(job: Job, faces: Faces) -> tuple[Predictions, FoldRecord] | None:
     """A finished fold and its record; None where there is none that can be kept.
 
     A file that is damaged, was changed, or belongs to another training is set aside, with a line that says why: the
@@ -122,17 +124,18 @@ def read_fold(job: Job, faces: Faces) -> tuple[Predictions, dict[str, Any]] | No
         return None
     try:
         part, about = read_predictions(job.file)
-        _check_fold(job, faces, part, about)
+        record = FoldRecord.from_json(about, where="its record")
+        _check_fold(job, faces, part, record)
     except ValueError as error:
         aside = job.file.with_name(f"{job.file.name}.set-aside")
         job.file.replace(aside)
         why = str(error).removeprefix(f"{job.file} ")
         print(f"{job.file} is set aside as {aside.name}, and the fold is trained again: {why}", flush=True)
         return None
-    return part, about
+    return part, record
 
 
-def _check_fold(job: Job, faces: Faces, part: Predictions, about: Mapping[str, Any]) -> None:
+def _check_fold(job: Job, faces: Faces, part: Predictions, record: FoldRecord) -> None:
     """Raise ValueError where a fold's file is not what this job would have written, as far as no training is needed."""
     rows = job.fold.test[np.argsort(faces.photo[job.fold.test], kind="stable")]  # in the order of Predictions
     expected = {"photo": faces.photo[rows], "person": faces.person[rows], "age": faces.age[rows]}
@@ -145,16 +148,12 @@ def _check_fold(job: Job, faces: Faces, part: Predictions, about: Mapping[str, A
     # a little more than another processor's rounding
     if not np.allclose(decode(part.distribution, job.config), part.predicted, rtol=0, atol=1e-3):
         raise ValueError("its predicted ages are not what its distributions give")
-    if about.get("trial") != job.config.to_json():
+    if record.trial != job.config.to_json():
         raise ValueError("its record is of another config")
-    history = about.get("history")
-    if not isinstance(history, list) or not isinstance(about.get("seconds"), int | float):
-        raise ValueError("its record lacks the training's curve or its seconds")
-    if not all(isinstance(epoch, dict) and {"epoch", "train_loss"} <= epoch.keys() for epoch in history):
-        raise ValueError("its record's curve is no list of epochs")
 
 
 def write_fold(job: Job, faces: Faces, result: FoldResult) -> Predictions:
+    """The predictions of a fold, after they were written to its file."""
     rows = job.fold.test
     part = Predictions(
         photo=faces.photo[rows],
@@ -166,16 +165,11 @@ def write_fold(job: Job, faces: Faces, result: FoldResult) -> Predictions:
         seed=np.full(len(rows), job.config.seed, np.int32),
         fingerprint=np.full(len(rows), job.key),
     )
-    about = {
-        "trial": job.config.to_json(),
-        "history": _finite(result.history),
-        "seconds": result.seconds,
-        "environment": result.environment,
-    }
-    write_predictions(job.file, part, about=about)
+    record = FoldRecord(job.config.to_json(), _finite(result.history), result.seconds, result.environment)
+    write_predictions(job.file, part, about=record.to_json())
     return part
 
 
-def _finite(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Without the NaN of a curve that was not measured, which JSON has no word for."""
-    return [{name: value for name, value in epoch.items() if value == value} for epoch in history]
+def _finite(history: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """Without the NaN of metrics that were not measured: JSON has no NaN."""
+    return tuple({name: value for name, value in epoch.items() if value == value} for epoch in history)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from study.artifacts.best import Best
+from study.artifacts.choice import AppliedChoice
+from study.artifacts.pretraining import LearnedFrom
 from study.cli.options import Training
 from study.plain import printable
 from study.starts import Start
@@ -41,10 +42,10 @@ class Plan:
     sealed: bool
     faces: tuple[Path, ...]
     faces_digest: str | None
-    choice: Mapping[str, Any] = field(default_factory=dict)
+    choice: AppliedChoice | None = None
     apart_from: tuple[Path, ...] = ()
     chosen_with: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    learned_from: tuple[Mapping[str, Any], ...] = ()
+    learned_from: tuple[LearnedFrom, ...] = ()
     unlike: str = ""
 
     def check_weights(self, starts: Sequence[Start]) -> None:
@@ -104,9 +105,9 @@ def plan_of_sweep(store: tracking.Tracking, *, name: str | None, training: Train
         best.sealed,
         tuple(map(Path, best.faces)),
         best.faces_digest,
-        {**best.choice, "select": best.select, "people": {block.name: list(block.people) for block in best.blocks}},
+        AppliedChoice(**vars(best.choice), select=best.select, people={each.name: each.people for each in best.blocks}),
         tuple(map(Path, best.apart_from)),
-        {(start["backbone"], start["weights"]): start["digest"] for start in best.starts},
+        {(start.backbone, start.weights): start.digest for start in best.starts},
         (best.learned_from,),
         best.unlike,
     )

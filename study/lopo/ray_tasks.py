@@ -69,9 +69,9 @@ def run_jobs(
     for job in finished:  # killed between the file and the end of its run: the run is made up for
         run_id, status = run_of(job)
         if status != "FINISHED":
-            part, about = kept[job.file]
-            _log_fold(store, parent, run_id, job, part, about["history"], about["seconds"], tags)
-    say_where([about for _, about in kept.values()], schedule.cpus)
+            part, record = kept[job.file]
+            _log_fold(store, parent, run_id, job, part, record.history, record.seconds, tags)
+    say_where([record for _, record in kept.values()], schedule.cpus)
     shared = _share([job.config for job in missing], tables, starts, schedule, running)
     begin = _start_plain if schedule.kind == "plain" else _start_tree
     waiting = begin(missing, shared, schedule, running)

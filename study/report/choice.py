@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
+from study.artifacts.choice import AppliedChoice
 from study.artifacts.predictions import Predictions
 from study.cli.describe import describe
 from study.plain import plain
@@ -31,53 +31,51 @@ def choices(section: Section) -> str:
     """A table and sentences for each result that a sweep chose the config of; empty where there is none."""
     parts = []
     for label, each in section.results.items():
-        choice = each.about.get("choice")
-        if choice:
+        if choice := each.about.choice:
             start = [f"**{label}**"] if len(section.results) > 1 else []
-            parts += [*start, choice_table(each.about, each.predictions), *sentences(choice)]
+            parts += [*start, choice_table(choice, each.predictions), *sentences(choice)]
     return "\n\n".join([*parts, BEHIND]) if parts else ""
 
 
-def choice_table(about: Mapping[str, Any], predictions: Predictions) -> str:
+def choice_table(choice: AppliedChoice, predictions: Predictions) -> str:
     """What each block chose, claimed and, on its own people, got."""
-    choice = about["choice"]
     rows = []
-    for row in choice["blocks"]:
+    for row in choice.blocks:
         rows.append(
             [
-                row["block"],
-                f"{row['trial']}: {describe(TrialConfig.from_json(row['config']))}",
-                f"{row['complete']} on {row['people']}",
-                f"{row['claimed']:.2f}",
-                f"{row['corrected']:.2f}",
-                f"{row['again']:.0%}, {row['same_backbone']:.0%}".replace("%", " %"),
-                _honest(predictions, choice["people"][row["block"]]),
+                row.block,
+                f"{row.trial}: {describe(TrialConfig.from_json(row.config))}",
+                f"{row.complete} on {row.people}",
+                f"{row.claimed:.2f}",
+                f"{row.corrected:.2f}",
+                f"{row.again:.0%}, {row.same_backbone:.0%}".replace("%", " %"),
+                _honest(predictions, choice.people[row.block]),
             ]
         )
     header = ["block", "its choice", "trials on people", "least error", "corrected", "chosen again: trial, network"]
     return table([*header, "LOPO on its own people"], rows)
 
 
-def sentences(choice: Mapping[str, Any]) -> list[str]:
+def sentences(choice: AppliedChoice) -> list[str]:
     """The optimism gap in one sentence, and how far the blocks agree in another."""
-    gap = choice["optimism"]
+    gap = choice.optimism
     what = {
         "blocks": "None of it is in the LOPO figure: each block's people had no part in its choice.",
         "dev": "None of it is in the LOPO figure: the choice was made on a dev part of the pretraining data.",
         "none": "The LOPO figure itself was chosen in this way, on these very people: it is optimistic.",
-    }[choice["select"]]
+    }[choice.select]
     found = [
-        f"Choosing by the error and reporting that error would have claimed {gap['claimed']:.2f} years; corrected for "
-        f"having been the least of many it is {gap['corrected']:.2f}, an optimism of {gap['gap']:.2f} years (95 % over "
-        f"people {gap['gap_low']:.2f} to {gap['gap_high']:.2f}). {what}"
+        f"Choosing by the error and reporting that error would have claimed {gap.claimed:.2f} years; corrected for "
+        f"having been the least of many it is {gap.corrected:.2f}, an optimism of {gap.gap:.2f} years (95 % over "
+        f"people {gap.gap_low:.2f} to {gap.gap_high:.2f}). {what}"
     ]
-    if len(choice["blocks"]) > 1:
-        backbones = choice["backbones"]
+    if len(choice.blocks) > 1:
+        backbones = choice.backbones
         agree = len(set(backbones)) == 1
         networks = f"all chose {backbones[0]}" if agree else f"they differ in the network ({', '.join(backbones)})"
-        ranges = ", ".join(f"{name} {low:.3g} to {high:.3g}" for name, (low, high) in choice["spread"].items())
-        rho = choice["rank_correlation"]
-        ranks = f" A pair of blocks has {choice['common_trials']} trials in common on average"
+        ranges = ", ".join(f"{name} {low:.3g} to {high:.3g}" for name, (low, high) in choice.spread.items())
+        rho = choice.rank_correlation
+        ranks = f" A pair of blocks has {choice.common_trials} trials in common on average"
         ranks += f", and ranks them alike with Spearman's ρ = {rho:.2f}." if rho is not None else ", too few to rank."
         found.append(f"Do the {len(backbones)} blocks agree? On the network: {networks}. Spread: {ranges}.{ranks}")
     return found

@@ -16,6 +16,7 @@ from typing import Annotated
 
 from matplotlib.figure import Figure
 
+from study.artifacts.about import About
 from study.artifacts.predictions import read_predictions
 from study.files.locks import hold
 from study.files.storage import write_whole
@@ -89,7 +90,8 @@ def read_result(run: tracking.LopoRun) -> Result:
     an about.json that says something else is named, and not believed. Raises ValueError where they are damaged."""
     where = f"MLflow run {run.name!r} ({run.run_id})"
     try:
-        predictions, about = read_predictions(run.predictions)
+        predictions, record = read_predictions(run.predictions)
+        about = About.from_json(record, where=str(run.predictions))
     except ValueError as error:
         line = str(error).replace(str(run.predictions), f"predictions.parquet of {where}")
         raise ValueError(f"{line}; the study.lopo command that made it writes it again") from error
@@ -134,7 +136,7 @@ def draw(section: Section) -> dict[str, Figure]:
     leader, data, summaries = section.leader, section.data, section.summaries
     guess_by_decade = by_decade(section.guess, draws=section.draws)
     # Rings of the paper's figures beside other people than FG-NET's would mislead.
-    on_fgnet = section.about["dataset"] == "fgnet"
+    on_fgnet = section.about.dataset == "fgnet"
     paper = {backbone_name(backbone): mae for backbone, mae in PAPER_MAE.items() if on_fgnet}
     names = {label: name_of(each.about) for label, each in section.results.items()}
     rows = [MaeRow(label, summaries[label].mae, paper.get(name)) for label, name in names.items()]
@@ -217,9 +219,9 @@ def markdown(section: Section, pictures: Mapping[str, str]) -> str:
         "among the others.",
         "### What was run",
         tables.config_table(section),
-        f"Faces table: digest {section.about['faces_digest']}.",
+        f"Faces table: digest {section.about.faces_digest}.",
     ]
-    if section.about["dataset"] == "fgnet":
+    if section.about.dataset == "fgnet":
         lines += [
             "### Others on FG-NET",
             tables.published_tables(),

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
+from study.artifacts.about import About
 from study.artifacts.brands import branded, unlike
 from study.artifacts.predictions import Predictions
-from study.artifacts.records import check_about
+from study.artifacts.pretraining import StartRecord
 from study.plain import plain, plain_record, printable, slug
 from study.report.paper import backbone_name
 from study.statistics.bootstrap import DRAWS
@@ -32,19 +32,18 @@ DATASETS = {"fgnet": "FG-NET", "utkface": "UTKFace", "people": "Synthetic people
 
 @dataclass(frozen=True)
 class Result:
-    """One complete LOPO result: what it is about (about.json of its run) and its predictions.
+    """One complete LOPO result: its name in MLflow, what it is about, and its predictions.
 
-    Name and record are made plain (study.plain), since they go into the report's Markdown and pictures. Raises
-    ValueError for a record that lacks a field or has one of another type.
+    Name and record are made plain (study.plain), since they go into the report's Markdown and pictures.
     """
 
     name: str
-    about: Mapping[str, Any]
+    about: About
     predictions: Predictions
 
     def __post_init__(self) -> None:
         where = f"{printable(self.name)}: about.json"
-        about = plain_record(check_about(self.about, where), where)
+        about = About.from_json(plain_record(self.about.to_json()), where=where)
         object.__setattr__(self, "name", plain(self.name, most=200))
         object.__setattr__(self, "about", about)
 
@@ -60,13 +59,13 @@ class Section:
     draws: int = DRAWS
 
     @property
-    def about(self) -> Mapping[str, Any]:
+    def about(self) -> About:
         """What the leading result is about."""
         return self.results[self.leader].about
 
     @property
     def built_in(self) -> bool:
-        return bool(self.about.get("built_in"))
+        return self.about.built_in
 
     @cached_property
     def summaries(self) -> dict[str, Summary]:
@@ -109,14 +108,14 @@ class Section:
     @property
     def title(self) -> str:
         """On which data, in words: "FG-NET"."""
-        return " and ".join(DATASETS.get(part, part) for part in str(self.about["dataset"]).split(", "))
+        return " and ".join(DATASETS.get(part, part) for part in self.about.dataset.split(", "))
 
     @property
     def unlike(self) -> str:
         """How the starts of the networks compared here differ, those of a sweep included; "" where they are alike."""
         told: dict[str, list[str]] = {}
         for label, each in self.results.items():
-            told.setdefault(str((each.about.get("pretraining") or {}).get("unlike") or ""), []).append(label)
+            told.setdefault(each.about.pretraining.unlike, []).append(label)
         starts = [start for each in self.results.values() for start in _starts(each.about)]
         among = [f"in the sweep behind {', '.join(who)}, {differ}" for differ, who in told.items() if differ]
         return "; ".join(filter(None, [unlike(starts), *among]))
@@ -124,8 +123,8 @@ class Section:
     @property
     def slug(self) -> str:
         """Names this section's pictures, as one component of a path: "fgnet-1a2b3c"."""
-        name = "-".join(str(self.about["dataset"]).split(", "))
-        return f"{slug(name)}-{slug(self.about['faces_digest'], most=6)}"
+        name = "-".join(self.about.dataset.split(", "))
+        return f"{slug(name)}-{slug(self.about.faces_digest, most=6)}"
 
     @property
     def data(self) -> str:
@@ -148,31 +147,21 @@ def sections(results: Sequence[Result], *, draws: int = DRAWS) -> list[Section]:
     for each in results:
         table = each.predictions
         photos = tuple(table.photo[: table.photos].tolist())
-        groups.setdefault((each.about["dataset"], each.about["faces_digest"], photos), []).append(each)
-    ordered = sorted(groups.values(), key=lambda group: (bool(group[0].about.get("built_in")), -len(group)))
+        groups.setdefault((each.about.dataset, each.about.faces_digest, photos), []).append(each)
+    ordered = sorted(groups.values(), key=lambda group: (group[0].about.built_in, -len(group)))
     return [Section(dict(zip(labels(group), group, strict=True)), draws) for group in ordered]
 
 
-def trials(about: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The configs that the people were tested with: one, or one a block of people where the choice was sealed."""
-    return list(about.get("trials") or [about["trial"]])
-
-
-def setting(about: Mapping[str, Any], key: str) -> str:
-    """A value of the config for people to read; those of several configs, "64 or 96"."""
-    return " or ".join(dict.fromkeys(str(trial.get(key, "–")) for trial in trials(about)))
-
-
-def name_of(about: Mapping[str, Any]) -> str:
+def name_of(about: About) -> str:
     """The backbone as people write it; of several, "EfficientNet-B0 or ResNet-34"."""
-    return " or ".join(dict.fromkeys(backbone_name(str(trial["backbone"])) for trial in trials(about)))
+    return " or ".join(map(backbone_name, about.backbones))
 
 
 def labels(results: Sequence[Result]) -> list[str]:
     """The backbone's name for each result, with what tells it from others of the same backbone in
     brackets."""
     flat = [_flat(each.about) for each in results]
-    names = [branded(name_of(each.about), each.about) for each in results]
+    names = [branded(name_of(each.about), each.about.brand) for each in results]
     found = []
     for i, (name, own) in enumerate(zip(names, flat, strict=True)):
         rivals = [flat[j] for j, other in enumerate(names) if other == name and j != i]
@@ -189,12 +178,12 @@ def labels(results: Sequence[Result]) -> list[str]:
 _AFTER = {"px": "{} px", "epochs": "{} epochs", "seeds": "{} seeds", "folds": "{}", "loss": "{}", "schedule": "{} rate"}
 
 
-def _flat(about: Mapping[str, Any]) -> dict[str, str]:
+def _flat(about: About) -> dict[str, str]:
     # LOPO's schedule, plain or tree; the config's own "schedule" is the learning rate's
-    own = {"folds": str(about.get("schedule", "plain")), "seeds": str(len(about.get("seeds", [0])))}
+    own = {"folds": about.schedule, "seeds": str(len(about.seeds))}
     values: dict[str, list[str]] = {}
-    for trial in trials(about):
-        for key, value in trial.items():
+    for config in about.configs:
+        for key, value in config.items():
             if key in ("backbone", "seed", "weights"):  # weights is a path: the pretraining's sentence says what it is
                 continue
             inner = value.items() if isinstance(value, Mapping) else [("", value)]
@@ -204,15 +193,15 @@ def _flat(about: Mapping[str, Any]) -> dict[str, str]:
     return {**own, "pretraining": pretraining(about)}
 
 
-def _starts(about: Mapping[str, Any]) -> list[Mapping[str, str]]:
-    return list(about.get("starts") or [{"backbone": name_of(about), "what": pretraining(about)}])
+def _starts(about: About) -> tuple[StartRecord, ...]:
+    return about.starts or (StartRecord(name_of(about), "", "", pretraining(about)),)
 
 
-def pretraining(about: Mapping[str, Any]) -> str:
+def pretraining(about: About) -> str:
     """One sentence on what the network had seen before these photos."""
-    return sentence((about.get("pretraining") or {}).get("what", "not recorded"))
+    return sentence(about.pretraining.what)
 
 
-def sentence(text: object) -> str:
+def sentence(text: str) -> str:
     """The text with one full stop at its end."""
-    return str(text).rstrip(". ") + "."
+    return text.rstrip(". ") + "."

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from study.artifacts.brands import MEANING, brand
+from study.artifacts.brands import MEANING
 from study.plain import plain
 from study.report.paper import (
     CROSS_TEST_ON_FGNET,
@@ -16,7 +16,7 @@ from study.report.paper import (
     PAPER_RMSE,
     backbone_name,
 )
-from study.report.sections import Section, name_of, pretraining, sentence, setting, trials
+from study.report.sections import Section, name_of, pretraining, sentence
 from study.statistics.bootstrap import Interval
 from study.statistics.summary import Summary, by_decade, by_person
 
@@ -138,7 +138,7 @@ def config_table(section: Section) -> str:
     """What was run: the settings that a reader needs to run it again."""
     rows = []
     for label, each in section.results.items():
-        losses = " or ".join(dict.fromkeys(_loss(trial.get("loss") or {}) for trial in trials(each.about)))
+        losses = " or ".join(dict.fromkeys(map(_loss, each.about.losses)))
         summary = section.summaries[label]
         spread = NONE
         if len(summary.seed_maes) > 1:
@@ -146,9 +146,9 @@ def config_table(section: Section) -> str:
         rows.append(
             [
                 label,
-                *(setting(each.about, key) for key in ("px", "epochs", "batch", "learning_rate")),
+                *(each.about.setting(key) for key in ("px", "epochs", "batch", "learning_rate")),
                 losses,
-                str(each.about.get("schedule", NONE)),
+                each.about.schedule,
                 str(len(summary.seed_maes)),
                 spread,
                 NONE if np.isnan(summary.committee.value) else f"{summary.committee:.2f}",
@@ -205,28 +205,28 @@ def headline(section: Section) -> str:
 
 def _seen(section: Section) -> str:
     """What is known of the leader's pretraining and the tested people; nothing is claimed that was not compared."""
-    learned_from = section.about.get("learned_from")
+    learned_from = section.about.learned_from
     if learned_from is None:
         return "fine-tuned without them (whether its pretraining had seen them is not recorded)"
-    if learned_from["state"] == "overlap":
-        return f"fine-tuned without them, BUT {learned_from['sentence']}"
-    return f"trained without them ({learned_from['sentence']})"
+    if learned_from.state == "overlap":
+        return f"fine-tuned without them, BUT {learned_from.sentence}"
+    return f"trained without them ({learned_from.sentence})"
 
 
 def caveats(section: Section) -> list[str]:
     """What a reader must know before believing the headline, one sentence or two each."""
     found = []
     for label, each in section.results.items():
-        for word in filter(None, brand(each.about).split(", ")):
+        for word in filter(None, each.about.brand.split(", ")):
             found.append(f"**{word}: {label}.** {MEANING[word]}")
     for label, sentences in section.alarms.items():
         found += [f"**Alarm, {label}:** {sentence}" for sentence in sentences]
     histories: dict[str, list[str]] = {}
     for label, each in section.results.items():
         history = f"Pretraining: {pretraining(each.about)}"
-        history += f" Selection: {sentence(each.about.get('selection', 'not recorded'))}"
-        if each.about.get("epochs_by"):
-            history += f" Epochs: {sentence(each.about['epochs_by'])}"
+        history += f" Selection: {sentence(each.about.selection)}"
+        if each.about.epochs_by:
+            history += f" Epochs: {sentence(each.about.epochs_by)}"
         histories.setdefault(history, []).append(label)
     for history, who in histories.items():
         found.append(history if len(histories) == 1 else f"{', '.join(who)}: {history}")
@@ -271,7 +271,7 @@ def against_paper(section: Section) -> str:
     """Where the paper's figure lies from our interval, for the leading config. Empty where there is none."""
     name = name_of(section.about)
     of_paper = {backbone_name(backbone): mae for backbone, mae in PAPER_MAE.items()}
-    if section.about["dataset"] != "fgnet" or name not in of_paper:
+    if section.about.dataset != "fgnet" or name not in of_paper:
         return ""
     paper, ours = of_paper[name], section.summaries[section.leader].mae
     if ours.low <= paper <= ours.high:

@@ -27,10 +27,10 @@ LEAST_PROBABILITY = 1e-6
 class Calibration:
     """The calibration of a config's distributions, pooled over photos (and seeds), with intervals over people.
 
-    nll: nats. crps: years; without any spread it is the absolute error, so it can be compared with the MAE. coverage[i]:
-    the share of true ages inside the central interval of probability LEVELS[i]. width: mean number of whole years in a
-    central 90 % interval. pit: share of photos in each bin; 1 / PIT_BINS everywhere if the distributions are right. High
-    ends mean that they are too narrow, a high middle that they are too wide.
+    nll: nats. crps: years; without any spread it is the absolute error, so it can be compared with the MAE.
+    coverage[i]: the share of true ages inside the central interval of probability LEVELS[i]. width: mean number of
+    whole years in a central 90 % interval. pit: share of photos in each bin; 1 / PIT_BINS everywhere if the
+    distributions are right. High ends mean that they are too narrow, a high middle that they are too wide.
     """
 
     nll: Interval
@@ -88,7 +88,7 @@ def calibrate(predictions: Predictions, *, draws: int = DRAWS, seed: int = 0, le
 def negative_log_likelihood(
     distribution: Float[np.ndarray, "rows ages"], age: Int16[np.ndarray, " rows"]
 ) -> Float64[np.ndarray, " rows"]:
-    """-log of the predicted probability of the true age, in nats; ages beyond the distribution have LEAST_PROBABILITY."""
+    """-log of the predicted probability of the true age, in nats, as LEAST_PROBABILITY beyond the last age."""
     known = np.minimum(age, distribution.shape[1] - 1)
     probability = np.where(age == known, distribution[np.arange(len(age)), known].astype(np.float64), 0.0)
     return -np.log(np.maximum(probability, LEAST_PROBABILITY))

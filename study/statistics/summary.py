@@ -241,8 +241,8 @@ def compare(
         as_far = np.abs(signs @ gaps) >= np.abs(gaps.sum(axis=0)) * (1 - 1e-9)
         p += ((1 + as_far.sum(axis=0)) / (1 + flips)).tolist()  # the data themselves count as one of the flips
     comparisons = [
-        Comparison(better, worse, *numbers, len(pairs), level)
-        for (better, worse), *numbers in zip(pairs, differences, p, holm(p), strict=True)
+        Comparison(better, worse, difference, uncorrected, corrected, len(pairs), level)
+        for (better, worse), difference, uncorrected, corrected in zip(pairs, differences, p, holm(p), strict=True)
     ]
     return sorted(comparisons, key=lambda each: -each.difference.value)
 
@@ -279,8 +279,8 @@ def _key(predictions: Predictions) -> list[tuple[str, str, int]]:
 def constant_guess(predictions: Predictions) -> Predictions:
     """The baseline that ignores the photo: for each person, the median age on the other people's photos.
 
-    Its distribution is how often each age occurs on the other people's photos, as a baseline for NLL and CRPS. On FG-NET
-    its MAE is 9.71 pooled and 9.72 over people.
+    Its distribution is how often each age occurs on the other people's photos, as a baseline for NLL and CRPS. On
+    FG-NET its MAE is 9.71 pooled and 9.72 over people.
     """
     first = slice(0, predictions.photos)
     age, person = predictions.age[first], predictions.person[first]

@@ -228,7 +228,8 @@ def finished(home, folders, tables):
         record = {
             "sweep": name, "key": name, "faces": [str(folders[0])], "faces_digest": tables[0].digest,
             "select": "blocks", "sealed": True, "apart_from": [], "choice": CHOICE, "blocks": blocks, "starts": [],
-            "learned_from": check_starts([], tables[0].identities, Allowed()), "unlike": "", **changes,
+            "learned_from": dataclasses.asdict(check_starts([], tables[0].identities, Allowed())), "unlike": "",
+            **changes,
         }  # fmt: skip
         store = tracking.connect()
         run_id = tracking.find_or_start(store, key=name, name=name, stage="sweep", params={})

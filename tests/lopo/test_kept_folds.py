@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from study.artifacts.about import FoldRecord
 from study.artifacts.predictions import Predictions, read_predictions, write_predictions
 from study.folds import lopo_folds
 from study.lopo.jobs import Job, read_fold
@@ -49,7 +50,8 @@ def test_a_fold_that_is_whole_is_kept(job, faces):
     kept = read_fold(job, faces)
     assert kept is not None
     assert np.array_equal(kept[0].distribution, part.distribution)
-    assert kept[1] == about
+    assert kept[1] == FoldRecord.from_json(about, where="here")
+    assert kept[1].to_json() == {**about, "environment": {}}
     assert job.file.is_file()
 
 
@@ -77,8 +79,8 @@ CHANGES: dict[str, tuple[Callable[[Predictions, dict], tuple[Predictions, dict]]
         "photo column",
     ),
     "another config's": (other("trial", CONFIG.replace(px=48).to_json()), "record is of another config"),
-    "no curve": (other("history", None), "lacks the training's curve"),
-    "a curve of nothing": (other("history", [{}]), "no list of epochs"),
+    "no curve": (other("history", None), "its record: history is None, expected a list"),
+    "a curve of nothing": (other("history", [{}]), "its record: history has an epoch without its number"),
 }
 
 

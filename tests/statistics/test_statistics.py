@@ -263,7 +263,7 @@ def test_many_comparisons_raise_the_bar():
 
 
 def test_pairs_in_blocks_give_what_all_pairs_at_once_give(monkeypatch):
-    """The calculation as it was before pairs came in blocks: all pairs' draws and all their flips in one matrix each."""
+    """The calculation as it was before pairs came in blocks: one matrix for all pairs' draws, one for their flips."""
     tables = {f"config {i}": drawn(people=20, rng=i, noise=3 + 0.4 * i) for i in range(6)}
     monkeypatch.setattr(summary, "PAIRS", 4)
     found = compare(tables, draws=300, flips=2000)
