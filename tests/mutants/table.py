@@ -191,13 +191,13 @@ MUTANTS = (
     Mutant("LOPO's key lacks the device", "study/lopo/jobs.py", '"device": schedule.device,', "", (KEYS,)),
     Mutant(
         "a brand is not shown", "study/report/sections.py",
-        "branded(name_of(each.about), each.about)", "name_of(each.about)",
+        "branded(name_of(each.about), each.about.brand)", "name_of(each.about)",
         ("tests/report/test_report.py::test_a_brand_stands_wherever_the_result_does",),
     ),
     # files are checked when read
     Mutant(
         "a finished fold is believed", "study/lopo/jobs.py",
-        "        _check_fold(job, faces, part, about)\n", "",
+        "        _check_fold(job, faces, part, record)\n", "",
         ("tests/lopo/test_kept_folds.py",),
     ),
     Mutant(

@@ -17,6 +17,8 @@ from study.cli.options import Training
 from study.lopo.plan import plan_of_sweep
 from study.plain import apart, brief, plain, printable, slug, without_secrets
 from study.report import command as report
+from study.report.document import document, terminal
+from study.report.figures import PICTURES
 from study.report.sections import Result, sections
 from study.tracking import runs as tracking
 from tests.artifacts.test_best import BEST
@@ -97,7 +99,7 @@ def test_a_hostile_record_writes_nowhere_else_and_no_markup(tmp_path):
     )
     assert {file for file in tmp_path.rglob("*") if file.is_file()} == set(written.files)
     assert all(file.parent == out for file in written.files)
-    text = written.files[0].read_text() + report.terminal(written.sections)
+    text = written.files[0].read_text() + terminal(written.sections)
     for sign in ("<script", "](http", "](javascript", "\n# Owned", "\x1b", "\u202e", "$", "`c`", "**b**"):
         assert sign not in text
     for line in text.splitlines():
@@ -105,7 +107,7 @@ def test_a_hostile_record_writes_nowhere_else_and_no_markup(tmp_path):
 
 
 def test_sections_whose_slugs_collide_keep_their_own_pictures_and_metrics(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "draw", lambda section: {name: Figure() for name in report.PICTURES})
+    monkeypatch.setattr(report, "draw", lambda section: {name: Figure() for name in PICTURES})
     same = predictions()
     results = [
         Result("a", about(dataset="x/y", digest="d"), same),
@@ -114,8 +116,8 @@ def test_sections_whose_slugs_collide_keep_their_own_pictures_and_metrics(tmp_pa
         Result("d", about(dataset="x-y-d", digest=""), same),
     ]
     written = report.write_report(results, out=tmp_path, draws=50)
-    assert len({str(file).casefold() for file in written.files}) == 1 + 4 * len(report.PICTURES)
-    assert len(report._metrics(written.sections)) == 4 * 9
+    assert len({str(file).casefold() for file in written.files}) == 1 + 4 * len(PICTURES)
+    assert len(report.metrics_of(written.sections)) == 4 * 9
 
 
 WHERE = "night: about.json"
@@ -136,7 +138,7 @@ def test_a_field_of_a_wrong_type_is_one_line_or_does_no_harm(field):
             refused += 1
             continue
         found = sections([result, Result("other", about(), predictions(people=5, rng=3))], draws=20)
-        report.document(found, [dict.fromkeys(report.PICTURES, "p.png") for _ in found])
+        document(found, [dict.fromkeys(PICTURES, "p.png") for _ in found])
     assert refused > 0
 
 

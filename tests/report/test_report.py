@@ -15,7 +15,9 @@ from study.artifacts.pretraining import LearnedFrom
 from study.cli.run import main, message
 from study.files import locks
 from study.report import command as report
-from study.report import figures, tables
+from study.report import figures, sentences, tables
+from study.report.document import document, terminal
+from study.report.figures import PICTURES
 from study.report.paper import PAPER_MAE, PAPER_RMSE, backbone_name
 from study.report.sections import Result, labels, sections
 from study.statistics.bootstrap import Interval
@@ -87,7 +89,7 @@ def three() -> list[Result]:
 def text(*results: Result) -> str:
     """report.md, its pictures not drawn."""
     found = sections(results, draws=200)
-    return report.document(found, [{name: f"{name}.png" for name in report.PICTURES} for _ in found])
+    return document(found, [{name: f"{name}.png" for name in PICTURES} for _ in found])
 
 
 def cells(markdown: str, row: str) -> list[str]:
@@ -140,7 +142,7 @@ def test_it_says_on_which_data_with_which_pretraining_and_how_it_was_chosen(thre
 
 def test_every_pair_is_compared_with_holms_correction(three):
     section = sections(three, draws=200)[0]
-    text = tables.comparisons(section)
+    text = sentences.comparisons(section)
     assert text.count("\n- ") + 1 == 3
     assert "EfficientNet-Lite0 is better than ResNet-34 by " in text
     assert "after Holm's correction over 3 comparisons" in text
@@ -180,7 +182,7 @@ def test_the_first_line_on_built_in_people_says_so():
     assert "synthetic people" in first
     assert "mean nothing about real faces" in first
     assert "MWR" not in told
-    assert "mean nothing about real faces" in report.terminal(sections([result], draws=200))
+    assert "mean nothing about real faces" in terminal(sections([result], draws=200))
 
 
 def test_a_collapsed_model_is_announced():
@@ -270,28 +272,31 @@ def test_a_brand_stands_wherever_the_result_does(three):
         tables.cs_table(section),
         tables.config_table(section),
     ]
-    told += [tables.comparisons(section), tables.calibration_table(section), report.terminal([section])]
+    told += [sentences.comparisons(section), tables.calibration_table(section), terminal([section])]
     assert all(name in text for text in told)
-    caveats = "\n".join(tables.caveats(section))
-    assert f"**OPTIMISTIC: {name}.**" in caveats
-    assert f"**OVERLAP: {name}.**" in caveats
-    for figure in report.draw(section).values():
+    warned = "\n".join(sentences.caveats(section))
+    assert f"**OPTIMISTIC: {name}.**" in warned
+    assert f"**OVERLAP: {name}.**" in warned
+    assert f"OVERLAP: {name}. Its network was pretrained on some of the tested people" in terminal([section])
+    for figure in figures.draw(section).values():
         drawn = " ".join(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))
         assert "EfficientNet-B0" not in drawn or "OPTIMISTIC" in drawn
-    assert "never saw" not in tables.headline(section)
-    assert "whether its pretraining had seen them is not recorded" in tables.headline(section)
+    assert "never saw" not in sentences.headline(section)
+    assert "whether its pretraining had seen them is not recorded" in sentences.headline(section)
 
 
 def test_networks_that_start_otherwise_are_told_in_the_headline(three):
     other = replace(three[2].about, pretraining=Pretraining("none (random weights)"))
     (section,) = sections([*three[:2], Result("lopo 34", other, three[2].predictions)], draws=200)
-    assert "Read with care: the networks do not start alike" in tables.headline(section)
+    assert "Read with care: the networks do not start alike" in sentences.headline(section)
+    assert "Read with care: the networks do not start alike" in terminal([section])
     (alike,) = sections(three, draws=200)
-    assert "do not start alike" not in tables.headline(alike)
+    assert "do not start alike" not in sentences.headline(alike)
+    assert "Read with care" not in terminal([alike])
     swept = replace(three[0].about, pretraining=Pretraining("ImageNet", "resnet18 starts from nothing"))
     (both,) = sections([Result("lopo b0", swept, three[0].predictions), *section.results.values()][::2], draws=200)
-    assert "do not start alike" in tables.headline(both)
-    assert "in the sweep behind EfficientNet-B0, resnet18 starts from nothing" in tables.headline(both)
+    assert "do not start alike" in sentences.headline(both)
+    assert "in the sweep behind EfficientNet-B0, resnet18 starts from nothing" in sentences.headline(both)
 
 
 def test_a_constant_guess_that_is_better_is_drawn_on_the_axis():
@@ -309,7 +314,7 @@ def test_edited_predictions_end_the_report_with_a_line_that_names_the_run(tmp_pa
     write_predictions(file, three[0].predictions, about=three[0].about.to_json())
     run = tracking.LopoRun("0a1b", "lopo b0", replace(three[0].about, dataset="../elsewhere"), file)
     assert report.read_result(run).about == three[0].about, "about.json is not believed"
-    assert "about.json of MLflow run 'lopo b0' (0a1b) is not what" in capsys.readouterr().err
+    assert "about.json of MLflow run 'lopo b0' (0a1b) differs from" in capsys.readouterr().err
     whole = pq.ParquetFile(file).read()
     truth = whole.set_column(3, SCHEMA.field("predicted"), whole["age"].cast(pa.float32()))
     pq.write_table(truth.replace_schema_metadata(whole.schema.metadata), file)
