@@ -82,8 +82,8 @@ def make_jobs(
                 "precision": resolve_precision(config, schedule.device),
             }
             trainings.append((fold, config, fingerprint(made_from)))
-    # The same config by hand is another result: it would take the place of the optimistic one, and its brand with it.
-    how = [] if plan.sealed else ["chosen on the tested people"]
+    # The same config, chosen in another way, is another result with a name, a selection and a brand of its own.
+    how = [*plan.sweep, *([] if plan.sealed else ["chosen on the tested people"])]
     key = fingerprint([*(part for _, _, part in trainings), *how])
     jobs = [
         Job(fold, config, part, out / key / "folds" / f"{fold.name.replace('/', '-')}-seed{config.seed}.parquet")

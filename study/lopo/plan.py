@@ -33,7 +33,8 @@ class Plan:
     choice: what the sweep says of how far its choice can be trusted (study.sweep.optimism), and whose each block's is.
     apart_from: faces tables that none of the tested photos may lie in. chosen_with: for (backbone, weights) the digest
     of the weights that the sweep's trials started from; learned_from: what check_starts said of all its networks;
-    unlike: how their starts differed.
+    unlike: how their starts differed. sweep: name and key of the sweep, none by hand: the same config from elsewhere is
+    another result.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Plan:
     chosen_with: Mapping[tuple[str, str], str] = field(default_factory=dict)
     learned_from: tuple[LearnedFrom, ...] = ()
     unlike: str = ""
+    sweep: tuple[str, ...] = ()
 
     def check_weights(self, starts: Sequence[Start]) -> None:
         """Raise ValueError where weights are no longer those that the sweep chose with."""
@@ -110,6 +112,7 @@ def plan_of_sweep(store: tracking.Tracking, *, name: str | None, training: Train
         {(start.backbone, start.weights): start.digest for start in best.starts},
         (best.learned_from,),
         best.unlike,
+        (best.sweep, best.key),
     )
 
 

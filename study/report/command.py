@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from study.artifacts.about import About
 from study.artifacts.predictions import read_predictions
+from study.cli.options import REAL_HOME, SYNTHETIC_HOME
 from study.files.locks import hold
 from study.files.storage import write_whole
 from study.pictures import save_picture
@@ -31,8 +32,9 @@ from trainables.fields import Range
 class Report:
     """Options of study.report."""
 
-    out: Path = Path("runs/report")
-    """Folder for report.md and its pictures."""
+    out: Path | None = None
+    """Folder for report.md and its pictures. Default: runs/report, and runs/synthetic/report for synthetic people. A
+    folder that is given here gets one report: of the real people, if there are results of both."""
     draws: Annotated[int, Range(2, 1_000_000)] = DRAWS
     """Bootstrap draws for each interval; fewer are faster and less exact."""
 
@@ -46,34 +48,50 @@ class Written:
 
 
 def report(options: Report) -> None:
-    """Write the report, log it to MLflow, and print its main table.
+    """Write a report of the real people and one of the synthetic, log them to MLflow, and print their main tables.
 
     Raises FileNotFoundError if no LOPO is finished.
     """
     track = tracking.connect()
     with tempfile.TemporaryDirectory() as folder:
-        runs = tracking.finished_lopo(track, folder=Path(folder))
-        results = read_results(runs)
+        results = read_results(tracking.finished_lopo(track, folder=Path(folder)))
     if not results:
         raise FileNotFoundError("there is no finished LOPO result to read; make one with: python -m study.lopo --best")
-    print(f"Reporting on {len(results)} finished LOPO result{'s' * (len(results) > 1)} ...", flush=True)
-    with hold(options.out):
-        written = write_report(results, out=options.out, draws=options.draws)
-        key = hashlib.sha256(" ".join(sorted(run.run_id for run in runs)).encode()).hexdigest()[:12]
-        run_id = tracking.find_or_start(track, key=f"report-{key}", name="report", stage="report")
-        tracking.log_files(track, run_id, written.files)
-        tracking.finish(track, run_id, metrics=metrics_of(written.sections))
-    print(terminal(written.sections))
-    print(f"\nReport and pictures: {options.out}/ ({', '.join(file.name for file in written.files)})")
+    for out, chosen in split(results, options.out).items():
+        print(f"Reporting on {len(chosen)} finished LOPO result{'s' * (len(chosen) > 1)} ...", flush=True)
+        with hold(out):
+            written = write_report(list(chosen.values()), out=out, draws=options.draws)
+            key = hashlib.sha256(" ".join(sorted(chosen)).encode()).hexdigest()[:12]
+            run_id = tracking.find_or_start(track, key=f"report-{key}", name="report", stage="report")
+            tracking.log_files(track, run_id, written.files)
+            tracking.finish(track, run_id, metrics=metrics_of(written.sections))
+        print(terminal(written.sections))
+        print(f"\nReport and pictures: {out}/ ({', '.join(file.name for file in written.files)})")
     print(f"Next: {tracking.how_to_look()}")
 
 
-def read_results(runs: Sequence[tracking.LopoRun]) -> list[Result]:
-    """The results; each that cannot be read is left out with a line."""
-    results = []
+def split(results: Mapping[str, Result], out: Path | None) -> dict[Path, dict[str, Result]]:
+    """The results by the folder of their report: those of real and of synthetic people are never in one."""
+    found: dict[Path, dict[str, Result]] = {}
+    synthetic = [run_id for run_id, result in results.items() if result.about.built_in]
+    for run_id, result in results.items():
+        home = SYNTHETIC_HOME if result.about.built_in else REAL_HOME
+        if not out or not result.about.built_in or len(synthetic) == len(results):
+            found.setdefault(out or home / "report", {})[run_id] = result
+    if out and 0 < len(synthetic) < len(results):
+        print(
+            f"Left out: {len(synthetic)} results of synthetic people; without --out they have a report of their own",
+            file=sys.stderr,
+        )
+    return found
+
+
+def read_results(runs: Sequence[tracking.LopoRun]) -> dict[str, Result]:
+    """The results by run id; each that cannot be read is left out with a line."""
+    results = {}
     for run in runs:
         try:
-            results.append(read_result(run))
+            results[run.run_id] = read_result(run)
         except (ValueError, TypeError, OSError) as error:
             tracking.left_out(run.run_id, run.name, error)
     return results

@@ -54,8 +54,8 @@ def markdown(section: Section, pictures: Mapping[str, str]) -> str:
         section.calibrations[section.leader].sentence,
         shown["calibration"],
         tables.calibration_table(section),
-        "CRPS is the MAE of a whole distribution: lower is better, and without any spread it is the MAE. "
-        "Coverage should equal its level. The constant guess's distribution is how often each age occurs among the other people.",
+        "CRPS is the MAE of a whole distribution: lower is better, and without any spread it is the MAE. Coverage "
+        "should equal its level. The constant guess's distribution is how often each age occurs among the others.",
         "### What was run",
         tables.config_table(section),
         f"Faces table: digest {section.about.faces_digest}.",

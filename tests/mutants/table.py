@@ -188,6 +188,9 @@ MUTANTS = (
         'sorted(folder.rglob("*.py"))', '[folder / "losses.py"]',
         (f"{STARTS}::test_any_changed_source_of_what_is_learned_is_another_code",),
     ),
+    Mutant("LOPO's key lacks the sweep", "study/lopo/jobs.py", "*plan.sweep, ", "", (
+        f"{PROMISE}::test_a_result_is_not_replaced_by_one_of_the_same_config_that_was_chosen_in_another_way",
+    )),
     Mutant("LOPO's key lacks the device", "study/lopo/jobs.py", '"device": schedule.device,', "", (KEYS,)),
     Mutant(
         "a brand is not shown", "study/report/sections.py",

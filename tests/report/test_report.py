@@ -260,6 +260,17 @@ def test_the_command_reads_mlflow_and_logs_what_it_wrote(tmp_path, monkeypatch, 
     )
 
 
+def test_real_and_synthetic_people_have_reports_of_their_own(three, capsys):
+    drawn = Result("lopo synthetic", about(dataset="people"), predictions())
+    results = {"a": three[0], "b": drawn, "c": three[1]}
+    apart = {Path("runs/report"): ["a", "c"], Path("runs/synthetic/report"): ["b"]}
+    assert {out: list(chosen) for out, chosen in report.split(results, None).items()} == apart
+    assert report.split({"b": drawn}, Path("mine")) == {Path("mine"): {"b": drawn}}
+    assert capsys.readouterr().err == ""
+    assert report.split(results, Path("mine")) == {Path("mine"): {"a": three[0], "c": three[1]}}
+    assert "Left out: 1 results of synthetic people" in capsys.readouterr().err
+
+
 def test_a_brand_stands_wherever_the_result_does(three):
     """In every table, picture and sentence that names it; and what was not compared is not claimed."""
     overlap = LearnedFrom("overlap", photos=12, people=1, compared=9, synthetic=False, sentence="12 of the photos")
