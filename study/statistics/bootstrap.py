@@ -5,6 +5,7 @@ Photos of one person share a face, so people are resampled, never photos.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,11 +77,19 @@ def bootstrap(
         return Intervals(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
     student = stdtrit(people - 1, (1 + level) / 2)  # standard errors to either side
     z = student * math.sqrt(people / (people - 1))
-    counts = np.random.default_rng(seed).multinomial(people, np.full(people, 1 / people), size=draws)
-    drawn = statistic(counts.astype(np.float64))
+    drawn = statistic(_counts(people, draws, seed))
     jackknife = statistic(1 - np.eye(people))  # each person left out once
-    ends = np.array([_bca(*columns, z=z) for columns in zip(drawn.T, value, jackknife.T, strict=True)])
+    ends = np.array([_bca(*columns, z=z) for columns in zip(drawn.T.copy(), value, jackknife.T, strict=True)])
     return Intervals(value, ends[:, 0], ends[:, 1])
+
+
+@functools.lru_cache(maxsize=4)  # a report asks for the same draws thousands of times
+def _counts(people: int, draws: int, seed: int) -> Float64[np.ndarray, "draws people"]:
+    """How often each person is drawn, in each draw of as many people with replacement."""
+    counts = np.random.default_rng(seed).multinomial(people, np.full(people, 1 / people), size=draws)
+    counts = counts.astype(np.float64)
+    counts.flags.writeable = False
+    return counts
 
 
 def _bca(

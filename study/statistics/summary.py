@@ -238,7 +238,8 @@ def compare(
         gap = PersonMeans(first.people, gaps, first.rows)
         found = bootstrap(gap.over_people, people=people, draws=draws, seed=seed, level=level)
         differences += [found[i] for i in range(len(some))]
-        as_far = np.abs(signs @ gaps) >= np.abs(gaps.sum(axis=0)) * (1 - 1e-9)
+        flipped = signs @ gaps
+        as_far = np.abs(flipped, out=flipped) >= np.abs(gaps.sum(axis=0)) * (1 - 1e-9)
         p += ((1 + as_far.sum(axis=0)) / (1 + flips)).tolist()  # the data themselves count as one of the flips
     comparisons = [
         Comparison(better, worse, difference, uncorrected, corrected, len(pairs), level)
