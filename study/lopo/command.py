@@ -1,8 +1,8 @@
-"""Leave one person out: one training a person on everyone else's faces, tested on that person's.
+"""Leave one person out: one training per person, on everyone else's faces, tested on that person's.
 
-`--best` runs the winner of the newest finished sweep; `--trial FILE`, or --backbone and its like, a config given by
-hand. Folds fan out over all of Ray's resources and log to MLflow under one parent run. Interrupted, only the missing
-folds are run: type the same command again.
+`--best` runs the winner of the newest finished sweep. `--trial FILE`, or options such as --backbone, run a config given
+by hand. Folds run on all of Ray's resources and are logged to MLflow under one parent run. After an interruption the
+same command runs only the missing folds.
 """
 
 from __future__ import annotations

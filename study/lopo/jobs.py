@@ -1,4 +1,4 @@
-"""The trainings of a LOPO: their keys and files, and what is read back from a finished one. No Ray."""
+"""The trainings of a LOPO: their keys and files, and how a finished one is read and checked. No Ray."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from trainables.fold import FoldResult
 from trainables.provenance import environment
 
 REPLAY, RATE_FALL = 0.25, 0.8
-"""The fold tree's share of photos shown again, and its learning rate's fall a level down (docs/lopo.md)."""
+"""The fold tree's share of replayed photos, and the factor of its learning rate per level (docs/lopo.md)."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How folds are trained: plain, one training a fold, or as a tree; and what a training may take."""
+    """How folds are trained: plain (one training per fold) or as a tree; and the CPUs and GPUs of one training."""
 
     kind: Literal["plain", "tree"]
     seeds: int
@@ -39,20 +39,20 @@ class Schedule:
 
     @property
     def made_from(self) -> str | list[Any]:
-        """What a fold's key says of the schedule."""
+        """The schedule's part of a fold's key."""
         if self.kind == "plain":
             return "plain"
         return ["tree", REPLAY, RATE_FALL]
 
     @property
     def device(self) -> str:
-        """Where a training runs: a task that was given no GPU uses none, even where it sees one."""
+        """Where a training runs. A task without a share of a GPU uses none, even if it sees one."""
         return "cuda" if self.gpus else "cpu"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training: a left-out person with one seed."""
+    """One training: one left-out person and one seed."""
 
     fold: Fold
     config: TrialConfig
@@ -63,7 +63,7 @@ class Job:
 def make_jobs(
     plan: Plan, faces: Faces, starts: Mapping[tuple[str, str], Start], schedule: Schedule, out: Path
 ) -> tuple[list[Job], str]:
-    """Every fold of every seed, and the key of the whole. A fold's key covers all that decides its result.
+    """Every fold of every seed, and the key of the whole result. A fold's key covers all that decides its result.
 
     starts: by backbone and weights.
     """
@@ -93,7 +93,7 @@ def make_jobs(
 
 
 def gather(files: Sequence[Path]) -> tuple[Predictions, tuple[Mapping[str, str], ...]]:
-    """The predictions of all folds as one table, and the environments that computed them, each once."""
+    """The predictions of all folds as one table, and the different environments that computed them."""
     read = [read_predictions(file) for file in files]
     parts = [part for part, _ in read]
     whole = Predictions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
@@ -111,14 +111,14 @@ def say_where(records: Sequence[FoldRecord], cpus: int) -> None:
     counts = Counter(differences({**record.environment, "device": now["device"]}, now) for record in records)
     for other, folds in counts.items():
         if other:
-            print(f"{folds} finished folds were computed in another environment and are kept: {other}", flush=True)
+            print(f"{folds} finished folds were computed in another environment; they are kept: {other}", flush=True)
 
 
 def read_fold(job: Job, faces: Faces) -> tuple[Predictions, FoldRecord] | None:
-    """A finished fold and its record; None where there is none that can be kept.
+    """A finished fold and its record; None if there is none that can be used.
 
-    A file that is damaged, was changed, or belongs to another training is set aside, with a line that says why: the
-    fold is trained again. One of an earlier version, without a digest, is kept where all that is checked here holds.
+    A file that is damaged, was changed, or belongs to another training is renamed, with a line that says why, and the
+    fold is trained again. A file of an earlier version, without a digest, is used if it passes all checks here.
     """
     if not job.file.is_file():
         return None
@@ -130,24 +130,24 @@ def read_fold(job: Job, faces: Faces) -> tuple[Predictions, FoldRecord] | None:
         aside = job.file.with_name(f"{job.file.name}.set-aside")
         job.file.replace(aside)
         why = str(error).removeprefix(f"{job.file} ")
-        print(f"{job.file} is set aside as {aside.name}, and the fold is trained again: {why}", flush=True)
+        print(f"{job.file} is renamed to {aside.name}, and its fold is trained again: {why}", flush=True)
         return None
     return part, record
 
 
 def _check_fold(job: Job, faces: Faces, part: Predictions, record: FoldRecord) -> None:
-    """Raise ValueError where a fold's file is not what this job would have written, as far as no training is needed."""
+    """Raise ValueError if a file is not what this job would have written, as far as can be told without training."""
     rows = job.fold.test[np.argsort(faces.photo[job.fold.test], kind="stable")]  # in the order of Predictions
     expected = {"photo": faces.photo[rows], "person": faces.person[rows], "age": faces.age[rows]}
     expected |= {"fold": job.fold.name, "seed": job.config.seed, "fingerprint": job.key}
     for name, values in expected.items():
         if not np.array_equal(getattr(part, name), np.broadcast_to(values, rows.shape)):
-            raise ValueError(f"its {name} column is not that of this fold")
+            raise ValueError(f"its {name} column is not this fold's")
     if part.distribution.shape[1] != job.config.ages:
         raise ValueError(f"its distributions are over {part.distribution.shape[1]} ages, not {job.config.ages}")
-    # a little more than another processor's rounding
+    # a little more than the rounding differences between processors
     if not np.allclose(decode(part.distribution, job.config), part.predicted, rtol=0, atol=1e-3):
-        raise ValueError("its predicted ages are not what its distributions give")
+        raise ValueError("its predicted ages do not follow from its distributions")
     if record.trial != job.config.to_json():
         raise ValueError("its record is of another config")
 

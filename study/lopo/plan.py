@@ -16,24 +16,24 @@ from study.tracking import runs as tracking
 from trainables.config import TrialConfig
 
 UNSEALED = (
-    "OPTIMISTIC: the config was chosen by its error on these same people, who had a say in the model they are "
-    "tested on (python -m study.sweep without --select none seals the choice)"
+    "OPTIMISTIC: the config was chosen by its error on these same people, who had a part in choosing the model that "
+    "they are tested on (python -m study.sweep without --select none seals the choice)"
 )
 SEALED = {
     "blocks": "sealed: each person is tested with the config chosen on other blocks' people alone",
     "dev": "sealed: the config was chosen on a dev part of the pretraining data, without any label of these people",
 }
-"""How each way to choose (study.sweep --select) is told where the tested people had no say."""
+"""What is said of a sealed choice, by study.sweep --select."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`trials`: config by left-out person, with None for everyone not named.
+    """trials: config by left-out person; None: for everyone who is not named.
 
-    choice: what the sweep says of how far its choice can be trusted (study.sweep.optimism), and whose each block's is.
-    apart_from: faces tables that none of the tested photos may lie in. chosen_with: for (backbone, weights) the digest
-    of the weights that the sweep's trials started from; learned_from: what check_starts said of all its networks;
-    unlike: how their starts differed. sweep: name and key of the sweep, none by hand: the same config from elsewhere is
+    choice: how far the sweep's choice can be trusted, and whom each block's winner is used for. apart_from: faces
+    tables that must not contain a tested photo. chosen_with: by (backbone, weights), the digest of the weights that the
+    sweep's trials started from. learned_from: what check_starts found for all its networks. unlike: how their starts
+    differed. sweep: its name and key, none for a config given by hand: the same config, chosen in another way, is
     another result.
     """
 
@@ -51,7 +51,7 @@ class Plan:
     sweep: tuple[str, ...] = ()
 
     def check_weights(self, starts: Sequence[Start]) -> None:
-        """Raise ValueError where weights are no longer those that the sweep chose with."""
+        """Raise ValueError if weights are no longer those that the sweep's trials started from."""
         for start in starts:
             chosen = self.chosen_with.get((start.backbone, start.weights), start.digest)
             if chosen != start.digest:
@@ -61,7 +61,7 @@ class Plan:
                 )
 
     def config(self, person: str) -> TrialConfig:
-        """The config that this person's fold trains."""
+        """The config of this person's fold."""
         found = self.trials.get(person, self.trials.get(None))
         if found is None:
             raise ValueError(f"the sweep knows no person {person!r}: it ran on other faces; run study.sweep on these")
@@ -72,15 +72,15 @@ def plan_by_hand(training: Training, *, backbone: str | None, weights: str | Non
     """One config for everyone, given on the command line or in a file."""
     config = training.trial_config(backbone=backbone, weights=weights)
     where = f"in {training.trial}" if training.trial else "on the command line"
-    told = f"one config for everyone, given by hand {where}: nothing was chosen by this command"
-    return Plan(config.backbone, {None: config}, told, True, (), None)
+    selection = f"one config for everyone, given by hand {where}: nothing was chosen by this command"
+    return Plan(config.backbone, {None: config}, selection, True, (), None)
 
 
 def plan_of_sweep(store: tracking.Tracking, *, name: str | None, training: Training) -> Plan:
-    """The winner of the newest finished sweep (of this name or in this folder), a config a block of people.
+    """The winners of the newest finished sweep (with this name or in this folder), a config per block of people.
 
-    Options of training are put in the place of each winner's own, which the selection says. Raises ValueError where no
-    sweep is finished.
+    Options of training replace each winner's values, and the selection says so. Raises ValueError if no sweep is
+    finished.
     """
     sweeps = tracking.finished(store, stage="sweep")
     named = [(run_id, tags) for run_id, _, tags in sweeps if name is None or _is_named(name, tags)]
@@ -117,5 +117,5 @@ def plan_of_sweep(store: tracking.Tracking, *, name: str | None, training: Train
 
 
 def _is_named(name: str, tags: Mapping[str, str]) -> bool:
-    """Whether a sweep is meant by its name, which several may have, or by its folder as its command printed it."""
+    """Whether `name` is the name of a sweep, which several may have, or its folder as its command printed it."""
     return name == tags.get("study.name") or Path(name) == Path(tags.get("study.folder", "."))

@@ -1,4 +1,4 @@
-"""The end of a LOPO: what a result is about, MLflow's metrics, and what the terminal says."""
+"""The end of a LOPO: its record, its MLflow metrics, and the summary for the terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from trainables.faces.table import Faces
 
 
 def conclude(store: tracking.Tracking, parent: str, predictions: Predictions, about: About, folder: Path) -> None:
-    """Log a complete result to its run, write what names it, and print it."""
+    """Log a complete result to its run, write about.json and trial.json, and print the summary."""
     summary = summarise(predictions)
     guess = summarise(constant_guess(predictions))
     warnings = alarms(predictions)

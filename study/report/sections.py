@@ -1,5 +1,4 @@
-"""LOPO results put together where they may be compared, with all that the report says of them. Pure: no
-disk."""
+"""LOPO results in groups that may be compared, with every value that the report gives. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ from study.statistics.summary import (
 )
 
 DATASETS = {"fgnet": "FG-NET", "utkface": "UTKFace", "people": "Synthetic people"}
-"""How datasets are written in titles; one that is not here goes by its name."""
+"""Names of datasets in titles; others keep the name in their record."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +49,9 @@ class Result:
 
 @dataclass(frozen=True)
 class Section:
-    """Results on the same photos of the same faces table: what may be compared. Everything is computed once.
+    """Results on the same photos of the same faces table: they may be compared. Everything is computed once.
 
-    `results` holds them by a label that tells them apart; `leader` is the label of the lowest MAE.
+    results: by a label that tells them apart. leader: the label of the result with the lowest MAE.
     """
 
     results: Mapping[str, Result]
@@ -60,7 +59,7 @@ class Section:
 
     @property
     def about(self) -> About:
-        """What the leading result is about."""
+        """The record of the leader."""
         return self.results[self.leader].about
 
     @property
@@ -107,28 +106,28 @@ class Section:
 
     @property
     def title(self) -> str:
-        """On which data, in words: "FG-NET"."""
+        """The names of the datasets: "FG-NET"."""
         return " and ".join(DATASETS.get(part, part) for part in self.about.dataset.split(", "))
 
     @property
     def unlike(self) -> str:
-        """How the starts of the networks compared here differ, those of a sweep included; "" where they are alike."""
-        told: dict[str, list[str]] = {}
+        """How the starts of the networks compared here, and in the sweeps behind them, differ; "" if they do not."""
+        by_sweep: dict[str, list[str]] = {}
         for label, each in self.results.items():
-            told.setdefault(each.about.pretraining.unlike, []).append(label)
+            by_sweep.setdefault(each.about.pretraining.unlike, []).append(label)
         starts = [start for each in self.results.values() for start in _starts(each.about)]
-        among = [f"in the sweep behind {', '.join(who)}, {differ}" for differ, who in told.items() if differ]
+        among = [f"in the sweep behind {', '.join(who)}, {differ}" for differ, who in by_sweep.items() if differ]
         return "; ".join(filter(None, [unlike(starts), *among]))
 
     @property
     def slug(self) -> str:
-        """Names this section's pictures, as one component of a path: "fgnet-1a2b3c"."""
+        """The start of this section's file names: "fgnet-1a2b3c"."""
         name = "-".join(self.about.dataset.split(", "))
         return f"{slug(name)}-{slug(self.about.faces_digest, most=6)}"
 
     @property
     def data(self) -> str:
-        """On which data, how many people, and with which pretraining: what stands above every picture."""
+        """The data, the number of people, and the pretraining: the caption of every picture."""
         summary = self.summaries[self.leader]
         kind = " (synthetic, not real)" if self.built_in else ""
         start = f"{self.title}{kind}, leave one person out: {summary.people} people, {summary.photos:,} photos."
@@ -139,9 +138,9 @@ class Section:
 
 
 def sections(results: Sequence[Result], *, draws: int = DRAWS) -> list[Section]:
-    """Results put together where they may be compared: same dataset, same faces digest, same photos.
+    """The results in groups that may be compared: same dataset, same faces digest, same photos.
 
-    Real people come first, and among those the sections with most results.
+    Real people come first, then the section with the most results.
     """
     groups: dict[tuple[object, ...], list[Result]] = {}
     for each in results:
@@ -158,17 +157,16 @@ def name_of(about: About) -> str:
 
 
 def labels(results: Sequence[Result]) -> list[str]:
-    """The backbone's name for each result, with what tells it from others of the same backbone in
-    brackets."""
+    """The backbone's name for each result, with what differs from others of the same backbone in brackets."""
     flat = [_flat(each.about) for each in results]
     names = [branded(name_of(each.about), each.about.brand) for each in results]
     found = []
     for i, (name, own) in enumerate(zip(names, flat, strict=True)):
         rivals = [flat[j] for j, other in enumerate(names) if other == name and j != i]
         differ = [key for key in own if any(own[key] != rival.get(key) for rival in rivals)]
-        told = ", ".join(_AFTER.get(key, f"{key} {{}}").format(own[key]) for key in differ[:4])
-        found.append(f"{name} ({told})" if told else name)
-    # Two runs of one and the same config: only their number tells them apart.
+        shown = ", ".join(_AFTER.get(key, f"{key} {{}}").format(own[key]) for key in differ[:4])
+        found.append(f"{name} ({shown})" if shown else name)
+    # Two runs of the same config differ in their number only.
     return [
         label if found.count(label) == 1 else f"{label} [{found[: i + 1].count(label)}]"
         for i, label in enumerate(found)
@@ -184,7 +182,7 @@ def _flat(about: About) -> dict[str, str]:
     values: dict[str, list[str]] = {}
     for config in about.configs:
         for key, value in config.items():
-            if key in ("backbone", "seed", "weights"):  # weights is a path: the pretraining's sentence says what it is
+            if key in ("backbone", "seed", "weights"):  # weights is a path: `pretraining` describes it
                 continue
             inner = value.items() if isinstance(value, Mapping) else [("", value)]
             for k, v in inner:
@@ -198,7 +196,7 @@ def _starts(about: About) -> tuple[StartRecord, ...]:
 
 
 def pretraining(about: About) -> str:
-    """One sentence on what the network had seen before these photos."""
+    """What the network was pretrained on, as a sentence."""
     return sentence(about.pretraining.what)
 
 

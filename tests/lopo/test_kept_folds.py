@@ -1,4 +1,4 @@
-"""A finished fold is kept only where it is what its training wrote; any other is set aside, and trained again."""
+"""A finished fold is used only if it is what its training wrote; any other is renamed, and trained again."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def other(name: str, value: object) -> Callable[[Predictions, dict], tuple]:
 CHANGES: dict[str, tuple[Callable[[Predictions, dict], tuple[Predictions, dict]], str]] = {
     "the true ages as answers": (
         lambda part, about: (replace(part, predicted=part.age.astype(np.float32)), about),
-        "predicted ages are not what its distributions give",
+        "predicted ages do not follow from its distributions",
     ),
     "another truth": (column("age", lambda age: (age + 1).astype(np.int16)), "age column"),
     "another photo": (column("photo", lambda photo: np.char.add(photo, "x")), "photo column"),
@@ -98,7 +98,7 @@ def test_a_fold_that_is_another_s_is_set_aside_and_said(name, job, faces, capsys
     assert aside.read_bytes() == written
     (line,) = capsys.readouterr().out.splitlines()
     assert said in line
-    assert line.startswith(f"{job.file} is set aside")
+    assert line.startswith(f"{job.file} is renamed to")
 
 
 @pytest.mark.parametrize("damage", [b"", b"no table", None], ids=["empty", "text", "one bit"])

@@ -87,7 +87,7 @@ MUTANTS = (
     ),
     Mutant(
         "a tree's leaf starts from its own test's half", "study/lopo/ray_tasks.py",
-        "states[stage.parent]", "states[-1]",
+        "states[node.parent]", "states[-1]",
         (f"{TREE}::test_each_leaf_descends_from_stages_that_never_saw_its_person",),
     ),
     Mutant(

@@ -159,7 +159,7 @@ def test_what_a_choice_says_is_plain_json_and_the_report_shows_it():
     assert [row[0] for row in rows] == ["one", "two"]
     assert [row[-1] for row in rows] == ["2.00", "9.00"], "the LOPO error of each block's own people"
     first, second = sentences(choice)
-    assert "None of it is in the LOPO figure" in first
+    assert "None of it is in the LOPO error" in first
     assert f"an optimism of {told.optimism.gap:.2f} years" in first
     assert "all chose resnet18" in second
     assert "ρ = 1.00" in second
