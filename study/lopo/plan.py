@@ -1,19 +1,25 @@
-"""Which config each left-out person is tested with, and one sentence on how it was chosen."""
+"""Which config each left-out person is tested with, how it was chosen, and the faces and weights that it needs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from study.artifacts.best import Best
 from study.artifacts.choice import AppliedChoice
 from study.artifacts.pretraining import LearnedFrom
-from study.cli.options import Training
+from study.cli.describe import flat
+from study.cli.options import PEOPLE, Training, faces_or_synthetic
+from study.cli.run import refuse_ignored
+from study.lopo.options import Lopo
 from study.plain import printable
-from study.starts import Start
+from study.starts import Start, check_apart, check_starts, read_start, worst
 from study.tracking import runs as tracking
 from trainables.config import TrialConfig
+from trainables.faces.table import Faces, load_faces
+from trainables.frozen.checks import check_frozen
 
 UNSEALED = (
     "OPTIMISTIC: the config was chosen by its error on these same people, who had a part in choosing the model that "
@@ -66,6 +72,68 @@ class Plan:
         if found is None:
             raise ValueError(f"the sweep knows no person {person!r}: it ran on other faces; run study.sweep on these")
         return found
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the folds need: the configs, each once; the faces tables' folders; the faces by picture size (px); where
+    networks start from, by (backbone, weights); and what these starts learned from."""
+
+    configs: tuple[TrialConfig, ...]
+    folders: tuple[Path, ...]
+    tables: Mapping[int, Faces]
+    starts: Mapping[tuple[str, str], Start]
+    learned_from: LearnedFrom
+
+    @property
+    def faces(self) -> Faces:
+        """The faces, in one of the sizes."""
+        return next(iter(self.tables.values()))
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The config's values for MLflow; none if there are several configs."""
+        return flat(self.configs[0]) if len(self.configs) == 1 else {}
+
+
+def refuse_conflicts(options: Lopo) -> None:
+    """Raise ValueError for options that contradict each other."""
+    if options.best and (options.backbone or options.weights or options.training.trial):
+        raise ValueError("--best takes the sweep's config: give it without --backbone, --weights and --trial")
+    if options.best and options.training.config:
+        raise ValueError("--best takes the sweep's config: give it without --config")
+    if not options.best:
+        refuse_ignored(options, ["sweep"], why="without --best")
+
+
+def make_plan(store: tracking.Tracking, options: Lopo) -> Plan:
+    """The plan that the options ask for."""
+    if options.best:
+        return plan_of_sweep(store, name=options.sweep, training=options.training)
+    return plan_by_hand(options.training, backbone=options.backbone, weights=options.weights)
+
+
+def read_inputs(plan: Plan, options: Lopo) -> Inputs:
+    """What the plan's folds need. Raises ValueError if faces or weights are not those that the plan allows."""
+    folders = faces_or_synthetic(options.faces or plan.faces, PEOPLE)
+    configs = tuple({config.fingerprint(): config for config in plan.trials.values()}.values())
+    for config in configs:
+        check_frozen(config)
+        config.replace(seed=config.seed + options.seeds - 1)  # the last seed must be valid too
+    tables = {px: load_faces(folders, px=px) for px in sorted({config.px for config in configs})}
+    faces = next(iter(tables.values()))
+    if plan.faces_digest not in (None, faces.digest):
+        raise ValueError(
+            f"the faces at {', '.join(map(str, folders))} are not those the sweep chose on: run study.sweep on these, "
+            "or give the config by hand with --trial FILE"
+        )
+    if plan.apart_from:
+        check_apart(plan.apart_from, folders)
+    used = sorted({(config.backbone, config.weights) for config in configs})
+    starts = {which: read_start(*which) for which in used}
+    plan.check_weights(list(starts.values()))
+    learned_from = worst([check_starts(list(starts.values()), faces.identities, options.allowed), *plan.learned_from])
+    return Inputs(configs, tuple(folders), tables, starts, learned_from)
 
 
 def plan_by_hand(training: Training, *, backbone: str | None, weights: str | None) -> Plan:

@@ -1,4 +1,4 @@
-"""The end of a LOPO: its record, its MLflow metrics, and the summary for the terminal."""
+"""What a LOPO says and records: its record, its MLflow metrics, and what it prints at its start and end."""
 
 from __future__ import annotations
 
@@ -9,17 +9,22 @@ from pathlib import Path
 from study.artifacts.about import About, Pretraining
 from study.artifacts.brands import branded
 from study.artifacts.predictions import Predictions
-from study.artifacts.pretraining import LearnedFrom
 from study.cli.options import is_synthetic
 from study.files.storage import write_json
+from study.lopo.jobs import Job
 from study.lopo.options import Lopo
-from study.lopo.plan import Plan
-from study.starts import Start
+from study.lopo.plan import Inputs, Plan
 from study.statistics.summary import alarms, constant_guess, summarise
 from study.tracking import runs as tracking
 from trainables import code_version
-from trainables.config import TrialConfig
 from trainables.faces.table import Faces
+
+
+def say_start(name: str, jobs: Sequence[Job], faces: Faces, about: About) -> None:
+    """Print what is about to run."""
+    print(f"LOPO {name!r}: {len(jobs)} folds, {len(faces)} faces of {len(faces.people)} people", flush=True)
+    print(f"Config: {about.selection}", flush=True)
+    print(f"Pretraining: {_pretraining(about)}", flush=True)
 
 
 def conclude(store: tracking.Tracking, parent: str, predictions: Predictions, about: About, folder: Path) -> None:
@@ -39,7 +44,6 @@ def conclude(store: tracking.Tracking, parent: str, predictions: Predictions, ab
     }
     if about.choice:
         metrics |= {f"choice_{name}": value for name, value in asdict(about.choice.optimism).items()}
-    learned_from = f"; {about.learned_from.sentence}" if about.learned_from else ""
     record, trial = folder / "about.json", folder / "trial.json"
     write_json(record, about.to_json())
     write_json(trial, {"trial": about.trial})
@@ -52,7 +56,7 @@ def conclude(store: tracking.Tracking, parent: str, predictions: Predictions, ab
         f"interval over people {summary.mae.low:.2f} to {summary.mae.high:.2f})\n"
         f"MAE pooled over {summary.photos} photos {summary.mae_pooled.value:.2f}\n"
         f"RMSE {summary.rmse.value:.2f}, CS(5) {summary.cs.value[5]:.1f} %, CS(10) {summary.cs.value[10]:.1f} %\n"
-        f"A constant guess scores {guess.mae.value:.2f}. Pretraining: {about.pretraining.what}{learned_from}.\n"
+        f"A constant guess scores {guess.mae.value:.2f}. Pretraining: {_pretraining(about)}.\n"
         f"Config: {about.selection}."
     )
     if about.built_in:
@@ -63,22 +67,18 @@ def conclude(store: tracking.Tracking, parent: str, predictions: Predictions, ab
     print(f"Next: python -m study.report        Look: {tracking.how_to_look()}")
 
 
-def describe_result(
-    plan: Plan,
-    folders: Sequence[Path],
-    faces: Faces,
-    configs: Sequence[TrialConfig],
-    starts: Sequence[Start],
-    learned_from: LearnedFrom,
-    options: Lopo,
-    key: str,
-) -> About:
+def _pretraining(about: About) -> str:
+    return about.pretraining.what + (f"; {about.learned_from.sentence}" if about.learned_from else "")
+
+
+def describe_result(plan: Plan, inputs: Inputs, options: Lopo, key: str) -> About:
     """What the report must know about a result, and what identifies it."""
+    faces, configs, starts = inputs.faces, inputs.configs, inputs.starts.values()
     return About(
         name=options.name or plan.name,
         key=key,
         dataset=", ".join(faces.datasets),
-        faces=tuple(map(str, folders)),
+        faces=tuple(map(str, inputs.folders)),
         faces_digest=faces.digest,
         photos=len(faces),
         people=len(faces.people),
@@ -89,7 +89,7 @@ def describe_result(
         choice=plan.choice,
         pretraining=Pretraining("; ".join(dict.fromkeys(start.what for start in starts)), plan.unlike),
         starts=tuple(start.record for start in starts),
-        learned_from=learned_from,
+        learned_from=inputs.learned_from,
         seeds=tuple(configs[0].seed + step for step in range(options.seeds)),
         schedule=options.schedule,
         epochs_by="fixed beforehand by the config",

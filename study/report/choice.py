@@ -22,8 +22,8 @@ BEHIND = (
     "people is taken, and its error on the others is averaged. Both are computed from the same trainings and people, "
     "with one seed, pooled over photos. The sampler and the pruner had seen all of these people, so the true gap is "
     'more likely larger than smaller. "Chosen again": the share of resamplings that choose the same trial, and the '
-    "same network. The LOPO error is that of the block's own people, and its trainings had more photos: it may be lower "
-    "or higher."
+    "same network. The LOPO error is that of the block's own people, and its trainings had more photos: it may be "
+    "lower or higher."
 )
 """The text below the table."""
 

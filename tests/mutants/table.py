@@ -123,7 +123,7 @@ MUTANTS = (
         "seed=config.seed + step", "seed=config.seed", (KEYS,),
     ),
     Mutant(
-        "lopo: no check that tested photos lie apart", "study/lopo/command.py",
+        "lopo: no check that tested photos lie apart", "study/lopo/plan.py",
         "check_apart(plan.apart_from, folders)", "pass",
         (f"{PROMISE}::test_a_sweeps_winner_is_not_tested_on_other_faces_than_it_was_sealed_for",),
     ),
@@ -133,7 +133,7 @@ MUTANTS = (
         (f"{PROMISE}::test_a_config_is_not_chosen_on_data_that_holds_the_tested_photos",),
     ),
     Mutant(
-        "lopo: no check that faces are those of the sweep", "study/lopo/command.py",
+        "lopo: no check that faces are those of the sweep", "study/lopo/plan.py",
         "plan.faces_digest not in (None, faces.digest)", "False",
         (f"{PROMISE}::test_a_sweeps_winner_is_not_tested_on_other_faces_than_it_was_sealed_for",),
     ),
