@@ -76,19 +76,19 @@ MUTANTS = (
         (f"{PROMISE}::test_a_pretraining_learns_nothing_of_its_dev_part",),
     ),
     Mutant(
-        "a tree's stage trains on whom it holds out", "study/lopo/tree.py",
+        "a tree's node trains on whom it holds out", "study/lopo/tree.py",
         "for person in other]", "for person in held]",
-        (f"{TREE}::test_no_stage_sees_whom_it_holds_out",),
+        (f"{TREE}::test_no_node_sees_whom_it_holds_out",),
     ),
     Mutant(
         "a tree replays photos of people held out", "study/lopo/tree.py",
         "np.flatnonzero(~np.isin(faces.person, held))", "np.arange(len(faces))",
-        (f"{TREE}::test_no_stage_sees_whom_it_holds_out",),
+        (f"{TREE}::test_no_node_sees_whom_it_holds_out",),
     ),
     Mutant(
         "a tree's leaf starts from its own test's half", "study/lopo/ray_tasks.py",
         "states[node.parent]", "states[-1]",
-        (f"{TREE}::test_each_leaf_descends_from_stages_that_never_saw_its_person",),
+        (f"{TREE}::test_each_leaf_descends_from_nodes_that_never_saw_its_person",),
     ),
     Mutant(
         "frozen features depend on the other faces", "trainables/frozen/cut.py",
