@@ -18,7 +18,7 @@ from study.cluster.placing import Running, Unit, check_room, explaining, gpu_sha
 from study.files.locks import hold
 from study.lopo.jobs import Schedule, gather, make_jobs
 from study.lopo.options import Lopo
-from study.lopo.plan import make_plan, read_inputs, refuse_conflicts
+from study.lopo.plan import plan_by_hand, plan_of_sweep, read_inputs, refuse_conflicts
 from study.lopo.ray_tasks import run_jobs
 from study.lopo.verdict import conclude, describe_result, say_start
 from study.tracking import runs as tracking
@@ -28,7 +28,10 @@ def lopo(options: Lopo) -> int:
     """Run the missing folds, then write, log and print the result; returns the exit status."""
     refuse_conflicts(options)
     store = tracking.connect()
-    plan = make_plan(store, options)
+    if options.best:
+        plan = plan_of_sweep(store, name=options.sweep, training=options.training)
+    else:
+        plan = plan_by_hand(options.training, backbone=options.backbone, weights=options.weights)
     inputs = read_inputs(plan, options)
     options.ray.start()
     share = gpu_share(options.gpus_per_fold)

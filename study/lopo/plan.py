@@ -106,13 +106,6 @@ def refuse_conflicts(options: Lopo) -> None:
         refuse_ignored(options, ["sweep"], why="without --best")
 
 
-def make_plan(store: tracking.Tracking, options: Lopo) -> Plan:
-    """The plan that the options ask for."""
-    if options.best:
-        return plan_of_sweep(store, name=options.sweep, training=options.training)
-    return plan_by_hand(options.training, backbone=options.backbone, weights=options.weights)
-
-
 def read_inputs(plan: Plan, options: Lopo) -> Inputs:
     """What the plan's folds need. Raises ValueError if faces or weights are not those that the plan allows."""
     folders = faces_or_synthetic(options.faces or plan.faces, PEOPLE)
