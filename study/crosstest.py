@@ -7,7 +7,7 @@ is compared with the tested people and photos, and an overlap is refused.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,12 +84,13 @@ def crosstest(options: CrossTest) -> int:
         seed=np.full(len(rows), config.seed, np.int32),
         fingerprint=np.full(len(rows), key),
     )
+    mark = brand(learned_from=learned_from)
     about: dict[str, Any] = {
         "protocol": "trained elsewhere, tested on all faces, nothing fine-tuned",
         "faces": [str(folder) for folder in folders],
         "trial": config.to_json(),
         "pretraining": {"what": start.what},
-        "learned_from": learned_from,
+        "learned_from": asdict(learned_from),
         "built_in": is_synthetic(faces.datasets),
         "environments": [environment(device)],
     }
@@ -102,17 +103,17 @@ def crosstest(options: CrossTest) -> int:
         run_id = tracking.find_or_start(
             store,
             key=f"crosstest-{key}",
-            name=branded(f"crosstest {config.backbone}", about),
+            name=branded(f"crosstest {config.backbone}", mark),
             stage="crosstest",
             params=config.flat(),
-            tags={"study.brand": brand(about) or "none"},
+            tags={"study.brand": mark or "none"},
         )
         tracking.log_files(store, run_id, [file])
         metrics = {"mae": summary.mae.value, "mae_pooled": summary.mae_pooled.value, "rmse": summary.rmse.value}
         tracking.finish(store, run_id, metrics=metrics, tags={tracking.COMPLETE: "yes"})
     print(
-        f"{branded(config.backbone, about)}, {start.what}, on {summary.photos} faces of {summary.people} people; "
-        f"{learned_from['sentence']}:\nMAE {summary.mae_pooled.value:.2f} years pooled (95 % interval over people "
+        f"{branded(config.backbone, mark)}, {start.what}, on {summary.photos} faces of {summary.people} people; "
+        f"{learned_from.sentence}:\nMAE {summary.mae_pooled.value:.2f} years pooled (95 % interval over people "
         f"{summary.mae_pooled.low:.2f} to {summary.mae_pooled.high:.2f}), mean over people {summary.mae.value:.2f}; "
         f"a constant guess scores {guess.mae_pooled.value:.2f}"
     )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import pyarrow as pa
 from torch import Tensor
 
 from search_spaces import Space
+from study.artifacts.pretraining import LearnedFrom, StartRecord
 from study.cli.options import Allowed, is_synthetic
 from trainables.backbones import find_backbone, read_weights
 from trainables.checkpoints import load_checkpoint
@@ -40,9 +41,9 @@ class Start:
     datasets: tuple[str, ...] = ()
 
     @property
-    def record(self) -> dict[str, str]:
+    def record(self) -> StartRecord:
         """What best.json and about.json keep of it."""
-        return {"backbone": self.backbone, "weights": self.weights, "digest": self.digest, "what": self.what}
+        return StartRecord(self.backbone, self.weights, self.digest, self.what)
 
 
 def read_start(backbone: str, weights: str) -> Start:
@@ -108,8 +109,8 @@ def read_tensors(start: Start) -> dict[str, Tensor] | None:
     return state
 
 
-def check_starts(starts: Sequence[Start], tested: Identities, allowed: Allowed) -> dict[str, Any]:
-    """What the networks learned from, compared with the tested people and photos; for about.json and best.json.
+def check_starts(starts: Sequence[Start], tested: Identities, allowed: Allowed) -> LearnedFrom:
+    """What the networks learned from against the tested people and photos, for about.json and best.json.
 
     state: "apart" (compared, and none of the tested is among it), "overlap", or "unknown" where a start has no record
     of its photos. photos and people: how many of the tested some start learned from. compared: photos that the largest
@@ -138,15 +139,10 @@ def check_starts(starts: Sequence[Start], tested: Identities, allowed: Allowed) 
             )
         photos, people = photos | seen, people | known
     unknown = sorted({start.weights for start in starts if start.photos is None})
+    state: Literal["apart", "unknown", "overlap"]
     state = "overlap" if photos or people else "unknown" if unknown else "apart"
-    return {
-        "state": state,
-        "photos": len(photos),
-        "people": len(people),
-        "compared": compared,
-        "synthetic": synthetic,
-        "sentence": _sentence(state, len(photos), len(people), compared, unknown),
-    }
+    sentence = _sentence(state, len(photos), len(people), compared, unknown)
+    return LearnedFrom(state, len(photos), len(people), compared, synthetic, sentence)
 
 
 def check_apart(pretraining: Sequence[Path], tested: Sequence[Path]) -> None:
@@ -159,11 +155,11 @@ def check_apart(pretraining: Sequence[Path], tested: Sequence[Path]) -> None:
         )
 
 
-def worst(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Of several records of check_starts the worst: an overlap before "unknown", and that before "apart"."""
+def worst(records: Sequence[LearnedFrom]) -> LearnedFrom:
+    """Of several records of check_starts the one that says least good of a result."""
     order = ("apart", "unknown", "overlap")
-    found = max(records, key=lambda record: (order.index(record["state"]), record["photos"]))
-    return {**found, "synthetic": any(record["synthetic"] for record in records)}
+    found = max(records, key=lambda record: (order.index(record.state), record.photos))
+    return replace(found, synthetic=any(record.synthetic for record in records))
 
 
 def _sentence(state: str, photos: int, people: int, compared: int, unknown: Sequence[str]) -> str:

@@ -33,7 +33,7 @@ WHOLE: dict[str, tuple[str, ...]] = {
         "--blocks", "2", "--finalists", "2",
     ),
     "lopo": ("--best", "--sweep", str(SYNTHETIC_HOME / "sweeps" / "tour")),
-    "report": ("--out", str(SYNTHETIC_HOME / "report")),
+    "report": (),
 }  # fmt: skip
 SMALL: dict[str, tuple[str, ...]] = WHOLE | {
     "pretrain": ("--backbone", "efficientnet_lite0", "--px", "32", "--epochs", "3", "--batch", "32"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 
 from study.artifacts.brands import brand, branded, unlike
 from study.artifacts.environments import differences
+from study.artifacts.pretraining import StartRecord
 from study.cli.options import Allowed
 from study.lopo.plan import Plan
 from study.starts import check_starts, read_start, read_tensors, worst
@@ -56,14 +58,14 @@ def test_nobody_is_tested_by_a_network_that_learned_from_them(faces, state, tmp_
     start = read_start("resnet18", write(tmp_path / "saw_one", state, photos_of(faces, some)))
     with pytest.raises(ValueError, match="learned from 1 of the tested photos and from 1 of the tested people"):
         check_starts([start], faces.identities, STRICT)
-    found = check_starts([start], faces.identities, Allowed(allow_overlap=True))
-    assert (found["state"], found["photos"], found["people"]) == ("overlap", 1, 1)
-    assert brand({"learned_from": found}) == "OVERLAP"
+    told = check_starts([start], faces.identities, Allowed(allow_overlap=True))
+    assert (told.state, told.photos, told.people) == ("overlap", 1, 1)
+    assert brand(learned_from=told) == "OVERLAP"
     apart = check_starts([start], others, STRICT)
-    assert apart["state"] == "apart"
-    assert apart["sentence"] == "none of the tested photos or people is among the 1 photos that it was pretrained on"
+    assert apart.state == "apart"
+    assert apart.sentence == "none of the tested photos or people is among the 1 photos that it was pretrained on"
     whole = read_start("resnet18", write(tmp_path / "saw_all", state, photos_of(faces, rows)))
-    assert check_starts([whole], faces.identities, Allowed(allow_overlap=True))["photos"] == len(faces)
+    assert check_starts([whole], faces.identities, Allowed(allow_overlap=True)).photos == len(faces)
 
 
 def test_another_photo_of_a_tested_person_is_an_overlap_too(faces, state, tmp_path):
@@ -80,12 +82,12 @@ def test_what_was_not_compared_is_not_claimed(faces, state, tmp_path):
     file = tmp_path / "somebodys.safetensors"
     safetensors.torch.save_file({name: value.contiguous() for name, value in state.items()}, file)
     for start in (read_start("resnet18", str(file)), read_start("resnet18", write(tmp_path / "old", state, None))):
-        found = check_starts([start], faces.identities, STRICT)
-        assert found["state"] == "unknown"
-        assert "not recorded" in found["sentence"]
+        told = check_starts([start], faces.identities, STRICT)
+        assert told.state == "unknown"
+        assert "not recorded" in told.sentence
     random = check_starts([read_start("resnet18", "random")], faces.identities, STRICT)
-    assert random["state"] == "apart"
-    assert worst([random, found])["state"] == "unknown"
+    assert random.state == "apart"
+    assert worst([random, told]).state == "unknown"
 
 
 def test_a_checkpoint_of_synthetic_faces_is_refused_for_real_ones_unless_asked_for(faces, state, tmp_path):
@@ -94,21 +96,21 @@ def test_a_checkpoint_of_synthetic_faces_is_refused_for_real_ones_unless_asked_f
     real = Identities(frozenset({"fgnet/001"}), frozenset({"x"}), frozenset({"fgnet"}))
     with pytest.raises(ValueError, match="synthetic faces .* and fgnet has real ones"):
         check_starts([start], real, STRICT)
-    found = check_starts([start], real, Allowed(allow_synthetic=True))
-    assert branded("LOPO", {"learned_from": found}) == "LOPO [SYNTHETIC START]"
+    told = check_starts([start], real, Allowed(allow_synthetic=True))
+    assert branded("LOPO", brand(learned_from=told)) == "LOPO [SYNTHETIC START]"
     drawn = Identities(frozenset({"people/001"}), frozenset({"x"}), frozenset({"people"}))
-    assert check_starts([start], drawn, STRICT)["state"] == "apart"
+    assert check_starts([start], drawn, STRICT).state == "apart"
 
 
 def test_networks_that_start_differently_are_named_in_one_sentence():
     one, other = (
-        {"backbone": name, "what": f"9 faces of utkface, from {start} weights, dev MAE {dev}"}
+        StartRecord(name, "w", "d", f"9 faces of utkface, from {start} weights, dev MAE {dev}")
         for name, start, dev in (("resnet18", "random", 6.1), ("efficientnet_lite0", "imagenet", 5.4))
     )
-    assert unlike([one, {**one, "backbone": "resnet34", "what": one["what"].replace("6.1", "7.2")}]) == ""
-    found = unlike([one, other])
-    assert "do not start alike" in found
-    assert "resnet18: 9 faces of utkface, from random weights" in found
+    assert unlike([one, replace(one, backbone="resnet34", what=one.what.replace("6.1", "7.2"))]) == ""
+    told = unlike([one, other])
+    assert "do not start alike" in told
+    assert "resnet18: 9 faces of utkface, from random weights" in told
 
 
 def test_a_checkpoint_whose_files_were_exchanged_is_refused(faces, state, tmp_path):

@@ -65,7 +65,7 @@ def run_blocks(options: Sweep, folder: Path, tested: list[Path], space: Space, b
     starts = find_starts(pretrained, space, base, from_file=from_file)
     learned_from = check_starts(list(starts.values()), identities, options.allowed)
     differ = unlike([start.record for start in starts.values()])
-    print(f"Pretraining: {learned_from['sentence']}" + (f". NOTE: {differ}" if differ else ""), flush=True)
+    print(f"Pretraining: {learned_from.sentence}" + (f". NOTE: {differ}" if differ else ""), flush=True)
     blocks = make_blocks(options, faces, starts, seed=base.seed)
     name = options.name or options.space
     options.ray.start()
@@ -94,14 +94,14 @@ def run_blocks(options: Sweep, folder: Path, tested: list[Path], space: Space, b
     key = f"sweep-{name}-{fingerprint(settings)}"
     told = {"space": options.space, "select": options.select, "blocks": len(blocks), "folds": options.folds}
     told |= {"faces": ", ".join(map(str, folders)), "objective": options.objective}
-    mark = {"sealed": options.select != "none", "learned_from": learned_from}
+    mark = brand(sealed=options.select != "none", learned_from=learned_from)
     parent = tracking.find_or_start(
         store,
         key=key,
         name=branded(f"sweep {name}", mark),
         stage="sweep",
         params=told,
-        tags={"study.brand": brand(mark) or "none"},
+        tags={"study.brand": mark or "none"},
     )
     print(
         f"Sweep {name!r}: {len(blocks)} block(s) x {options.trials} trials, {len(faces)} faces"

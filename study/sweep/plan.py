@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces import Space
+from study.artifacts.pretraining import LearnedFrom
 from study.starts import Start
 from study.sweep.options import Sweep
 from study.sweep.optuna_storage import Mirror
@@ -36,7 +37,7 @@ class SweepRun:
     space: Space
     base: TrialConfig
     starts: Mapping[str, Start]
-    learned_from: Mapping[str, Any]
+    learned_from: LearnedFrom
     shared: Mapping[str, Any]
     store: tracking.Tracking
     parent: str

@@ -60,7 +60,7 @@ def run_block(running: SweepRun, block: Block, ends: float | None) -> Winner:
         record = Recorder(
             journal, place, running.store, parent=running.parent, key=running.key, block=block.name,
             mirror=running.mirror(block), trials=options.trials, expected=expected,
-            brand=brand({"sealed": options.select != "none", "learned_from": running.learned_from}),
+            brand=brand(sealed=options.select != "none", learned_from=running.learned_from),
         )  # fmt: skip
         both = BlockSearch(search, place, most=most, seeds=options.final_seeds)
         unit = trial_unit(options)

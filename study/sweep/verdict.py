@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from study.artifacts.best import Best, BlockWinner
-from study.artifacts.brands import branded, unlike
+from study.artifacts.brands import brand, branded, unlike
 from study.cli.describe import describe
 from study.cli.options import is_synthetic
 from study.files.storage import write_json
@@ -33,7 +34,7 @@ def conclude(
     options, store, parent, folder = running.options, running.store, running.parent, running.folder
     journals = {block.name: read_journal(folder / block.name) for block, _ in chosen}
     cost = cost_field(options.objective)
-    mark = {"sealed": options.select != "none", "learned_from": running.learned_from}
+    mark = brand(sealed=options.select != "none", learned_from=running.learned_from)
     for block, _ in chosen:
         journal = journals[block.name]
         plots = draw(study_of(running.mirror(block), journal), folder, name=block.name, mark=branded("", mark))
@@ -67,7 +68,7 @@ def conclude(
     )
     write_json(folder / "best.json", best.to_json())
     tracking.log_json(store, parent, "best.json", best.to_json())
-    figures = {f"mae {block.name}": winner.mae for block, winner in chosen} | told["optimism"]
+    figures = {f"mae {block.name}": winner.mae for block, winner in chosen} | asdict(told.optimism)
     found_by = {tracking.COMPLETE: "yes", "study.name": folder.name, "study.folder": str(folder)}
     tracking.finish(store, parent, metrics=figures, tags=found_by)
     where = {"blocks": "on others", "dev": "on the dev part", "none": "on everyone"}[options.select]
@@ -77,10 +78,10 @@ def conclude(
             f"{branded(block.name, mark)} chose trial {winner.tried.number:03d}: {describe(winner.tried.config)}, "
             f"MAE {winner.mae:.2f} {where}{seeds}"
         )
-    gap = told["optimism"]
+    gap = told.optimism
     print(
-        f"Of that choice: the least error claims {gap['claimed']:.2f}, corrected for being the least of many "
-        f"{gap['corrected']:.2f} (optimism {gap['gap']:.2f}, 95 % {gap['gap_low']:.2f} to {gap['gap_high']:.2f})"
+        f"Of that choice: the least error claims {gap.claimed:.2f}, corrected for being the least of many "
+        f"{gap.corrected:.2f} (optimism {gap.gap:.2f}, 95 % {gap.gap_low:.2f} to {gap.gap_high:.2f})"
     )
     print(f"Next: python -m study.lopo --best --sweep {shlex.quote(str(folder))}        Look: {tracking.how_to_look()}")
     live = f"optuna-dashboard {shlex.quote(sqlite_uri(folder / 'optuna.db'))}"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from study.artifacts.records import check_about
+from study.artifacts.about import About
 from study.plain import printable
 from study.process import ends
 from study.tracking import store
@@ -38,7 +38,7 @@ class LopoRun:
 
     run_id: str
     name: str
-    about: dict[str, Any]
+    about: About
     predictions: Path
 
 
@@ -209,9 +209,9 @@ def finished_lopo(tracking: Tracking, *, folder: Path) -> list[LopoRun]:
     for number, (run_id, name, tags) in enumerate(finished(tracking, stage="lopo")):
         key = unquote(tags.get(KEY, run_id))
         try:
-            about = check_about(read_json(tracking, run_id, "about.json"), "about.json")
-            if f"lopo-{about.get('key', key)}" != key and "key" in about:
-                raise ValueError(f"about.json is of the result {about['key']}, the run of {key.removeprefix('lopo-')}")
+            about = About.from_json(read_json(tracking, run_id, "about.json"), where="about.json")
+            if about.key and f"lopo-{about.key}" != key:
+                raise ValueError(f"about.json is of the result {about.key}, the run of {key.removeprefix('lopo-')}")
             if key in keys:
                 raise ValueError("a newer run has the same result")
             place = folder / f"{number:05d}"
@@ -221,7 +221,7 @@ def finished_lopo(tracking: Tracking, *, folder: Path) -> list[LopoRun]:
             left_out(run_id, name, error)
             continue
         keys.add(key)
-        results.append(LopoRun(run_id, name, dict(about), predictions))
+        results.append(LopoRun(run_id, name, about, predictions))
     return results
 
 

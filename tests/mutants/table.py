@@ -76,19 +76,19 @@ MUTANTS = (
         (f"{PROMISE}::test_a_pretraining_learns_nothing_of_its_dev_part",),
     ),
     Mutant(
-        "a tree's stage trains on whom it holds out", "study/lopo/tree.py",
+        "a tree's node trains on whom it holds out", "study/lopo/tree.py",
         "for person in other]", "for person in held]",
-        (f"{TREE}::test_no_stage_sees_whom_it_holds_out",),
+        (f"{TREE}::test_no_node_sees_whom_it_holds_out",),
     ),
     Mutant(
         "a tree replays photos of people held out", "study/lopo/tree.py",
         "np.flatnonzero(~np.isin(faces.person, held))", "np.arange(len(faces))",
-        (f"{TREE}::test_no_stage_sees_whom_it_holds_out",),
+        (f"{TREE}::test_no_node_sees_whom_it_holds_out",),
     ),
     Mutant(
         "a tree's leaf starts from its own test's half", "study/lopo/ray_tasks.py",
-        "states[stage.parent]", "states[-1]",
-        (f"{TREE}::test_each_leaf_descends_from_stages_that_never_saw_its_person",),
+        "states[node.parent]", "states[-1]",
+        (f"{TREE}::test_each_leaf_descends_from_nodes_that_never_saw_its_person",),
     ),
     Mutant(
         "frozen features depend on the other faces", "trainables/frozen/cut.py",
@@ -123,7 +123,7 @@ MUTANTS = (
         "seed=config.seed + step", "seed=config.seed", (KEYS,),
     ),
     Mutant(
-        "lopo: no check that tested photos lie apart", "study/lopo/command.py",
+        "lopo: no check that tested photos lie apart", "study/lopo/plan.py",
         "check_apart(plan.apart_from, folders)", "pass",
         (f"{PROMISE}::test_a_sweeps_winner_is_not_tested_on_other_faces_than_it_was_sealed_for",),
     ),
@@ -133,7 +133,7 @@ MUTANTS = (
         (f"{PROMISE}::test_a_config_is_not_chosen_on_data_that_holds_the_tested_photos",),
     ),
     Mutant(
-        "lopo: no check that faces are those of the sweep", "study/lopo/command.py",
+        "lopo: no check that faces are those of the sweep", "study/lopo/plan.py",
         "plan.faces_digest not in (None, faces.digest)", "False",
         (f"{PROMISE}::test_a_sweeps_winner_is_not_tested_on_other_faces_than_it_was_sealed_for",),
     ),
@@ -188,16 +188,19 @@ MUTANTS = (
         'sorted(folder.rglob("*.py"))', '[folder / "losses.py"]',
         (f"{STARTS}::test_any_changed_source_of_what_is_learned_is_another_code",),
     ),
+    Mutant("LOPO's key lacks the sweep", "study/lopo/jobs.py", "*plan.sweep, ", "", (
+        f"{PROMISE}::test_a_result_is_not_replaced_by_one_of_the_same_config_that_was_chosen_in_another_way",
+    )),
     Mutant("LOPO's key lacks the device", "study/lopo/jobs.py", '"device": schedule.device,', "", (KEYS,)),
     Mutant(
         "a brand is not shown", "study/report/sections.py",
-        "branded(name_of(each.about), each.about)", "name_of(each.about)",
+        "branded(name_of(each.about), each.about.brand)", "name_of(each.about)",
         ("tests/report/test_report.py::test_a_brand_stands_wherever_the_result_does",),
     ),
     # files are checked when read
     Mutant(
         "a finished fold is believed", "study/lopo/jobs.py",
-        "        _check_fold(job, faces, part, about)\n", "",
+        "        _check_fold(job, faces, part, record)\n", "",
         ("tests/lopo/test_kept_folds.py",),
     ),
     Mutant(
@@ -301,7 +304,7 @@ MUTANTS = (
     ),
     Mutant(
         "intervals take the normal quantile", "study/statistics/bootstrap.py",
-        "student_quantile(level, freedom=people - 1)", "NormalDist().inv_cdf((1 + level) / 2)",
+        "stdtrit(people - 1, (1 + level) / 2)", "ndtri((1 + level) / 2)",
         (f"{STATISTICS}::test_intervals_of_eight_people_are_as_long_as_students",),
     ),
     Mutant(
