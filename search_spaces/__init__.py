@@ -1,6 +1,6 @@
-"""What is asked: a space is a function from an Optuna trial and a base config to the trial's config.
+"""Search spaces: functions from an Optuna trial and a base config to the trial's config.
 
-A categorical's choices can never change within a stored study: write them as a tuple, never sorted(TABLE).
+The choices of a categorical cannot change within a stored Optuna study: write them as a tuple, never sorted(TABLE).
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from trainables.names import unknown
 
 
 def base_px(base: TrialConfig) -> tuple[int, ...]:
-    """The one picture size of a space that does not ask for others."""
+    """The base's picture size alone: for spaces that do not vary it."""
     return (base.px,)
 
 
 @dataclass(frozen=True)
 class Space:
-    """A question: which configs, asked how; `first` are points tried before the sampler's own.
+    """A search space. `first` are points that are tried before the sampler's.
 
-    backbones: those that may be asked for (none: the base's own). px: every picture size that may be asked for, so that
-    the faces lie ready in each. own: fields ("px", "dropout") that follow the network instead of the base.
+    backbones: all that ask() may return (empty: the base's). px: all picture sizes that ask() may return, so that the
+    faces can be loaded at each. own: fields ("px", "dropout") that take the network's own value, not the base's.
     """
 
     ask: Callable[[optuna.Trial, TrialConfig], TrialConfig]
@@ -42,18 +42,18 @@ class Space:
         return of_network(self.ask(trial, self._start(base)), own)
 
     def sizes(self, base: TrialConfig) -> tuple[int, ...]:
-        """Every picture size (pixels) that config() may ask for, sorted."""
+        """Every picture size (pixels) that config() may return, sorted."""
         if "px" in self.own and self.px is base_px:
             return tuple(sorted({find_backbone(name).px for name in self.backbones or (base.backbone,)}))
         return self.px(self._start(base))
 
     def check(self, base: TrialConfig) -> None:
-        """Raise ValueError where a network of the space cannot see pictures of the base's size."""
+        """Raise ValueError where a network of the space does not take pictures of the base's size."""
         for name in self.backbones:
             check_backbone(name, px=find_backbone(name).px if "px" in self.own else base.px)
 
     def _start(self, base: TrialConfig) -> TrialConfig:
-        """A space that asks for sizes of its own scales them from the base's: native sizes from its first network's."""
+        """The base. With native sizes, a space that varies sizes itself scales its first network's native size."""
         if "px" in self.own and self.px is not base_px:
             return base.replace(backbone=self.backbones[0], px=find_backbone(self.backbones[0]).px)
         return base

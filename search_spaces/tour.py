@@ -1,4 +1,4 @@
-"""Two small networks, both lambdas, the learning rate: a question that two cores answer in minutes."""
+"""Two small networks, both lambdas, the learning rate: a search of minutes on two cores."""
 
 from __future__ import annotations
 

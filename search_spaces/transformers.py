@@ -1,4 +1,4 @@
-"""Do transformers tell age better? The paper's future work: ViT and Swin beside their convolutional contemporaries."""
+"""Are transformers better? The paper's future work: ViT and Swin compared with convolutional networks of their time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FIRST: tuple[Mapping[str, Any], ...] = tuple(
 
 
 def ask(trial: optuna.Trial, base: TrialConfig) -> TrialConfig:
-    """The base config with another network. Attention is asked for lower learning rates, and for its warm-up."""
+    """The base config with another network. Networks with attention get lower learning rates, and a warm-up."""
     backbone = trial.suggest_categorical("backbone", BACKBONES)
     drop_path = trial.suggest_float("drop_path", 0.0, 0.3)
     if backbone in ATTENTION:

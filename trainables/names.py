@@ -1,4 +1,4 @@
-"""The error for a name that is in no table."""
+"""Errors for unknown names, with the nearest known one."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterable
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
-    """It says what there is, and guesses what was meant."""
+    """A ValueError that suggests the nearest known name and lists all."""
     return ValueError(f"unknown {kind} {name[:80]!r}.{near(name, known)}")
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """The guess and the list of what there is, for a message: of equally near names the first in the table."""
+    """The suggestion and the list of known names, for a message. Of equally near names the first is suggested."""
     names, name = list(known), name[:80].lower()
     likeness = [difflib.SequenceMatcher(None, name, other).ratio() for other in names]
     most = max(likeness, default=0.0)

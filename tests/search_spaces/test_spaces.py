@@ -1,4 +1,4 @@
-"""Every space: valid configs whatever is drawn, its first points taken as they are, conditionals that are real."""
+"""Every space: all draws are valid configs, its first points are used unchanged, and conditionals are real."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def test_every_draw_is_a_valid_config(name):
     for _, config in drawn(name, trials=50):
         assert TrialConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
         backbone = find_backbone(config.backbone)
-        assert config.backbone in (space.backbones or (BASE.backbone,)), "its checkpoint is looked for"
-        assert config.px in space.px(BASE), "its faces lie ready"
+        assert config.backbone in (space.backbones or (BASE.backbone,)), "its checkpoint is searched for"
+        assert config.px in space.px(BASE), "its faces are loaded"
         assert config.px >= backbone.least_px
         assert config.px % backbone.px_step == 0
         assert backbone.drop_path or config.drop_path == 0
@@ -53,7 +53,7 @@ def test_every_first_point_is_taken_as_it_is(name):
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # Optuna only warns where a value lies outside its range
             space.ask(trial, BASE)
-        assert point.items() <= trial.params.items(), "every value of the point was asked for"
+        assert point.items() <= trial.params.items(), "every value of the point was used"
 
 
 @pytest.mark.parametrize("name", SPACES)
