@@ -34,6 +34,7 @@ from study.folds import Fold, person_folds
 from study.sweep.search import JournalSearch, Tried, best
 from trainables.config import TrialConfig
 from trainables.faces.table import Faces, load_faces
+from trainables.names import folder_name
 from trainables.trial import HALFWAY, hopeless, people_mae, score_folds
 
 
@@ -99,8 +100,8 @@ class Bench:
             content=faces.content[chosen],
         )
         self.folds: list[Fold] = person_folds(self.faces, folds=options.folds, seed=0)
-        there = [name for name in self.space.backbones if (options.pretrained / name).is_dir()]
-        self.pretrained = {name: str(options.pretrained / name) for name in there}
+        places = {name: options.pretrained / folder_name(name) for name in self.space.backbones}
+        self.pretrained = {name: str(place) for name, place in places.items() if place.is_dir()}
         self.table: list[dict[str, Any]] = []
 
     def shown(self, folds: int) -> int:

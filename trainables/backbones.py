@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from trainables.folders import standing
 from trainables.names import unknown
+from trainables.timm_models import ANY_SIZE, PREFIX, timm_fields
 from trainables.weight_files import read_tensors
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -50,13 +52,9 @@ class Backbone:
     dropout: float = 0.0
     weights_package: str | None = None
     options: tuple[tuple[str, Any], ...] = ()  # further arguments of timm.create_model
-    img_size: bool = False  # the network is built for one picture size, which create_model must be given
+    img_size: bool = False  # the network is built for one picture size, which create_model must be given (Swin)
     px_step: int = 1  # the picture size must be a multiple of this
 
-
-# ViT keeps its position embedding at the pretrained size and resamples it in each forward pass, so its weights fit at
-# any picture size. Swin's windows shrink with the picture instead; load_weights resamples their position tables.
-_ANY_SIZE = (("dynamic_img_size", True), ("dynamic_img_pad", True))
 
 BACKBONES: dict[str, Backbone] = {
     "alexnet": Backbone("torchvision", "alexnet", 224, "classifier.6", least_px=64, drop_path=False, dropout=0.5),
@@ -83,13 +81,13 @@ BACKBONES: dict[str, Backbone] = {
     # The paper's future work. After the dot: which weights. All except Swin-T and V2-B0 were first trained on
     # ImageNet-21k or -12k
     "vit_tiny": Backbone(
-        "timm", "vit_tiny_patch16_224.augreg_in21k_ft_in1k", 224, "head", HALF, HALF, options=_ANY_SIZE,
+        "timm", "vit_tiny_patch16_224.augreg_in21k_ft_in1k", 224, "head", HALF, HALF, options=ANY_SIZE,
     ),
     "vit_small": Backbone(
-        "timm", "vit_small_patch16_224.augreg_in21k_ft_in1k", 224, "head", HALF, HALF, options=_ANY_SIZE,
+        "timm", "vit_small_patch16_224.augreg_in21k_ft_in1k", 224, "head", HALF, HALF, options=ANY_SIZE,
     ),
     "vit_base": Backbone(
-        "timm", "vit_base_patch16_224.augreg2_in21k_ft_in1k", 224, "head", HALF, HALF, options=_ANY_SIZE,
+        "timm", "vit_base_patch16_224.augreg2_in21k_ft_in1k", 224, "head", HALF, HALF, options=ANY_SIZE,
     ),
     "swin_tiny": Backbone("timm", "swin_tiny_patch4_window7_224.ms_in1k", 224, "head.fc", img_size=True, px_step=4),
     "swin_small": Backbone(
@@ -101,18 +99,22 @@ BACKBONES: dict[str, Backbone] = {
     "efficientnetv2_s": Backbone("timm", "tf_efficientnetv2_s.in21k_ft_in1k", 300, "classifier", HALF, HALF),
     "efficientnetv2_m": Backbone("timm", "tf_efficientnetv2_m.in21k_ft_in1k", 384, "classifier", HALF, HALF),
 }  # fmt: skip
-"""Every backbone by its name in a config."""
+"""The study's own backbones by their names in a config. find_backbone() also takes "timm/NAME"."""
 
 
 def find_backbone(name: str) -> Backbone:
-    """The entry of BACKBONES. Raises ValueError that suggests a near name."""
-    if name not in BACKBONES:
-        raise unknown("backbone", name, BACKBONES)
-    return BACKBONES[name]
+    """The entry of BACKBONES, or "timm/NAME", any classifier of timm. Raises ValueError that suggests a near name."""
+    if name in BACKBONES:
+        return BACKBONES[name]
+    if name.startswith(PREFIX):
+        return Backbone(**timm_fields(name))
+    if timm.is_model(name):
+        raise ValueError(f"unknown backbone {name!r}. Did you mean {PREFIX + name!r}?")
+    raise ValueError(f"{unknown('backbone', name, BACKBONES)}; and timm/NAME for any classifier of timm")
 
 
 def check_backbone(name: str, *, px: int, drop_path: float = 0.0) -> Backbone:
-    """The entry of BACKBONES. Raises ValueError for an unknown name or an option that the network does not support."""
+    """find_backbone(name). Raises ValueError also for an option that the network does not support."""
     backbone = find_backbone(name)
     if px < backbone.least_px:
         raise ValueError(f"{name} needs pictures of at least {backbone.least_px} px, got px={px}")
@@ -120,7 +122,20 @@ def check_backbone(name: str, *, px: int, drop_path: float = 0.0) -> Backbone:
         raise ValueError(f"{name} needs a picture size that is a multiple of {backbone.px_step}, got px={px}")
     if drop_path and not backbone.drop_path:
         raise ValueError(f"{name} has no residual branches to drop: expected drop_path=0, got {drop_path}")
+    if name.startswith(PREFIX) and (why := _refusal(name, px)):
+        raise ValueError(f"{name} does not take pictures of {px} px ({why}): give another px, such as {backbone.px}")
     return backbone
+
+
+@cache
+def _refusal(name: str, px: int) -> str:
+    """Why a network of timm does not take a picture size, found by a forward pass of shapes only; "" where it does."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
+            output = _network(find_backbone(name), AGES, 0.0, 0.0, px).eval()(torch.empty(1, 3, px, px))
+    except Exception as error:  # whatever the network raises
+        return " ".join(str(error).split())[:90] or type(error).__name__
+    return "" if isinstance(output, Tensor) and output.shape == (1, AGES) else "its output is not one row of scores"
 
 
 class AgeNet(nn.Module):

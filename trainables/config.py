@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -207,9 +207,3 @@ CONFIGS: dict[str, TrialConfig] = {"default": TrialConfig(), "paper": PAPER}
 
 NATIVE_PX = frozenset({"paper"})
 """Named configs in which every network gets pictures of its native size, unless --px is given."""
-
-
-def of_network(config: TrialConfig, names: Iterable[str]) -> TrialConfig:
-    """The config with its backbone's own values in these fields ("px", "dropout"): see trainables.backbones."""
-    backbone = find_backbone(config.backbone)
-    return config.replace(**{name: getattr(backbone, name) for name in names})

@@ -41,6 +41,7 @@ from trainables.faces.stream import make_tables
 from trainables.fields import Count, Part, Positive
 from trainables.fitting import Epoch, build_net, has_batch_norm
 from trainables.folders import standing
+from trainables.names import folder_name
 from trainables.pretraining import Work
 from trainables.provenance import environment, merge_photos, photos_of
 
@@ -124,7 +125,7 @@ def pretrain(options: Pretrain) -> int:
             failed.append((name, str(error)))
     with ExitStack() as held:
         for job in jobs:
-            held.enter_context(hold(out, job.config.backbone))
+            held.enter_context(hold(out, job.folder.name))
         failed += pretrain_all(jobs, index, options, alone=len(names) == 1)
     if failed:
         for name, why in failed:
@@ -177,7 +178,7 @@ def make_job(config: TrialConfig, start: Start, index: FacesIndex, options: Pret
     if has_batch_norm(config):  # else the number of workers does not matter
         alone = options.workers == 1 or options.batch_norm == "global"
         made_from["batch_norm_faces"] = config.batch if alone else config.batch // options.workers
-    return Job(config, start, out / config.backbone, made_from)
+    return Job(config, start, out / folder_name(config.backbone), made_from)
 
 
 def check_synthetic(start: Start, datasets: Sequence[str], allowed: Allowed) -> None:
