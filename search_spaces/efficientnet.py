@@ -8,7 +8,7 @@ since both are the same for it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -34,18 +34,20 @@ def compound_px(backbone: str, base: TrialConfig) -> int:
     return round(base.px * find_backbone(backbone).px / find_backbone("efficientnet_b0").px)
 
 
-def px(base: TrialConfig) -> tuple[int, ...]:
+def px(base: TrialConfig, backbones: Sequence[str]) -> tuple[int, ...]:
     """Every picture size that ask() may return."""
-    return tuple(sorted({base.px} | {compound_px(backbone, base) for backbone in BACKBONES}))
+    return tuple(sorted({base.px} | {compound_px(backbone, base) for backbone in backbones}))
 
 
 def ask(trial: optuna.Trial, base: TrialConfig) -> TrialConfig:
-    """The base config with another EfficientNet, learning rate, resolution and drop path."""
-    backbone = trial.suggest_categorical("backbone", BACKBONES)
+    """The base config with another learning rate, resolution and drop path."""
     learning_rate = trial.suggest_float("learning_rate", 1e-4, 4e-3, log=True)
     size, drop_path = base.px, 0.0
-    if backbone != "efficientnet_b0" and trial.suggest_categorical("resolution", ("compound", "same")) == "compound":
-        size = compound_px(backbone, base)
+    if (
+        base.backbone != "efficientnet_b0"
+        and trial.suggest_categorical("resolution", ("compound", "same")) == "compound"
+    ):
+        size = compound_px(base.backbone, base)
     if trial.suggest_categorical("stochastic_depth", (True, False)):
         drop_path = trial.suggest_float("drop_path", 0.02, 0.4)
-    return base.replace(backbone=backbone, px=size, learning_rate=learning_rate, drop_path=drop_path)
+    return base.replace(px=size, learning_rate=learning_rate, drop_path=drop_path)

@@ -12,8 +12,8 @@ from typing import Any
 
 import optuna
 
+from search_spaces import small
 from search_spaces.mean_variance import FIRST as LOSSES_FIRST
-from search_spaces.small import ask_among
 from trainables.config import TrialConfig
 
 MOST: Mapping[str, int] = {"efficientnet_lite0": 4, "efficientnet_b0": 4, "efficientnetv2_b0": 4, "resnet18": 3}
@@ -29,6 +29,6 @@ FIRST: tuple[Mapping[str, Any], ...] = tuple(
 
 
 def ask(trial: optuna.Trial, base: TrialConfig) -> TrialConfig:
-    """The base config with another backbone, number of frozen stages, loss and learning rate."""
-    config = ask_among(BACKBONES, trial, base)
-    return config.replace(frozen=trial.suggest_int(f"frozen_{config.backbone}", 0, MOST[config.backbone]))
+    """The base config with another loss, learning rate and number of frozen stages."""
+    config = small.ask(trial, base)
+    return config.replace(frozen=trial.suggest_int(f"frozen_{base.backbone}", 0, MOST[base.backbone]))

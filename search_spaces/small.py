@@ -20,14 +20,8 @@ FIRST: tuple[Mapping[str, Any], ...] = tuple(
 
 
 def ask(trial: optuna.Trial, base: TrialConfig) -> TrialConfig:
-    """The base config with another backbone, loss and learning rate."""
-    return ask_among(BACKBONES, trial, base)
-
-
-def ask_among(backbones: tuple[str, ...], trial: optuna.Trial, base: TrialConfig) -> TrialConfig:
-    """The base config with one of these backbones, both lambdas, and a learning rate from 0.0002 to 0.004."""
+    """The base config with both lambdas and a learning rate from 0.0002 to 0.004."""
     return base.replace(
-        backbone=trial.suggest_categorical("backbone", backbones),
         learning_rate=trial.suggest_float("learning_rate", 2e-4, 4e-3, log=True),
         loss=ask_loss(trial),
     )

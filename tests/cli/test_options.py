@@ -21,7 +21,7 @@ from study.starts import find_starts
 from study.sweep.command import Sweep, sweep
 from trainables.backbones import BACKBONES, age_net
 from trainables.checkpoints import Checkpoint, save_checkpoint
-from trainables.config import TrialConfig, of_network
+from trainables.config import TrialConfig
 
 # One value, not the default, of every option of a training
 GIVEN: dict[str, Any] = {
@@ -163,11 +163,6 @@ def test_a_networks_own_dropout_is_its_librarys():
         assert drops[0] == drops[1]
 
 
-def test_of_network_takes_what_the_network_has():
-    config = of_network(TrialConfig(backbone="alexnet", px=64), ("px", "dropout"))
-    assert (config.px, config.dropout) == (224, 0.5)
-
-
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
     torch.manual_seed(0)
@@ -198,6 +193,21 @@ def test_a_trial_files_weights_count_unless_others_are_given(checkpoint, tmp_pat
     found = find_starts(elsewhere, SPACES["small"], base.replace(weights="random"), from_file=False)
     assert {start.weights for start in found.values()} == {str(elsewhere / "resnet18"), "random"}
     assert found["resnet18"].weights == str(elsewhere / "resnet18")
+
+
+def test_a_network_of_timm_is_pretrained_into_one_folder_from_which_it_starts(tmp_path, monkeypatch, make_table):
+    monkeypatch.chdir(tmp_path)
+    faces = (str(make_table(tmp_path / "crowd", people=60, photos=1)),)
+    seen = []
+    monkeypatch.setattr("study.pretrain.command.pretrain_all", lambda jobs, *_, **__: seen.extend(jobs) or [])
+    pretrain(Pretrain(backbone=("timm/resnet10t", "resnet18"), faces=faces, out=Path("made")))
+    assert [job.folder for job in seen] == [Path("made/timm-resnet10t"), Path("made/resnet18")]
+    state = age_net("timm/resnet10t", px=64).state_dict()
+    save_checkpoint(seen[0].folder, Checkpoint(state, seen[0].config, {"trained_on": "nothing"}))
+    space = SPACES["study"].narrowed(["resnet18", "timm/resnet10t"])
+    found = find_starts(Path("made"), space, TrialConfig(), from_file=False)
+    weights = {name: start.weights for name, start in found.items()}
+    assert weights == {"resnet18": "random", "timm/resnet10t": "made/timm-resnet10t"}
 
 
 def test_frozen_stages_that_were_never_trained_are_said_before_anything_starts(checkpoint):
