@@ -1,4 +1,4 @@
-"""LOPO folds a second, ours against loops that a good engineer writes by hand. Prints a table of ratios.
+"""LOPO folds per second of study.lopo and of hand-written loops. Prints a table of ratios.
 
     python benchmarks/lopo_speed.py --faces runs/synthetic/people
 
@@ -51,7 +51,7 @@ class Options:
 
 
 class FaceFiles(Dataset):
-    """Encoded faces, decoded anew on every access."""
+    """Encoded faces, decoded again on every access."""
 
     def __init__(self, encoded: list[bytes], age: np.ndarray, px: int) -> None:
         self.encoded, self.age, self.px = encoded, age, px

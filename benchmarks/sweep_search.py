@@ -1,4 +1,4 @@
-"""Does the sweep find a good config sooner than chance? Its sampler and pruner beside random search in the same space.
+"""Does the sweep find a good config sooner than random search in the same space?
 
     python -m benchmarks.sweep_search --seeds 5                                        # real trainings, both ways
     python -m benchmarks.sweep_search --seeds 100 --table runs/sweep_search/table.json # trained once, searched often
@@ -34,12 +34,13 @@ from study.folds import Fold, person_folds
 from study.sweep.search import JournalSearch, Tried, best
 from trainables.config import TrialConfig
 from trainables.faces.table import Faces, load_faces
+from trainables.names import folder_name
 from trainables.trial import HALFWAY, hopeless, people_mae, score_folds
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is searched, on whom, and how often."""
+    """The space, the faces, and the number of repetitions."""
 
     faces: tuple[Path, ...] = (Path("runs/synthetic/people"),)
     pretrained: Path = Path("runs/synthetic/pretrained")
@@ -99,8 +100,8 @@ class Bench:
             content=faces.content[chosen],
         )
         self.folds: list[Fold] = person_folds(self.faces, folds=options.folds, seed=0)
-        there = [name for name in self.space.backbones if (options.pretrained / name).is_dir()]
-        self.pretrained = {name: str(options.pretrained / name) for name in there}
+        places = {name: options.pretrained / folder_name(name) for name in self.space.backbones}
+        self.pretrained = {name: str(place) for name, place in places.items() if place.is_dir()}
         self.table: list[dict[str, Any]] = []
 
     def shown(self, folds: int) -> int:
@@ -267,8 +268,8 @@ def main(options: Options) -> int:
     )
     file = options.out / "curves.png"
     draw(curves, budget, file, f"{options.space}, {len(bench.faces.people)} drawn people, {options.seeds} seeds, {way}")
-    told = {name: [asdict(curve) for curve in each] for name, each in curves.items()}
-    (options.out / "curves.json").write_text(json.dumps({"budget": budget, "curves": told}))
+    record = {name: [asdict(curve) for curve in each] for name, each in curves.items()}
+    (options.out / "curves.json").write_text(json.dumps({"budget": budget, "curves": record}))
     print(f"Curves: {file}")
     return 0 if share <= 0.5 else 1
 

@@ -19,6 +19,7 @@ from trainables.config import TrialConfig
 from trainables.faces.table import Identities, read_identities
 from trainables.folders import standing
 from trainables.frozen.checks import check_frozen
+from trainables.names import folder_name
 from trainables.provenance import NO_PHOTOS, tensors_digest
 
 UNRECORDED = "what it learned from is not recorded, so it may have seen the tested people"
@@ -78,7 +79,7 @@ def find_starts(folder: Path, space: Space, base: TrialConfig, *, from_file: boo
     found = {}
     elsewhere = base.weights not in ("random", "imagenet")
     for backbone in space.backbones or (base.backbone,):
-        place = folder / backbone
+        place = folder / folder_name(backbone)
         there = standing(place).is_dir()
         own = backbone == base.backbone and (from_file or (elsewhere and not space.backbones and not there))
         weights = str(place) if there and not (own and base.weights != "random") else base.weights

@@ -86,17 +86,17 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write the folder whole: under a temporary name first, so that a reader sees the old one or the new, also after a
-    kill at any moment (folders.standing). One process at a time.
+    """Write the folder under a temporary name, then rename it: a reader sees the old checkpoint or the new one, also
+    after a kill at any moment (folders.standing). One process at a time.
 
-    Raises OSError where it cannot be written, and leaves nothing behind then.
+    Raises OSError where it cannot be written; no partial folder is left then.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     new, old = folder.with_name(f".{folder.name}.new.{os.getpid()}"), old_name(folder)
-    for left in folder.parent.glob(f".{folder.name}.new.*"):  # by a command that was killed
+    for left in folder.parent.glob(f".{folder.name}.new.*"):  # left by a command that was killed
         shutil.rmtree(left, ignore_errors=True)
     new.mkdir()
-    # contiguous: channels_last weights would be refused
+    # safetensors refuses channels_last weights
     state = {name: value.detach().cpu().contiguous() for name, value in checkpoint.state.items()}
     content = {"tensors": tensors_digest(state)}
     if checkpoint.photos is not None:
@@ -108,7 +108,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         if checkpoint.photos is not None:
             pq.write_table(checkpoint.photos, new / PHOTOS_FILE, compression="zstd")
         (new / TRIAL).write_text(json.dumps(record, indent=2) + "\n")
-    except (safetensors.SafetensorError, OSError) as error:  # a full disk, most likely: what is there takes room
+    except (safetensors.SafetensorError, OSError) as error:  # most likely a full disk: free the space again
         shutil.rmtree(new, ignore_errors=True)
         raise OSError(f"the checkpoint {folder} cannot be written: {error}") from error
     if folder.exists():
@@ -119,9 +119,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """The checkpoint in a folder. Raises FileNotFoundError or ValueError with what was expected.
+    """The checkpoint in a folder. Raises FileNotFoundError or ValueError that says what was expected.
 
-    Tensors and photos are compared with the digests that trial.json holds: a file that was replaced is not believed.
+    Tensors and photos are compared with the digests in trial.json, so a file that was replaced is refused.
     """
     place = standing(folder)
     before = _inode(place)
@@ -131,7 +131,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         if _inode(place) == before:
             raise
         return load_checkpoint(folder)
-    # one that was replaced meanwhile may be the tensors of one training with the record of another
+    # if the folder was replaced meanwhile, the tensors and the record may belong to two trainings: read again
     return found if _inode(place) == before else load_checkpoint(folder)
 
 
@@ -155,7 +155,7 @@ def _load(folder: Path) -> Checkpoint:
         raise ValueError(f"{folder / TRIAL}: {error}; pretrain again") from None
     try:
         state = safetensors.torch.load_file(folder / MODEL)
-    except Exception as error:  # safetensors raises its own kind for each sort of damage
+    except Exception as error:  # safetensors raises many types of error
         raise ValueError(f"{folder / MODEL} is damaged ({error}); pretrain again or copy it again") from error
     tensors, seen = about.content.get("tensors"), about.content.get("photos")
     _compare(folder / MODEL, tensors_digest(state) if tensors else None, tensors)
@@ -171,7 +171,7 @@ def _read_photos(file: Path) -> pa.Table:
         return table.cast(PHOTOS)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ValueError(
-            f"{file} is missing or damaged ({error}): nobody would know whom the checkpoint learned from; pretrain "
+            f"{file} is missing or damaged ({error}): it lists the photos that the checkpoint was trained on; pretrain "
             "again or copy the whole folder again"
         ) from error
 
@@ -185,7 +185,7 @@ def _compare(file: Path, found: str | None, expected: str | None) -> None:
 
 
 def read_trial(file: Path) -> tuple[TrialConfig, dict[str, Any]]:
-    """The config in a trial.json, bare or with "about" beside it, as sweeps, checkpoints and people write it.
+    """The config in a trial.json and its "about". The file is {"trial": ..., "about": ...}, or the config alone.
 
     Raises FileNotFoundError, or ValueError in one line that names the file and the field.
     """
@@ -199,7 +199,7 @@ def read_trial(file: Path) -> tuple[TrialConfig, dict[str, Any]]:
         if not isinstance(about, dict):
             raise ValueError(f"about is {describe(about)}, expected an object")
         for stray in sorted(record.keys() & {field.name for field in dataclasses.fields(TrialConfig)}):
-            raise ValueError(f'{stray!r} stands next to "trial", where nothing reads it: expected within "trial"')
+            raise ValueError(f'{stray!r} is next to "trial", where nothing reads it: expected inside "trial"')
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
     return config, about

@@ -33,14 +33,14 @@ def shown(place: str) -> str:
 
 
 def old_name(folder: Path) -> Path:
-    """The name under which the old checkpoint waits while the new one is moved in."""
+    """The temporary name of the old checkpoint while the new one takes its place."""
     return folder.with_name(f".{folder.name}.old")
 
 
 def standing(folder: Path) -> Path:
-    """The folder, or the old one under its waiting name where trainables.checkpoints.save_checkpoint was killed (or is
-    now) between moving that away and the new one in. `folder` where there is neither."""
-    for _ in range(2):  # the new one may have come while the second name was looked at
+    """The folder, or the old one under its temporary name where trainables.checkpoints.save_checkpoint is between its
+    two renames, or was killed there. `folder` where neither exists."""
+    for _ in range(2):  # the new one may have appeared while the second name was checked
         for place in (folder, old_name(folder)):
             if place.is_dir():
                 return place

@@ -1,4 +1,4 @@
-"""The Ray Tune function: train and score one config on inner folds over people, and stop early when it is hopeless."""
+"""The Ray Tune trainable: trains and scores a config on inner folds over people, and prunes hopeless ones."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from trainables.memory import lacking_memory
 from trainables.metrics import mae
 
 WORST_MAE = 100.0
-"""What a diverged training scores (years): finite, since Optuna waits for ever for a trial whose value is NaN."""
+"""Score of a diverged training (years). Finite, since Optuna leaves a trial whose value is NaN RUNNING for ever."""
 
 HALFWAY = 0.01
-"""The test's level halfway through the first fold, as a share of --prune. Half-trained networks stand in another order
-than trained ones: at the same level good configs are lost that only start slowly (docs/sweep.md)."""
+"""The test's level halfway through the first fold, as a share of --prune. Half-trained networks rank differently from
+trained ones: at the full level, good configs that start slowly are lost (docs/sweep.md)."""
 
 
 def tune_trial(
@@ -41,46 +41,46 @@ def tune_trial(
     device: str,
     prune_p: float,
 ) -> None:
-    """Score point["trial"] (TrialConfig as JSON) as score_folds does, and tell Tune its rows.
+    """Score point["trial"] (TrialConfig as JSON) with score_folds, and report its rows to Tune.
 
-    faces: references to a Faces by picture size. weights: references to starting tensors by backbone and weights.
-    point["rival"]: `people` and `halfway` of a finished trial (score_folds), or None. Rows also hold latency_ms (a
-    face's, alone) and trial_seconds (since the trial began). A trial that needs more memory than there is ends with a
-    row whose state is "failed" and that says why.
+    faces: Ray references to a Faces, by picture size. weights: Ray references to initial tensors, by backbone and
+    weights. point["rival"]: `people` and `halfway` of a finished trial (see score_folds), or None. Each row also has
+    latency_ms (measure_latency) and trial_seconds (since the trial began). A trial that runs out of memory ends with a
+    row whose state is "failed", with the reason in "why".
     """
     began = time.monotonic()
     config = TrialConfig.from_json(point["trial"])
     torch.set_num_threads(threads)
-    told: dict[str, Any] = {}
+    cost: dict[str, Any] = {}
     try:
         table: Faces = ray.get(faces[config.px])
-        random = config.weights == "random"  # drawn by the config's seed
+        random = config.weights == "random"  # initialised by the config's seed
         initial = as_tensors(None if random else ray.get(weights[config.backbone, config.weights]))
-        told["latency_ms"] = measure_latency(config, device)
+        cost["latency_ms"] = measure_latency(config, device)
         score_folds(
             config, table, folds, initial=initial, device=device, rival=point.get("rival"), prune_p=prune_p,
-            report=lambda row: tune.report({**row, **told, "trial_seconds": time.monotonic() - began}),
+            report=lambda row: tune.report({**row, **cost, "trial_seconds": time.monotonic() - began}),
         )  # fmt: skip
     except Exception as error:
         why = lacking_memory(error)
         if why is None:
             raise
         failed = {"step": 0, "fold": 0, "state": "failed", "why": f"{config.backbone} at {config.px} px: {why}"}
-        tune.report({**failed, "validation_mae": WORST_MAE, **told})
+        tune.report({**failed, "validation_mae": WORST_MAE, **cost})
     finally:
-        if device == "cuda":  # others share the GPU
+        if device == "cuda":  # other trials share the GPU
             torch.cuda.empty_cache()
 
 
 class _Hopeless(Exception):
-    """Ends a training whose config is already known to be worse than the rival."""
+    """Ends a training whose config is already shown to be worse than the rival."""
 
 
 @dataclass
 class _Watch:
-    """What a fold's training tells after each epoch: a row, and what it predicts of the faces that are left out.
+    """Follows the training of a fold: after each epoch it reports a row and keeps the predictions for the test faces.
 
-    look: what is done halfway through the epochs with the ages (years) `predicted` of the rows `test`.
+    look: called halfway through the epochs with the predicted ages (years) of the test rows.
     """
 
     config: TrialConfig
@@ -99,9 +99,9 @@ class _Watch:
         return float(mae(predicted, self.source.age[self.test]))
 
     def on_epoch(self, epoch: Epoch, _: object) -> None:
-        """A row an epoch; the last epoch's is kept back, to be reported with the fold's outcome."""
-        told = {name: value for name, value in asdict(epoch).items() if name != "epoch"}
-        self.row = {**told, "fold": self.fold, "step": self.fold * self.config.epochs + epoch.epoch}
+        """Report the epoch's row. The last epoch's is kept, to be reported with the fold's result."""
+        metrics = {name: value for name, value in asdict(epoch).items() if name != "epoch"}
+        self.row = {**metrics, "fold": self.fold, "step": self.fold * self.config.epochs + epoch.epoch}
         if epoch.epoch == self.config.epochs // 2:
             self.look(self.predicted)
         if epoch.epoch < self.config.epochs:
@@ -119,17 +119,17 @@ def score_folds(
     prune_p: float = 0.0,
     report: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Score a config by the MAE of out-of-fold predictions over `folds` (train, test rows).
+    """Score a config by the MAE of out-of-fold predictions over `folds` (train rows, test rows).
 
-    After each epoch a row {step, fold, validation_mae, ...} is reported; after each fold `mae` is that of all folds
-    so far, `people` each tested person's MAE, `halfway` the same of the first fold's people after half of its epochs,
-    and `state` "running", "complete", "pruned" or "diverged". A trial is pruned when the people tested so far show it
-    worse than the rival (`people` and `halfway` of a finished trial), paired, by Wilcoxon's signed-rank test at level
-    prune_p: after each fold, and once halfway through the first at level HALFWAY * prune_p; then `people` is empty and
-    `mae` of that moment.
+    After each epoch a row {step, fold, validation_mae, ...} is reported. The row after a fold also has `mae` (over all
+    folds so far), `people` (the MAE of each tested person), `halfway` (the same for the people of the first fold, after
+    half of its epochs) and `state`: "running", "complete", "pruned" or "diverged". A trial is pruned when the people
+    tested so far show that it is worse than the rival (`people` and `halfway` of a finished trial) in a paired,
+    one-sided Wilcoxon signed-rank test: after each fold at level prune_p, and halfway through the first fold at level
+    HALFWAY * prune_p. After the latter `people` is empty and `mae` is that of the first fold's people at that time.
     """
     predicted_of: dict[int, float] = {}
-    source = freeze(config, faces, initial, device)  # what frozen stages make of the faces: once for all folds
+    source = freeze(config, faces, initial, device)  # with frozen stages, their output: computed once for all folds
     halfway: dict[str, float] = {}
 
     def look(seen: dict[int, float]) -> None:
@@ -169,9 +169,9 @@ def score_folds(
 
 
 def people_mae(faces: Faces, predicted: Mapping[int, float]) -> dict[str, float]:
-    """Each person's mean absolute error (years) over its faces in `predicted` (row: years).
+    """Each person's mean absolute error (years) over their faces in `predicted` (row: years).
 
-    A face that names no person stands for itself, under its photo's name.
+    A face without a person counts as a person of its own, under its photo's name.
     """
     by_person: dict[str, list[float]] = {}
     for row, years in predicted.items():
@@ -181,9 +181,9 @@ def people_mae(faces: Faces, predicted: Mapping[int, float]) -> dict[str, float]
 
 
 def hopeless(people: Mapping[str, float], rival: Mapping[str, float] | None, *, p: float) -> bool:
-    """Whether the people seen so far say that this config is worse than the rival: one-sided paired Wilcoxon.
+    """Whether the people tested so far show that this config is worse than the rival: one-sided paired Wilcoxon test.
 
-    Pairing over people takes out that some are hard for every network, so a few dozen people decide early.
+    Some people are hard for every network. Pairing removes that, so that a few dozen people are enough.
     """
     common = sorted(people.keys() & rival.keys()) if rival else []
     if len(common) < 6:  # the test cannot reach p < 0.05 with fewer pairs

@@ -36,7 +36,7 @@ def pretrain(options: Pretrain) -> int:
     plan = make_plan(options)
     with ExitStack() as held:
         for job in plan.jobs:
-            held.enter_context(hold(plan.out, job.config.backbone))
+            held.enter_context(hold(plan.out, job.folder.name))
         failed = [*plan.failed, *pretrain_all(plan)]
     return print_end(plan, failed)
 

@@ -113,7 +113,7 @@ def make_job(config: TrialConfig, start: Start, index: FacesIndex, options: Pret
     if has_batch_norm(config):  # else the number of workers does not matter
         alone = options.workers == 1 or options.batch_norm == "global"
         made_from["batch_norm_faces"] = config.batch if alone else config.batch // options.workers
-    return Job(config, start, out / config.backbone, made_from)
+    return Job(config, start, out / folder_name(config.backbone), made_from)
 
 
 def check_synthetic(start: Start, datasets: Sequence[str], allowed: Allowed) -> None:

@@ -28,7 +28,7 @@ STARTS = "tests/test_starts.py"
 LEARNS = f"{PROMISE}::test_a_fold_learns_nothing_of_the_person_it_tests"
 KEYS = f"{PROMISE}::test_a_finished_fold_is_used_again_for_the_very_same_work_alone"
 STEP = f"{TRAINING}::test_one_step_is_the_one_written_by_hand"
-EITHER = f"{TRAINING}::test_a_test_averages_a_face_and_its_mirror_image_and_heeds_no_other_face"
+EITHER = f"{TRAINING}::test_a_test_averages_a_face_and_its_mirror_image_and_ignores_other_faces"
 DIGEST = f"{PROMISE}::test_a_tables_digest_names_all_that_a_training_sees"
 LAG = f"{SWEEP}::test_a_trial_knows_nothing_of_those_that_ended_less_than_a_lag_before"
 
@@ -255,21 +255,21 @@ MUTANTS = (
     Mutant(
         "the seed of the first weights is ignored", "trainables/fitting.py",
         "torch.manual_seed(config.seed)", "torch.manual_seed(0)",
-        (f"{TRAINING}::test_another_seed_draws_other_weights_and_the_same_seed_torchs_own",),
+        (f"{TRAINING}::test_the_seed_decides_the_initial_weights_as_torchs_seed_does",),
     ),
     Mutant(
         "the first weights are not seeded", "trainables/fitting.py",
         "torch.manual_seed(config.seed)", "pass",
-        (f"{TRAINING}::test_another_seed_draws_other_weights_and_the_same_seed_torchs_own",),
+        (f"{TRAINING}::test_the_seed_decides_the_initial_weights_as_torchs_seed_does",),
     ),
     Mutant(
         "dropout is not seeded", "trainables/fitting.py",
-        "torch.manual_seed(_luck(config.seed, step, source.rank))", "pass",
+        "torch.manual_seed(_step_seed(config.seed, step, source.rank))", "pass",
         (f"{TRAINING}::test_every_step_worker_and_seed_drops_other_units",),
     ),
     Mutant(
         "dropout is the same at every step", "trainables/fitting.py",
-        "_luck(config.seed, step, source.rank)", "_luck(config.seed, 0, source.rank)",
+        "_step_seed(config.seed, step, source.rank)", "_step_seed(config.seed, 0, source.rank)",
         (f"{TRAINING}::test_every_step_worker_and_seed_drops_other_units",),
     ),
     Mutant(
@@ -285,7 +285,7 @@ MUTANTS = (
     Mutant(
         "pixels are not normalised as in pretraining", "trainables/backbones.py",
         "(pixels.float() - self.mean) / self.std", "pixels.float() / 255",
-        ("tests/trainables/test_backbones.py::test_pixels_are_normalised_as_the_pretrained_weights_saw_them",),
+        ("tests/trainables/test_backbones.py::test_pixels_are_normalised_as_in_pretraining",),
     ),
     Mutant(
         "the median is a year late at a tie", "trainables/losses.py",

@@ -1,4 +1,4 @@
-"""Where every face of a table lies, and all that is known of it but its pixels: what a stream of faces starts from."""
+"""FacesIndex: everything about the faces of a table except their pixels, and where each face is in its files."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from jaxtyping import Int16, Int32
 from trainables.faces.table import damaged, digest_row, open_parquet, table_files
 
 MOST_ROWS = 16384
-"""The largest Parquet row group that is streamed: a row group is read whole (16,384 faces of 20 kB are 330 MB)."""
+"""Most rows of a Parquet row group that can be streamed, since it is read whole (16,384 faces of 20 kB are 330 MB)."""
 
 _COLUMNS = ["dataset", "photo", "person", "age", "photo_sha256", "face"]
 
 
 @dataclass(frozen=True)
 class FacesIndex:
-    """One or more tables without their pixels, in table order (sorted by dataset, then photo), as Faces has it.
+    """One or more tables without their pixels, in the same order as Faces (sorted by dataset, then photo).
 
     Face i is row row[i] of a Parquet row group: number groups[group[i], 1] of the file files[groups[group[i], 0]].
-    age (years), person, content and digest are those of Faces: the digest covers encoded bytes, ages and people.
+    age (years), person, content and digest are the same as in Faces.
     """
 
     files: tuple[str, ...]  # absolute paths or URIs
@@ -42,7 +42,7 @@ class FacesIndex:
 
 
 def index_faces(places: Sequence[str]) -> FacesIndex:
-    """Read whole tables once, a few faces at a time, and keep what is light (about 300 bytes a face)."""
+    """The index of whole tables. They are read once, a few faces at a time; about 300 bytes per face are kept."""
     files = [file for place in places for file in table_files(place)]
     groups: list[tuple[int, int]] = []
     parts: list[pa.Table] = []
@@ -77,22 +77,22 @@ def index_faces(places: Sequence[str]) -> FacesIndex:
 
 
 def _index_file(file: str, first: int) -> tuple[list[pa.Table], int]:
-    """A file's rows without their faces, and how many row groups it has; these are numbered from `first`."""
+    """A file's rows without their faces, and its number of row groups, which are numbered from `first`."""
     parts: list[pa.Table] = []
     with open_parquet(file) as table:
         for inner in range(table.num_row_groups):
             rows = table.metadata.row_group(inner).num_rows
             if rows > MOST_ROWS:
                 raise ValueError(
-                    f"{file} has a row group of {rows:,} faces, and at most {MOST_ROWS:,} can be streamed: write "
-                    "it anew with pyarrow.parquet.write_table(..., row_group_size=256), or align again"
+                    f"{file} has a row group of {rows:,} faces, and at most {MOST_ROWS:,} can be streamed: rewrite "
+                    "it with pyarrow.parquet.write_table(..., row_group_size=256), or align again"
                 )
             parts += _light(table, inner, first + inner)
         return parts, table.num_row_groups
 
 
 def _light(table: pq.ParquetFile, inner: int, group: int) -> list[pa.Table]:
-    """A row group's rows with the face's SHA-256 in place of its bytes, and where they lie."""
+    """A row group's rows with the SHA-256 of each face instead of its bytes, and with group and row number."""
     found, start = [], 0
     for batch in table.iter_batches(batch_size=64, row_groups=[inner], columns=_COLUMNS):
         sha = [hashlib.sha256(face.as_buffer()).hexdigest() for face in batch["face"]]
