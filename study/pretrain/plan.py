@@ -19,6 +19,7 @@ from trainables.device import resolve_precision
 from trainables.faces.index import FacesIndex, index_faces
 from trainables.fitting import has_batch_norm
 from trainables.folders import standing
+from trainables.names import folder_name
 
 
 @dataclass(frozen=True)
