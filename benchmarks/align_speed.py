@@ -100,27 +100,27 @@ def bare(folder: Path, options: Options) -> Cost:
     """Hand-written processes, one a core, from the moment all have their model."""
     files = sorted(folder.rglob("*.[jJ][pP][gG]"))[: options.bare]
     context = multiprocessing.get_context("spawn")
-    ready, told = context.Barrier(options.cores), context.SimpleQueue()
+    ready, times = context.Barrier(options.cores), context.SimpleQueue()
     processes = [
-        context.Process(target=_bare_share, args=(files[core :: options.cores], options.landmarker, ready, told))
+        context.Process(target=_bare_share, args=(files[core :: options.cores], options.landmarker, ready, times))
         for core in range(options.cores)
     ]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
-    seconds, processor = zip(*(told.get() for _ in processes), strict=True)
+    seconds, processor = zip(*(times.get() for _ in processes), strict=True)
     return Cost(len(files), max(seconds), sum(processor))
 
 
-def _bare_share(files: list[Path], landmarker: str, ready: Barrier, told: SimpleQueue[tuple[float, float]]) -> None:
+def _bare_share(files: list[Path], landmarker: str, ready: Barrier, times: SimpleQueue[tuple[float, float]]) -> None:
     cv2.setNumThreads(1)
     model = LANDMARKERS[landmarker].load(Runtime())
     ready.wait()
     began, processor = time.perf_counter(), time.process_time()
     for file in files:
         model.find([Portrait(decode_photo(file.read_bytes()))])
-    told.put((time.perf_counter() - began, time.process_time() - processor))
+    times.put((time.perf_counter() - began, time.process_time() - processor))
 
 
 def command(folder: Path, out: Path, options: Options, *, count: int) -> Cost:

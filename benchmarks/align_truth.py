@@ -1,4 +1,4 @@
-"""How true the landmarks and aligned faces are, where somebody marked the truth by hand.
+"""How accurate landmarks and aligned faces are, compared with points marked by hand.
 
     python -m benchmarks.align_truth --data ../shared/data --table runs/fgnet --out runs/truth
 
@@ -191,12 +191,12 @@ def run(options: Options) -> None:
             root, options.table, size=options.size, picture=options.out / "pupils.png"
         ),
     }
-    for name, figures in moved(root, landmarker, photos=options.photos, size=options.size).items():
-        found[f"{name}, against the upright crop (pixels of {options.size})"] = figures
+    for name, numbers in moved(root, landmarker, photos=options.photos, size=options.size).items():
+        found[f"{name}, against the upright crop (pixels of {options.size})"] = numbers
     (options.out / "truth.json").write_text(json.dumps(found, indent=2) + "\n")
-    for title, figures in found.items():
+    for title, numbers in found.items():
         print(title)
-        for name, value in figures.items():
+        for name, value in numbers.items():
             print(f"  {name:<44}{value:>10,.3f}" if isinstance(value, float) else f"  {name:<44}{value:>6,}")
 
 

@@ -1,4 +1,4 @@
-"""Whether the built-in people are fit to learn from: `python benchmarks/demo_checks.py`.
+"""Whether the synthetic people can be learned from: `python benchmarks/demo_checks.py`.
 
 Five questions, asked of the finished files as any reader of them could: do detectors find the faces and agree with
 the true landmarks, does anything but the face tell the age, does the face tell it, do strangers teach it, and is a
@@ -140,7 +140,7 @@ def gain_interval(
 
 
 def surroundings(faces: Faces) -> dict[str, Float[np.ndarray, "photos features"]]:
-    """Everything about a photo that must not tell the age."""
+    """Everything about a photo from which the age must not be readable."""
     if faces.truth is None:
         raise ValueError("surroundings needs the true landmarks")
     border, background, whole_colour, background_colour = [], [], [], []

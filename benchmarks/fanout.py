@@ -62,7 +62,7 @@ def empty_fold(
 
 
 def drawn_faces(people: int, photos: int) -> Faces:
-    """Nobody's faces, of people with ages."""
+    """Black faces of made-up people with ages."""
     person = np.repeat([f"drawn/{number:03d}" for number in range(people)], photos)
     photo = np.array([f"drawn/{number:05d}.png" for number in range(len(person))])
     age = np.random.default_rng(0).integers(0, 70, len(person)).astype(np.int16)

@@ -1,10 +1,10 @@
-"""Proof that a change of the loop changed no result: fingerprints of short trainings on drawn faces, bit for bit.
+"""Shows that a change of the training loop changes no result: fingerprints of short trainings on noise, bit for bit.
 
     python -m benchmarks.fingerprints > before.txt      before the change
     python -m benchmarks.fingerprints | diff before.txt -      after it: no line may differ
 
-A line is a training: SHA-256 of the age distributions that it predicts, and its mean loss of each epoch. They are the
-same for the same versions of torch and the same kind of processor, on one thread; half a minute on one core.
+One line per training: SHA-256 of its predicted age distributions, and the mean loss of each epoch. It runs on one
+thread; the same version of torch on the same kind of processor gives the same lines. Half a minute on one core.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def drawn_faces(faces: int = 40, px: int = 64) -> Faces:
 
 
 def fingerprint(config: TrialConfig, faces: Faces) -> str:
-    """Of a fold that leaves the first two people out."""
+    """The fingerprint of a fold that leaves out the first two people."""
     rows, initial = np.arange(len(faces)), None
     if config.frozen:
         whole = build_net(config.replace(weights="random", frozen=0, seed=5)).state_dict()
@@ -58,7 +58,7 @@ def fingerprint(config: TrialConfig, faces: Faces) -> str:
 
 
 def main() -> None:
-    """A line a config."""
+    """Print one line per config."""
     torch.set_num_threads(1)
     faces = drawn_faces()
     for name, config in CONFIGS.items():

@@ -6,7 +6,7 @@
 
 `run` trains a config on a fixed set of folds over people and writes its predictions; `table` compares what was run with
 the first name. A name joined with + stands for the averaged distributions. These probes look at every person's error:
-what they recommend belongs into a search space, for the sealed sweep to choose among.
+put what they recommend into a search space, so that the sealed sweep chooses.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Run:
     """JSON of TrialConfig's fields to change; "augmentation" may name some of its fields."""
     faces: Path = Path("runs/fgnet")
     joint: tuple[Path, ...] = ()
-    """Faces tables whose faces train in every fold beside it, and are never tested on."""
+    """Faces tables whose faces are also trained on in every fold, and never tested on."""
     share: float = 1.0
     """Of the joint faces: the part that is taken, at random."""
     folds: int = 5
@@ -76,17 +76,17 @@ def joined(faces: Faces, others: Faces, share: float) -> tuple[Faces, np.ndarray
     return whole, np.sort(chosen[: round(share * len(others))])
 
 
-def score(config: TrialConfig, faces: Faces, *, folds: int, beside: np.ndarray | None = None) -> Predictions:
+def score(config: TrialConfig, faces: Faces, *, folds: int, extra: np.ndarray | None = None) -> Predictions:
     """Out-of-fold predictions of every named face, in folds over people that are the same for every config."""
     start = None if config.weights == "random" else read_weights(config.backbone, config.weights)
     initial = None if start is None else {name: value.numpy() for name, value in start.items()}
-    named = np.flatnonzero(faces.person != "") if beside is None else np.setdiff1d(np.arange(len(faces)), beside)
+    named = np.flatnonzero(faces.person != "") if extra is None else np.setdiff1d(np.arange(len(faces)), extra)
     found = np.zeros((len(faces), config.ages), np.float32)
     people = dataclasses.replace(faces, **{name: getattr(faces, name)[named] for name in COLUMNS})
     record = config.to_json()
     source = run_freeze(record, faces, initial, 1, "cpu")
     for fold in person_folds(people, folds=folds, seed=0):
-        train = named[fold.train] if beside is None else np.concatenate([named[fold.train], beside])
+        train = named[fold.train] if extra is None else np.concatenate([named[fold.train], extra])
         test = named[fold.test]
         found[test] = run_fold(record, source, initial, train, test, 1, "cpu").distribution
     return Predictions(
@@ -104,11 +104,11 @@ def score(config: TrialConfig, faces: Faces, *, folds: int, beside: np.ndarray |
 def run(options: Run) -> None:
     """Train, write, and print the error."""
     config = changed(read_trial(options.trial)[0], json.loads(options.change))
-    faces, beside = load_faces([options.faces], px=config.px), None
+    faces, extra = load_faces([options.faces], px=config.px), None
     if options.joint:
-        faces, beside = joined(faces, load_faces(list(options.joint), px=config.px), options.share)
+        faces, extra = joined(faces, load_faces(list(options.joint), px=config.px), options.share)
     began = time.perf_counter()
-    predictions = score(config, faces, folds=options.folds, beside=beside)
+    predictions = score(config, faces, folds=options.folds, extra=extra)
     seconds = time.perf_counter() - began
     options.out.mkdir(parents=True, exist_ok=True)
     about = {"seconds": seconds, "trial": config.to_json()}
@@ -131,12 +131,12 @@ def table(options: Table) -> None:
         seconds = sum(about["seconds"] for _, about in read)
         tables[name] = averaged([one for one, _ in read]) if len(read) > 1 else read[0][0]
         first = next(iter(tables))
-        told = summarise(tables[name])
-        line = f"{name:<28} MAE {told.mae:.2f}  pooled {told.mae_pooled.value:.2f}  {seconds:5.0f} s"
+        summary = summarise(tables[name])
+        line = f"{name:<28} MAE {summary.mae:.2f}  pooled {summary.mae_pooled.value:.2f}  {seconds:5.0f} s"
         if name != first:
             gap = compare({first: tables[first], name: tables[name]})[0]
             sign = -1 if gap.better == name else 1
-            line += f"  {sign * gap.difference.value:+.2f} to {first}" + (" (told apart)" if gap.decided else "")
+            line += f"  {sign * gap.difference.value:+.2f} to {first}" + (" (significant)" if gap.decided else "")
         print(line, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""LOPO folds a second, ours against loops that a good engineer writes by hand. Prints a table of ratios.
+"""LOPO folds per second of study.lopo and of hand-written loops. Prints a table of ratios.
 
     python benchmarks/lopo_speed.py --faces runs/synthetic/people
 
@@ -32,7 +32,7 @@ from study.cluster.start import start_ray
 from study.folds import Fold, lopo_folds
 from trainables.backbones import age_net
 from trainables.config import NO_AUGMENTATION, TrialConfig
-from trainables.faces.table import Faces, faces_files, load_faces
+from trainables.faces.table import Faces, load_faces, table_files
 from trainables.fold import run_fold
 from trainables.losses import MeanVariance
 
@@ -51,7 +51,7 @@ class Options:
 
 
 class FaceFiles(Dataset):
-    """Encoded faces, decoded anew on every access."""
+    """Encoded faces, decoded again on every access."""
 
     def __init__(self, encoded: list[bytes], age: np.ndarray, px: int) -> None:
         self.encoded, self.age, self.px = encoded, age, px
@@ -115,7 +115,7 @@ def looping(options: Options, faces: Faces, jobs: Any, done: Any) -> None:
 def main(options: Options) -> None:
     """Time each way, interleaved, and print the table."""
     faces = load_faces([options.faces], px=options.px)
-    columns = pads.dataset([str(file) for file in faces_files(options.faces)]).to_table(["dataset", "photo", "face"])
+    columns = pads.dataset(table_files(options.faces)).to_table(["dataset", "photo", "face"])
     columns = columns.sort_by([("dataset", "ascending"), ("photo", "ascending")])
     encoded = columns["face"].to_pylist()
     folds = lopo_folds(faces)[: options.folds]

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tyro
 
-from trainables.faces.table import SCHEMA, faces_files
+from trainables.faces.table import SCHEMA, table_files
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -48,7 +48,7 @@ def repeat(source: Path, folder: Path, rows: int) -> int:
     (folder / "faces").mkdir(parents=True)
     written, size, round_ = 0, 0, 0
     while written < rows:
-        for file in faces_files(source):
+        for file in table_files(source):
             table = pq.read_table(file, columns=[name for name in SCHEMA.names if name != "landmarks"])
             table = table.slice(0, rows - written)
             for name in ("photo", "photo_sha256"):

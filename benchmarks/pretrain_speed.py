@@ -1,11 +1,11 @@
-"""Faces a second of a pretraining worker that streams, beside the bare loop whose faces lie decoded in memory.
+"""Faces per second of a pretraining worker that streams, and of a bare loop with decoded faces in memory.
 
     python -m benchmarks.pretrain_speed --faces runs/utkface
 
 Both train the same network with the same batch and the same number of threads, one after the other in turns, each for
 so many steps. The bare loop is written by hand: no augmentation, no averaging, no measuring; the streaming worker is
-study.pretrain's own, augmentation included, with its feeder on another core. Starting up is left out of both: the
-first epoch warms, the others count. Prints both, their ratio, and the share of the time that the worker waited.
+study.pretrain's own, augmentation included, with its feeder on another core. Start-up is excluded from both: the
+first epoch is warm-up, the others count. Prints both, their ratio, and the share of the time that the worker waited.
 """
 
 from __future__ import annotations

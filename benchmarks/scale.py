@@ -89,7 +89,7 @@ def spent(cluster: Cluster) -> dict[str, float]:
 def measure(
     faces: Faces, store: tracking.Tracking, place: Path, cluster: Cluster, *, slots: int, folds: int, seconds: float
 ) -> tuple[float, dict[str, float]]:
-    """Run so many folds; wall seconds, and processor seconds by whom."""
+    """Run so many folds; wall seconds, and processor seconds per process."""
     schedule = Schedule("plain", -(-folds // len(faces.people)), 1, 0.0)
     config = TrialConfig(backbone="resnet18", px=8, learning_rate=seconds, epochs=6)
     plan = Plan(f"{slots} slots", {None: config}, "scale", True, (), None)

@@ -1,4 +1,4 @@
-"""How much of a sweep's wall time is spent in its trials? Tune, Optuna, MLflow, the journal, Ray's start are the rest.
+"""Share of a sweep's wall time that its trials take. The rest is Tune, Optuna, MLflow, the journal and Ray's start.
 
     python -m benchmarks.sweep_overhead --faces runs/synthetic/people --trials 8 --epochs 7
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.sweep_search --table runs/sweep_search/table.json
 
-Configs drawn at random from a space are trained once, each on every fold: the table. Searches are then replayed over it
-with many seeds: a question is answered with the nearest config of the table (same choices, nearest numbers in the space's
-own scale). The trainings are real, the searches replays, so a search cannot find anything better than the table's best.
+Configs drawn at random from a space are trained once, each on every fold: the table. Searches are then replayed over
+it with many seeds: a question is answered with the nearest config of the table (same choices, nearest numbers in the
+space's own scale). The trainings are real, the searches replays: none can find anything better than the table's best.
 
 For each width, a machine that trains so many folds side by side runs a whole sweep of several blocks at once, event by
 event, through the code that study.sweep runs (study.sweep.search, without Ray). Next to it, on the same machine: random
@@ -42,12 +42,13 @@ from study.sweep.plan import side_by_side
 from study.sweep.search import BlockSearch, Training, next_training
 from trainables.config import TrialConfig
 from trainables.faces.table import Faces, load_faces
+from trainables.names import folder_name
 from trainables.trial import HALFWAY, hopeless, people_mae, score_fold
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is searched, on whom, and how often."""
+    """The space, the faces, and the number of repetitions."""
 
     faces: tuple[Path, ...] = (Path("runs/synthetic/people"),)
     pretrained: Path = Path("runs/synthetic/pretrained")
@@ -178,8 +179,8 @@ class Bench:
             content=faces.content[chosen],
         )
         self.folds: list[Fold] = person_folds(self.faces, folds=options.folds, seed=0)
-        there = [name for name in self.space.backbones if (options.pretrained / name).is_dir()]
-        self.pretrained = {name: str(options.pretrained / name) for name in there}
+        places = {name: options.pretrained / folder_name(name) for name in self.space.backbones}
+        self.pretrained = {name: str(place) for name, place in places.items() if place.is_dir()}
         self.table: list[dict[str, Any]] = []
         self.known: list[list[Part]] = []
 
@@ -224,10 +225,9 @@ class Bench:
             return Part(0, 0, fold, kept["state"], {}, 100.0)
         predicted = {int(row): years for row, years in kept["predicted"].items()}
         mae = float(np.mean([abs(years - self.faces.age[row]) for row, years in predicted.items()]))
-        return Part(
-            0, 0, fold, "complete", {}, mae, people_mae(self.faces, predicted), {str(r): y for r, y in predicted.items()},
-            halfway=kept["halfway"],
-        )  # fmt: skip
+        years = {str(row): value for row, value in predicted.items()}
+        people = people_mae(self.faces, predicted)
+        return Part(0, 0, fold, "complete", {}, mae, people, years, halfway=kept["halfway"])
 
     def answer(self, training: Training, prune: float) -> tuple[Part, float]:
         """A fold's result, and the photos that it shows."""
@@ -237,11 +237,11 @@ class Bench:
             trial=training.config.to_json(),
         )  # fmt: skip
         shown = float(self.shown(training.fold))
-        if part.state == "complete" and training.fold == 0 and hopeless(part.halfway, training.rival, p=HALFWAY * prune):
+        first = part.state == "complete" and training.fold == 0
+        if first and hopeless(part.halfway, training.rival, p=HALFWAY * prune):
             halfway = self.table[nearest]["folds"][0]["halfway_mae"]
-            return replace(part, state="pruned", mae=halfway, people={}, predicted={}), shown * (
-                self.options.epochs // 2 / self.options.epochs
-            )
+            share = (self.options.epochs // 2) / self.options.epochs
+            return replace(part, state="pruned", mae=halfway, people={}, predicted={}), shown * share
         return part, shown
 
     def sweep(self, kind: type[BlockSearch], *, width: int, seed: int) -> list[Curve]:
@@ -363,7 +363,7 @@ KINDS: dict[str, type[BlockSearch]] = {
 
 
 def main(options: Options) -> int:
-    """The table of widths; status 1 where the sweep misses its bar (half of random search's compute, 3/4 at over 16)."""
+    """The table of widths; status 1 where the sweep misses its bar: half of random search's compute, 3/4 beyond 16."""
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     bench = Bench(options)
@@ -406,9 +406,11 @@ def main(options: Options) -> int:
     return 1 if missed else 0
 
 
-def draw(
-    curves: Mapping[int, Mapping[str, Sequence[Curve]]], chance: Sequence[Curve], budget: float, file: Path, *, title: str
-) -> None:
+Curves = Mapping[int, Mapping[str, Sequence[Curve]]]
+"""By width and kind of search."""
+
+
+def draw(curves: Curves, chance: Sequence[Curve], budget: float, file: Path, *, title: str) -> None:
     """For each width, the mean of the least MAE found by compute, with a 95 % interval over searches."""
     figure = Figure(figsize=(3.4 * len(curves), 3.8), dpi=110, layout="constrained")
     every = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]

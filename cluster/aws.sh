@@ -1,10 +1,10 @@
 #!/bin/sh
-# Make, once, what cluster.yaml stands on in your AWS account; prints the lines to put at its top.
+# Create, once, what cluster.yaml needs in your AWS account; prints the lines to put at its top.
 #
 #     REGION=eu-central-1 BUCKET=name-of-your-bucket ADDRESS=203.0.113.7/32 sh cluster/aws.sh
 #
-# ADDRESS is yours, as the internet sees it: SSH is open to it alone. Why not let Ray make the security group: the
-# one it makes opens SSH to the whole internet, whatever its file says. Needs the AWS command line, logged in.
+# ADDRESS is your public address: only it may use SSH. Ray could create the security group too, but its own opens SSH to
+# the whole internet, whatever the cluster file says. Needs the AWS command line, logged in.
 set -eu
 : "${REGION:?such as eu-central-1}" "${BUCKET:?a new or existing S3 bucket}" "${ADDRESS:?such as 203.0.113.7/32}"
 name=age-study
@@ -52,7 +52,7 @@ for role in $name-head $name-worker; do
 done
 aws iam put-role-policy --role-name $name-head --policy-name launch --policy-document "$launch_policy"
 
-# Once an account: the role that spot machines need. The head may not make it, so it must be there.
+# Once per account: the role that spot machines need. The head is not allowed to create it.
 aws iam create-service-linked-role --aws-service-name spot.amazonaws.com >/dev/null 2>&1 || true
 
 # The image: Ubuntu 22.04 with NVIDIA's driver, by AWS. Ray's own default is Ubuntu 18.04, too old for PyTorch's wheels.

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Copy what the study has made from the head to its bucket, or back: `ray down` deletes the head's disk.
+# Copy the study's results from the head to its bucket, or back: `ray down` deletes the head's disk.
 #
 #     sh cluster/save.sh          to the bucket; cron does so every 15 minutes
-#     sh cluster/save.sh back     from the bucket, where the head's own database is still empty
+#     sh cluster/save.sh back     from the bucket, if the head's own database is still empty
 set -eu
 . "$HOME/.age-study.sh"
-export PATH="$PATH:/usr/local/bin" # where `aws` lies, which cron does not look into
+export PATH="$PATH:/usr/local/bin" # the folder of `aws` is not in cron's PATH
 bucket=$(cat "$HOME/.age-study-bucket")
 cd "$HOME/age-study"
 
@@ -20,7 +20,7 @@ if [ "${1:-}" = back ]; then
     fi
     exit 0
 fi
-pg_dump --no-owner mlflow | gzip >"$HOME/mlflow.sql.gz" # whole on disk first: never half in the bucket
+pg_dump --no-owner mlflow | gzip >"$HOME/mlflow.sql.gz" # first to disk, so that the bucket never gets half a file
 aws s3 cp --only-show-errors "$HOME/mlflow.sql.gz" "$bucket/mlflow.sql.gz"
 mkdir -p runs
 aws s3 sync --only-show-errors runs "$bucket/runs"

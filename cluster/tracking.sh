@@ -1,9 +1,9 @@
 #!/bin/sh
-# Start the MLflow server on this machine's loopback, where it does not run yet. Run on the head by `ray up`.
+# Start the MLflow server on this machine's loopback, unless it runs already. `ray up` does so on the head.
 #
-#     sh cluster/tracking.sh DATABASE ARTIFACTS [PORT]   such as: sqlite:////home/me/mlflow.db /home/me/artifacts
+#     sh cluster/tracking.sh DATABASE ARTIFACTS [PORT]   for example: sqlite:////home/me/mlflow.db /home/me/artifacts
 #
-# Its password is made here, once, and never leaves this machine: clients on it read ~/.mlflow/credentials.
+# Its password is created here, once, and never leaves this machine: clients on it read ~/.mlflow/credentials.
 set -eu
 database=$1
 artifacts=$2
@@ -14,7 +14,7 @@ mkdir -p "$folder"
 
 if [ ! -s "$folder/credentials" ] || [ ! -s "$folder/server.ini" ]; then
     password=$(python -c 'import secrets; print(secrets.token_hex(24))')
-    rm -f "$folder/users.db" # MLflow reads a password from the file only when it makes the user
+    rm -f "$folder/users.db" # MLflow reads the password from server.ini only when it creates the user
     cat >"$folder/server.ini" <<END
 [mlflow]
 default_permission = NO_PERMISSIONS
@@ -37,8 +37,8 @@ answers && exit 0
 export MLFLOW_AUTH_CONFIG_PATH="$folder/server.ini"
 MLFLOW_FLASK_SERVER_SECRET_KEY=$(python -c 'import secrets; print(secrets.token_hex(24))')
 export MLFLOW_FLASK_SERVER_SECRET_KEY
-export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false # else ten processes and 2 GB
-# A connection for each of a worker's 40 threads: of the usual 15 the others wait 30 s and give up. PostgreSQL takes 100
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false # otherwise ten processes and 2 GB
+# A connection for each of a worker's 40 threads: with the default of 15, others time out after 30 s. PostgreSQL has 100
 export MLFLOW_SQLALCHEMYSTORE_POOL_SIZE=40 MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW=0
 export MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true
 setsid nohup mlflow server --host 127.0.0.1 --port "$port" --workers "${MLFLOW_WORKERS:-2}" --app-name basic-auth \

@@ -1,4 +1,4 @@
-"""Which network? Every backbone of the study, with its own learning rate and, where it has one, drop-path rate."""
+"""Which network? Every backbone of the study, with the learning rate, and drop path where the network has it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ FIRST: tuple[Mapping[str, Any], ...] = tuple({"backbone": name, "learning_rate":
 
 
 def ask(trial: optuna.Trial, base: TrialConfig) -> TrialConfig:
-    """The base config with another backbone and what belongs to it."""
-    backbone = trial.suggest_categorical("backbone", BACKBONES)
+    """The base config with another learning rate and drop path."""
     learning_rate = trial.suggest_float("learning_rate", 1e-4, 4e-3, log=True)
-    drop_path = trial.suggest_float("drop_path", 0.0, 0.3) if find_backbone(backbone).drop_path else 0.0
-    return base.replace(backbone=backbone, learning_rate=learning_rate, drop_path=drop_path)
+    drop_path = trial.suggest_float("drop_path", 0.0, 0.3) if find_backbone(base.backbone).drop_path else 0.0
+    return base.replace(learning_rate=learning_rate, drop_path=drop_path)

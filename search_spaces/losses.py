@@ -1,4 +1,4 @@
-"""Which loss? Six from the literature, each with its own weights over a sensible range, and the learning rate."""
+"""Which loss? Six from the literature, each with ranges for its own weights, and the learning rate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainables.losses import CORAL, SORD, CrossEntropy, DLDLv2, Loss, MeanResid
 
 NAMES = ("mean_variance", "cross_entropy", "dldl_v2", "sord", "coral", "mean_residue")
 
-# Each loss as its own paper has it: the plain comparison is made even where the trials run out.
+# First each loss with its paper's weights, so that even few trials compare all of them.
 FIRST: tuple[Mapping[str, Any], ...] = tuple(
     {"learning_rate": 1e-3, "loss": name, **weights}
     for name, weights in (
@@ -29,7 +29,7 @@ FIRST: tuple[Mapping[str, Any], ...] = tuple(
 
 
 def ask_loss(trial: optuna.Trial) -> Loss:
-    """One of NAMES; its weights are asked only where it was chosen."""
+    """One of NAMES. Weights are only suggested for the loss that was chosen."""
     name = trial.suggest_categorical("loss", NAMES)
     if name == "mean_variance":
         return ask_mean_variance(trial)
@@ -41,7 +41,7 @@ def ask_loss(trial: optuna.Trial) -> Loss:
             expectation_weight=trial.suggest_float("expectation_weight", 0.05, 5.0, log=True),
         )
     if name == "sord":
-        # years and years squared: a scale of one says nothing about the other's
+        # one scale is per year, the other per squared year: two parameters, since good values differ
         if trial.suggest_categorical("distance", ("squared", "absolute")) == "squared":
             return SORD("squared", trial.suggest_float("squared_scale", 0.01, 2.0, log=True))
         return SORD("absolute", trial.suggest_float("absolute_scale", 0.05, 2.0, log=True))
@@ -54,5 +54,5 @@ def ask_loss(trial: optuna.Trial) -> Loss:
 
 
 def ask(trial: optuna.Trial, base: TrialConfig) -> TrialConfig:
-    """The base config with another loss and, since losses differ in scale, a learning rate of its own."""
+    """The base config with another loss, and another learning rate, since losses differ in scale."""
     return base.replace(learning_rate=trial.suggest_float("learning_rate", 2e-4, 4e-3, log=True), loss=ask_loss(trial))

@@ -1,4 +1,4 @@
-"""Which weights should mean-variance loss have? Both lambdas over three decades, and zero as a choice of its own."""
+"""Which weights should mean-variance loss have? Both lambdas over three decades, or zero."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from trainables.config import TrialConfig
 from trainables.losses import MeanVariance
 
 FIRST: tuple[Mapping[str, Any], ...] = (
-    # Pan et al.'s own, and plain cross-entropy
+    # Pan et al.'s weights, and plain cross-entropy
     {"mean_term": True, "mean_weight": 0.2, "variance_term": True, "variance_weight": 0.05},
     {"mean_term": False, "variance_term": False},
 )
 
 
 def ask_loss(trial: optuna.Trial) -> MeanVariance:
-    """Each term in or out; where in, its weight on a log scale (a weight cannot reach zero there)."""
+    """Mean-variance loss with each term on or off; if on, with a weight on a log scale (which does not reach zero)."""
     loss = MeanVariance(mean_weight=0.0, variance_weight=0.0)
     if trial.suggest_categorical("mean_term", (True, False)):
         loss = replace(loss, mean_weight=trial.suggest_float("mean_weight", 0.005, 5.0, log=True))
@@ -29,5 +29,5 @@ def ask_loss(trial: optuna.Trial) -> MeanVariance:
 
 
 def ask(trial: optuna.Trial, base: TrialConfig) -> TrialConfig:
-    """The base config with another loss."""
+    """The base config with other weights of mean-variance loss."""
     return base.replace(loss=ask_loss(trial))

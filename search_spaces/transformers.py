@@ -1,4 +1,4 @@
-"""Do transformers tell age better? The paper's future work: ViT and Swin beside their convolutional contemporaries."""
+"""Are transformers better? The paper's future work: ViT and Swin compared with convolutional networks of their time."""
 
 from __future__ import annotations
 
@@ -24,15 +24,13 @@ FIRST: tuple[Mapping[str, Any], ...] = tuple(
 
 
 def ask(trial: optuna.Trial, base: TrialConfig) -> TrialConfig:
-    """The base config with another network. Attention is asked for lower learning rates, and for its warm-up."""
-    backbone = trial.suggest_categorical("backbone", BACKBONES)
+    """The base config with another drop path and learning rate. Attention gets lower rates, and a warm-up."""
     drop_path = trial.suggest_float("drop_path", 0.0, 0.3)
-    if backbone in ATTENTION:
+    if base.backbone in ATTENTION:
         return base.replace(
-            backbone=backbone,
             drop_path=drop_path,
             learning_rate=trial.suggest_float("attention_rate", 2e-5, 1e-3, log=True),
             warmup=trial.suggest_float("warmup", 0.05, 0.3),
         )
     learning_rate = trial.suggest_float("learning_rate", 1e-4, 4e-3, log=True)
-    return base.replace(backbone=backbone, drop_path=drop_path, learning_rate=learning_rate)
+    return base.replace(drop_path=drop_path, learning_rate=learning_rate)

@@ -1,13 +1,13 @@
-"""Train elsewhere, test here: a pretrained checkpoint on every face of a table, compared with all that it learned from.
+"""Test a pretrained checkpoint on every face of a table, without fine-tuning.
 
-The second protocol beside LOPO, and the one that is comparable with recent benchmarks: nothing is fine-tuned. What the
-checkpoint learned from is compared with the tested people and photos, and an overlap is refused.
+This second protocol, next to LOPO, is comparable with recent cross-dataset benchmarks. What the checkpoint learned from
+is compared with the tested people and photos, and an overlap is refused.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,7 +57,9 @@ def crosstest(options: CrossTest) -> int:
     config = checkpoint.config
     faces = load_faces(folders, px=config.px)
     if not faces.people:
-        raise ValueError(f"{', '.join(map(str, folders))} names no people, over whom intervals are taken; use fgnet")
+        raise ValueError(
+            f"{', '.join(map(str, folders))} names no people, and the intervals are over people; use fgnet"
+        )
     start = read_start(config.backbone, str(folder))
     learned_from = check_starts([start], faces.identities, options.allowed)
     try:
@@ -65,7 +67,7 @@ def crosstest(options: CrossTest) -> int:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).splitlines()[0].split())
-        raise ValueError(f"--device {options.device} is not to be had here ({reason}); choose --device cpu") from None
+        raise ValueError(f"--device {options.device} is not available here ({reason}); choose --device cpu") from None
     net = build_net(config.replace(weights="random"), checkpoint.state).to(device)
     torch.manual_seed(config.seed)
     rows = np.flatnonzero(faces.person != "")
@@ -82,12 +84,13 @@ def crosstest(options: CrossTest) -> int:
         seed=np.full(len(rows), config.seed, np.int32),
         fingerprint=np.full(len(rows), key),
     )
+    mark = brand(learned_from=learned_from)
     about: dict[str, Any] = {
         "protocol": "trained elsewhere, tested on all faces, nothing fine-tuned",
         "faces": [str(folder) for folder in folders],
         "trial": config.to_json(),
         "pretraining": {"what": start.what},
-        "learned_from": learned_from,
+        "learned_from": asdict(learned_from),
         "built_in": is_synthetic(faces.datasets),
         "environments": [environment(device)],
     }
@@ -100,17 +103,17 @@ def crosstest(options: CrossTest) -> int:
         run_id = tracking.find_or_start(
             store,
             key=f"crosstest-{key}",
-            name=branded(f"crosstest {config.backbone}", about),
+            name=branded(f"crosstest {config.backbone}", mark),
             stage="crosstest",
             params=config.flat(),
-            tags={"study.brand": brand(about) or "none"},
+            tags={"study.brand": mark or "none"},
         )
         tracking.log_files(store, run_id, [file])
         metrics = {"mae": summary.mae.value, "mae_pooled": summary.mae_pooled.value, "rmse": summary.rmse.value}
         tracking.finish(store, run_id, metrics=metrics, tags={tracking.COMPLETE: "yes"})
     print(
-        f"{branded(config.backbone, about)}, {start.what}, on {summary.photos} faces of {summary.people} people; "
-        f"{learned_from['sentence']}:\nMAE {summary.mae_pooled.value:.2f} years pooled (95 % interval over people "
+        f"{branded(config.backbone, mark)}, {start.what}, on {summary.photos} faces of {summary.people} people; "
+        f"{learned_from.sentence}:\nMAE {summary.mae_pooled.value:.2f} years pooled (95 % interval over people "
         f"{summary.mae_pooled.low:.2f} to {summary.mae_pooled.high:.2f}), mean over people {summary.mae.value:.2f}; "
         f"a constant guess scores {guess.mae_pooled.value:.2f}"
     )

@@ -1,4 +1,4 @@
-"""A faces table at a glance: what is in it, and a contact sheet of its faces.
+"""A summary of a faces table, and a contact sheet of its faces.
 
 python -m study.faces runs/fgnet --sheet runs/fgnet.png
 """
@@ -16,13 +16,13 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import tyro
 from PIL import Image, ImageDraw
 
+from study.artifacts.aligned import Recipe
 from study.cli.run import main
 from study.files.storage import Folder, open_folder
-from trainables.faces.table import ALIGNMENT_KEY, damaged, decode_face
+from trainables.faces.table import ALIGNMENT_KEY, damaged, decode_face, open_parquet, table_files
 from trainables.fields import Count, Range
 
 
@@ -33,18 +33,18 @@ class Options:
     table: Annotated[str, tyro.conf.Positional]
     """OUT of study.align, local or a URI."""
     sheet: Path | None = None
-    """PNG to draw faces into, in order of age. Of real people: not to be published."""
+    """PNG file for a contact sheet, in order of age. Do not publish one of real people."""
     count: Count = 96
     """Faces on the sheet, spread evenly over the ages."""
     px: Annotated[int, Range(8, 4096)] = 96
-    """Pixels a face on the sheet."""
+    """Side of a face on the sheet, in pixels."""
 
 
 def show(options: Options) -> int:
     """Print the summary of a table, and draw its contact sheet where asked."""
     folder = open_folder(options.table)
-    faces, about = read_table(folder)
-    print("\n".join(summary(faces, about, rejects=read_rejects(folder))))
+    faces, recipe = read_table(folder)
+    print("\n".join(summary(faces, recipe, rejects=read_rejects(folder))))
     if options.sheet is not None:
         options.sheet.parent.mkdir(parents=True, exist_ok=True)
         contact_sheet(faces, count=options.count, px=options.px).save(options.sheet)
@@ -52,39 +52,45 @@ def show(options: Options) -> int:
     return 0
 
 
-def read_table(folder: Folder) -> tuple[pd.DataFrame, dict[str, object]]:
-    """All rows of a faces table, and how they were made. FileNotFoundError or ValueError where there are none."""
-    names = [name for name in folder.names("faces") if name.endswith(".parquet")]
-    if not names:
-        raise FileNotFoundError(f"no faces table at {folder}: expected {folder}/faces/*.parquet from study.align")
-    tables = [_read(folder, f"faces/{name}") for name in names]
+def read_table(folder: Folder) -> tuple[pd.DataFrame, Recipe | None]:
+    """All rows of a faces table, and how they were made (None: its files do not say).
+
+    Raises FileNotFoundError or ValueError where there are no rows, or a file is damaged.
+    """
+    files = table_files(folder.name)
+    tables = [_read(file) for file in files]
     faces = pd.concat([table.to_pandas() for table in tables], ignore_index=True)
     if faces.empty:
         raise ValueError(f"the faces table at {folder} has no rows; {folder}/rejects says why")
-    return faces, json.loads((tables[0].schema.metadata or {}).get(ALIGNMENT_KEY, b"{}"))
+    made = (tables[0].schema.metadata or {}).get(ALIGNMENT_KEY)
+    try:
+        return faces, Recipe.from_json(json.loads(made)) if made else None
+    except ValueError as error:
+        raise damaged(files[0], error) from error
 
 
 def read_rejects(folder: Folder) -> Counter[str]:
     """Rejected photos by reason; empty where the table has no rejects/."""
     reasons: Counter[str] = Counter()
     for name in folder.names("rejects"):
-        reasons.update(_read(folder, f"rejects/{name}")["reason"].to_pylist())
+        reasons.update(_read(f"{folder.name}/rejects/{name}")["reason"].to_pylist())
     return reasons
 
 
-def _read(folder: Folder, file: str) -> pa.Table:
+def _read(file: str) -> pa.Table:
     try:
-        return pq.read_table(io.BytesIO(folder.read(file)), page_checksum_verification=True)
+        with open_parquet(file) as table:
+            return table.read()
     except (pa.ArrowException, OSError) as error:
-        raise damaged(f"{folder}/{file}", error) from error
+        raise damaged(file, error) from error
 
 
-def summary(faces: pd.DataFrame, about: dict[str, object], *, rejects: Counter[str]) -> list[str]:
-    """Lines that say how many faces, people, ages and tries, and how the table was made."""
+def summary(faces: pd.DataFrame, recipe: Recipe | None, *, rejects: Counter[str]) -> list[str]:
+    """Lines on the number of faces, people, ages and tries of the landmarker, and how the table was made."""
     ages = faces["age"].to_numpy()
     decades = Counter((ages // 10 * 10).tolist())
     photos = faces.groupby("person").size()
-    people = f"{len(photos)} people, {photos.min()} to {photos.max()} faces each" if len(photos) else "nobody is named"
+    people = f"{len(photos)} people, {photos.min()} to {photos.max()} faces each" if len(photos) else "not named"
     with Image.open(io.BytesIO(faces["face"].iloc[0])) as first:
         kind = f"{first.width} x {first.height} px {first.format}"
     megabytes = faces["face"].str.len().sum() / 1e6
@@ -97,8 +103,11 @@ def summary(faces: pd.DataFrame, about: dict[str, object], *, rejects: Counter[s
         "found by: " + ", ".join(f"{name} {count:,}" for name, count in faces["found_by"].value_counts().items()),
         "rejected: " + (", ".join(f"{name} {count:,}" for name, count in rejects.most_common()) or "none"),
         "made with: "
-        + ", ".join(
-            f"{name} {about[name]}" for name in ("landmarker", "weights", "template", "version") if name in about
+        + (
+            f"landmarker {recipe.landmarker}, weights {recipe.weights}, template {recipe.template}, version "
+            f"{recipe.version}"
+            if recipe
+            else "its files do not say"
         ),
     ]
 

@@ -15,7 +15,7 @@ from trainables.faces.table import Faces
 
 @dataclass(frozen=True)
 class Fold:
-    """Rows of a faces table: `test` are all faces of the people tested, `train` every face of the others."""
+    """Rows of a faces table: `test` are all faces of the tested people, `train` every face of the others."""
 
     name: str
     train: Int[np.ndarray, " train"]
@@ -23,7 +23,7 @@ class Fold:
 
 
 def lopo_folds(faces: Faces) -> list[Fold]:
-    """One fold a person, in name order. Raises ValueError where people are unknown or fewer than two."""
+    """One fold for each person, in name order. Raises ValueError where people are unknown or fewer than two."""
     people = _people(faces)
     names = np.array(people)
     return _trainable(
@@ -32,10 +32,10 @@ def lopo_folds(faces: Faces) -> list[Fold]:
 
 
 def person_folds(faces: Faces, *, folds: int, seed: int, rows: Int[np.ndarray, " rows"] | None = None) -> list[Fold]:
-    """People cut into `folds` test groups of about as many photos each; no person on both sides.
+    """Folds whose test groups hold about the same number of photos; no person is on both sides.
 
-    People are taken in a seeded order, each into the group that holds the fewest photos so far. With `rows`, only
-    the people of those rows exist: nobody else is trained or tested on.
+    People are taken in a seeded order, each into the group with the fewest photos so far. With `rows`, only the people
+    of those rows are trained or tested on.
     """
     among = np.ones(len(faces), bool) if rows is None else np.isin(np.arange(len(faces)), rows)
     people = [name for name in _people(faces) if (among & (faces.person == name)).any()]
@@ -56,9 +56,10 @@ def person_folds(faces: Faces, *, folds: int, seed: int, rows: Int[np.ndarray, "
 
 
 def dev_split(faces: Faces | FacesIndex, *, share: float, seed: int) -> Fold:
-    """A dev set of about `share` of the faces: whole people where known, else by the photo file's content.
+    """A dev set (`test`) of about `share` of the faces: whole people, or photo files where people are unknown.
 
-    A key is in the dev set by a hash of itself and the seed alone, so that it stays there when a table grows.
+    Whether a person is in the dev set depends on a hash of their name and the seed alone, so it stays the same when a
+    table grows. Raises ValueError where there are too few.
     """
     if not 0 < share < 1:
         raise ValueError(f"the dev set's share lies in (0, 1), got {share}")
@@ -71,7 +72,7 @@ def dev_split(faces: Faces | FacesIndex, *, share: float, seed: int) -> Fold:
 
 
 def _trainable(folds: list[Fold]) -> list[Fold]:
-    """The folds. Raises ValueError where one has a single face to train on, of which nothing can be learned."""
+    """The folds. Raises ValueError where one has fewer than two faces to train on."""
     for fold in folds:
         if len(fold.train) < 2:
             raise ValueError(f"without {fold.name} there is {len(fold.train)} face to train on: expected 2 or more")
@@ -79,7 +80,7 @@ def _trainable(folds: list[Fold]) -> list[Fold]:
 
 
 def shared_content(faces: Faces) -> Iterator[tuple[str, str]]:
-    """Pairs of photos with identical bytes that belong to different people: no split may part them."""
+    """Pairs of photos with identical bytes under different people: a split by person would separate them."""
     first: dict[str, int] = {}
     for row, content in enumerate(faces.content):
         other = first.setdefault(str(content), row)
@@ -96,10 +97,10 @@ def _people(faces: Faces) -> list[str]:
         )
     people = faces.people
     if len(people) < 2:
-        raise ValueError(f"leaving one person out needs two people at least, got {len(people)}")
+        raise ValueError(f"leaving one person out needs at least two people, got {len(people)}")
     pairs = list(shared_content(faces))
     if pairs:
-        raise ValueError(f"the same photo stands under two people: {pairs[0][0]} and {pairs[0][1]}; align again")
+        raise ValueError(f"two people have the same photo: {pairs[0][0]} and {pairs[0][1]}; align again")
     return people
 
 

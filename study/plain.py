@@ -1,8 +1,8 @@
-"""Text from records that others may have written: made so that no terminal, Markdown, HTML or picture obeys it.
+"""Makes text from records that others may have written harmless for terminals, Markdown, HTML and pictures.
 
-Names of people, photos, runs and data come from folders, from MLflow and from files beside it. Characters that mean
-something to one of these readers are replaced by others that look like them, rather than escaped: the same text goes to
-the terminal, into tables that are read as they stand, and into pictures, and each has an escape of its own.
+Names of people, photos, runs and datasets come from folders, from MLflow and from files. Characters with a special
+meaning are replaced by others that look alike, and not escaped: the same text goes to the terminal, into Markdown and
+into pictures, and each of these has another way to escape.
 """
 
 from __future__ import annotations
@@ -13,10 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 MOST = 2000
-"""Characters of a text that are shown; longer ones are cut."""
-
-_DEEP = 20
-"""Levels of a record; those that the study writes have six."""
+"""Longer texts are cut to as many characters."""
 
 _LIKE = str.maketrans(
     {
@@ -27,7 +24,7 @@ _LIKE = str.maketrans(
         "*": "\N{ASTERISK OPERATOR}",
         "~": "\N{TILDE OPERATOR}",
         "\\": "\N{SET MINUS}",
-        "$": "\N{FULLWIDTH DOLLAR SIGN}",  # mathematics, to matplotlib and to some readers of Markdown
+        "$": "\N{FULLWIDTH DOLLAR SIGN}",  # starts a formula in matplotlib and in some Markdown
     }
 )
 _SECRETS = re.compile(r"(?i)\b([\w-]*(?:password|passwd|pwd|token|secret)[\w-]*)=[^&\s'\"]*")
@@ -38,13 +35,13 @@ _BLOCK = {"#": "\N{MUSIC SHARP SIGN}", "-": "\N{HYPHEN}", "+": "\N{SUPERSCRIPT P
 
 
 def printable(text: object) -> str:
-    """The text on one line, without what moves a terminal's cursor, turns the direction of writing, or is no letter."""
+    """The text on one line, without control characters, such as those that move a cursor or change the direction."""
     words = " ".join(str(text).split())
     return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c)[0] == "C" else c for c in words)
 
 
 def plain(text: object, *, most: int = MOST) -> str:
-    """The text on one line, at most so many characters, that is no markup for Markdown, HTML or matplotlib."""
+    """The text on one line, without markup of Markdown, HTML and matplotlib, at most `most` characters."""
     line = printable(text).translate(_LIKE)
     line = _EMPHASIS.sub("\N{MODIFIER LETTER LOW MACRON}", _LINKS.sub("] ", line))
     line = _ADDRESS.sub(lambda found: " " + found[0] + " ", line)
@@ -52,41 +49,36 @@ def plain(text: object, *, most: int = MOST) -> str:
     return line if len(line) <= most else f"{line[: most - 4]} ..."
 
 
-def plain_record(record: Any, where: str, *, level: int = 0) -> Any:
-    """A record as JSON gives it, every text and every key in it plain.
-
-    Raises ValueError that names it by `where` if it is nested deeper than any record of this study.
-    """
-    if level > _DEEP:
-        raise ValueError(f"{where} has more than {_DEEP} levels: expected one that study.lopo wrote")
+def plain_record(record: Any) -> Any:
+    """A JSON record with every text and every key in it plain."""
     if isinstance(record, str):
         return plain(record)
     if isinstance(record, Mapping):
-        return {plain(key): plain_record(value, where, level=level + 1) for key, value in record.items()}
+        return {plain(key): plain_record(value) for key, value in record.items()}
     if isinstance(record, list | tuple):
-        return [plain_record(value, where, level=level + 1) for value in record]
+        return [plain_record(value) for value in record]
     return record
 
 
 def without_secrets(text: str) -> str:
-    """The text without what may be a user, a password or a token in a URI."""
+    """The text without users, passwords and tokens of URIs."""
     return _SECRETS.sub(r"\1=***", re.sub(r"://[^\s'\"]*@", "://***@", text))
 
 
 def brief(error: BaseException) -> str:
-    """The end of an error's message on one line, without secrets nor tags of HTML: what urllib3 wraps comes last."""
+    """The end of an error's message on one line, without secrets and HTML tags. urllib3 puts the cause at the end."""
     text = printable(without_secrets(re.sub(r"<[^<>]*>", " ", str(error))))
     return text if len(text) < 160 else f"... {text[-150:]}"
 
 
 def slug(text: object, *, most: int = 60) -> str:
-    """The text as one component of a path, the same on every system: letters, digits, "-", "_" and "." inside."""
+    """The text as one component of a path on any system: letters, digits, "-", "_", and "." except at its ends."""
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", str(text))[:most].strip("-.")
     return re.sub(r"\.{2,}", ".", name) or "unnamed"
 
 
 def apart(names: Iterable[str]) -> list[str]:
-    """The names, those that occur twice with a number behind: none is like another, upper and lower case alike."""
+    """The names, with a number added to those that occur twice; upper and lower case count as the same."""
     names = list(names)
     found: list[str] = []
     taken = {name.casefold() for name in names}

@@ -1,16 +1,17 @@
-"""Where networks start from: their weights by content, what those learned from, and whether that touches the tested."""
+"""Where networks start from: their weights, what those learned from, and whether the tested people are among it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import pyarrow as pa
 from torch import Tensor
 
 from search_spaces import Space
+from study.artifacts.pretraining import LearnedFrom, StartRecord
 from study.cli.options import Allowed, is_synthetic
 from trainables.backbones import find_backbone, read_weights
 from trainables.checkpoints import load_checkpoint
@@ -18,17 +19,19 @@ from trainables.config import TrialConfig
 from trainables.faces.table import Identities, read_identities
 from trainables.folders import standing
 from trainables.frozen.checks import check_frozen
+from trainables.names import folder_name
 from trainables.provenance import NO_PHOTOS, tensors_digest
 
-UNRECORDED = "what it learned from is not recorded, so nobody can tell whether it saw the tested people"
+UNRECORDED = "what it learned from is not recorded, so it may have seen the tested people"
 
 
 @dataclass(frozen=True)
 class Start:
-    """The weights that a network starts from: `weights` as a config names them, digest by content ("random": none).
+    """The weights that a network starts from.
 
-    what: in words, what they learned from. photos: the same as a trainables.provenance.PHOTOS table; None where it is
-    not recorded. datasets: names of the study's own.
+    weights: as a config names them. digest: of their content, or "random". what: in words, what they learned from;
+    photos: the same as a trainables.provenance.PHOTOS table, None where it is not recorded; datasets: the study's
+    datasets among it.
     """
 
     backbone: str
@@ -39,14 +42,16 @@ class Start:
     datasets: tuple[str, ...] = ()
 
     @property
-    def record(self) -> dict[str, str]:
+    def record(self) -> StartRecord:
         """What best.json and about.json keep of it."""
-        return {"backbone": self.backbone, "weights": self.weights, "digest": self.digest, "what": self.what}
+        return StartRecord(self.backbone, self.weights, self.digest, self.what)
 
 
 def read_start(backbone: str, weights: str) -> Start:
-    """The start that config.weights names. Raises FileNotFoundError or ValueError where it cannot be read or is of
-    another network."""
+    """The start that config.weights names.
+
+    Raises FileNotFoundError or ValueError where it cannot be read or is of another network.
+    """
     if weights == "random":
         return Start(backbone, weights, "random", "none (random weights)", NO_PHOTOS)
     if weights == "imagenet":
@@ -61,22 +66,20 @@ def read_start(backbone: str, weights: str) -> Start:
             f"python -m study.pretrain --backbone {backbone}"
         )
     about = checkpoint.about
-    dev = f", dev MAE {about['dev_mae']:.2f}" if "dev_mae" in about else ""
-    what = f"{about.get('trained_on', weights)}{dev}"
-    digest, datasets = tensors_digest(checkpoint.state), tuple(about.get("datasets", ()))
-    return Start(backbone, weights, digest, what, checkpoint.photos, datasets)
+    what = replace(about, trained_on=about.trained_on or weights).described
+    return Start(backbone, weights, tensors_digest(checkpoint.state), what, checkpoint.photos, about.datasets)
 
 
 def find_starts(folder: Path, space: Space, base: TrialConfig, *, from_file: bool) -> dict[str, Start]:
     """Where each backbone of the space starts: from its checkpoint in the folder, else from base.weights.
 
-    from_file: base.weights came with its backbone (--trial), which then starts from them in any case. Raises ValueError
-    where a file's weights are to start other networks too, or where stages are frozen that were never trained.
+    from_file: base.weights came with its backbone (--trial), which then always starts from them. Raises ValueError
+    where one file's weights would start other networks too, or where frozen layers were never trained.
     """
     found = {}
     elsewhere = base.weights not in ("random", "imagenet")
     for backbone in space.backbones or (base.backbone,):
-        place = folder / backbone
+        place = folder / folder_name(backbone)
         there = standing(place).is_dir()
         own = backbone == base.backbone and (from_file or (elsewhere and not space.backbones and not there))
         weights = str(place) if there and not (own and base.weights != "random") else base.weights
@@ -95,8 +98,10 @@ def find_starts(folder: Path, space: Space, base: TrialConfig, *, from_file: boo
 
 
 def read_tensors(start: Start) -> dict[str, Tensor] | None:
-    """The tensors that a training starts from; None for random ones, which each training draws by its seed. Raises
-    ValueError where the file was replaced since the start was read."""
+    """The tensors that a training starts from; None for random ones, which each training draws by its seed.
+
+    Raises ValueError where the file was replaced since the start was read.
+    """
     if start.weights == "random":
         return None
     state = read_weights(start.backbone, start.weights)
@@ -105,11 +110,12 @@ def read_tensors(start: Start) -> dict[str, Tensor] | None:
     return state
 
 
-def check_starts(starts: Sequence[Start], tested: Identities, allowed: Allowed) -> dict[str, Any]:
+def check_starts(starts: Sequence[Start], tested: Identities, allowed: Allowed) -> LearnedFrom:
     """What the networks learned from against the tested people and photos, for about.json and best.json.
 
-    state is "apart" (compared: none of the tested is among them), "overlap", or "unknown" where a start has no record
-    of its photos; photos and people count the tested that some start learned from; sentence says it all in words.
+    state: "apart" (compared, and none of the tested is among it), "overlap", or "unknown" where a start has no record
+    of its photos. photos and people: how many of the tested some start learned from. compared: photos that the largest
+    start learned from. sentence: all this in words.
     Raises ValueError for an overlap, and for a pretraining on synthetic faces under real ones, unless it is allowed.
     """
     photos, people, compared, synthetic = set[str](), set[str](), 0, False
@@ -119,7 +125,7 @@ def check_starts(starts: Sequence[Start], tested: Identities, allowed: Allowed) 
             raise ValueError(
                 f"{start.weights} was pretrained on synthetic faces ({start.what}), and "
                 f"{', '.join(sorted(tested.datasets))} has real ones: pretrain on real faces with: python -m "
-                f"study.pretrain --backbone {start.backbone} --faces FACES; or say --allow-synthetic"
+                f"study.pretrain --backbone {start.backbone} --faces FACES; or add --allow-synthetic"
             )
         if start.photos is None:
             continue
@@ -129,20 +135,15 @@ def check_starts(starts: Sequence[Start], tested: Identities, allowed: Allowed) 
         if (seen or known) and not allowed.allow_overlap:
             raise ValueError(
                 f"{start.weights} learned from {len(seen)} of the tested photos and from {len(known)} of the tested "
-                "people: a model is tested on nobody that it has seen. Pretrain without them, or say --allow-overlap, "
-                "which marks all that is made from it"
+                "people: a model must not be tested on people that it has seen. Pretrain without them, or add "
+                "--allow-overlap, which marks every result"
             )
         photos, people = photos | seen, people | known
     unknown = sorted({start.weights for start in starts if start.photos is None})
+    state: Literal["apart", "unknown", "overlap"]
     state = "overlap" if photos or people else "unknown" if unknown else "apart"
-    return {
-        "state": state,
-        "photos": len(photos),
-        "people": len(people),
-        "compared": compared,
-        "synthetic": synthetic,
-        "sentence": _sentence(state, len(photos), len(people), compared, unknown),
-    }
+    sentence = _sentence(state, len(photos), len(people), compared, unknown)
+    return LearnedFrom(state, len(photos), len(people), compared, synthetic, sentence)
 
 
 def check_apart(pretraining: Sequence[Path], tested: Sequence[Path]) -> None:
@@ -151,15 +152,15 @@ def check_apart(pretraining: Sequence[Path], tested: Sequence[Path]) -> None:
     if shared:
         raise ValueError(
             f"{len(shared)} photos of {', '.join(map(str, tested))} lie in {', '.join(map(str, pretraining))} too: a "
-            "config chosen there was chosen with tested photos in sight; give --pretrain-faces without them"
+            "config chosen there was chosen with the help of tested photos; give --pretrain-faces without them"
         )
 
 
-def worst(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+def worst(records: Sequence[LearnedFrom]) -> LearnedFrom:
     """Of several records of check_starts the one that says least good of a result."""
     order = ("apart", "unknown", "overlap")
-    found = max(records, key=lambda record: (order.index(record["state"]), record["photos"]))
-    return {**found, "synthetic": any(record["synthetic"] for record in records)}
+    found = max(records, key=lambda record: (order.index(record.state), record.photos))
+    return replace(found, synthetic=any(record.synthetic for record in records))
 
 
 def _sentence(state: str, photos: int, people: int, compared: int, unknown: Sequence[str]) -> str:

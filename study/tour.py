@@ -1,7 +1,7 @@
 """The whole study on the synthetic people: align, pretrain, sweep, 82 folds, report. `make study` runs this.
 
-Every stage is a command that you can type yourself; each is shown before it runs. Interrupted, the same command goes
-on from what was finished.
+Every stage is a command that you can type yourself; each is printed before it runs. After an interruption the same
+command continues after what is finished.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from study.process.ends import INTERRUPTED, PATIENCE, notice
 from study.tracking import runs as tracking
 
 CORES_EACH = str(max(1, usable_cores() // 2))
-"""The tour's two networks are pretrained side by side."""
+"""Cores of each training: the tour's two networks are pretrained side by side."""
 
-# Small pictures, few epochs, frozen stages: a tour of two cores in minutes, not a result.
+# Small pictures, few epochs, frozen layers: minutes on two cores, and no result.
 WHOLE: dict[str, tuple[str, ...]] = {
     "align": (),
     "pretrain": (
@@ -33,7 +33,7 @@ WHOLE: dict[str, tuple[str, ...]] = {
         "--blocks", "2", "--finalists", "2",
     ),
     "lopo": ("--best", "--sweep", str(SYNTHETIC_HOME / "sweeps" / "tour")),
-    "report": ("--out", str(SYNTHETIC_HOME / "report")),
+    "report": (),
 }  # fmt: skip
 SMALL: dict[str, tuple[str, ...]] = WHOLE | {
     "pretrain": ("--backbone", "efficientnet_lite0", "--px", "32", "--epochs", "3", "--batch", "32"),
@@ -50,7 +50,7 @@ class Tour:
     """Options of study.tour."""
 
     size: Literal["whole", "small"] = "whole"
-    """whole: what a newcomer should see, within 20 minutes on two cores; small: does every stage run?"""
+    """whole: what a newcomer should see, within 20 minutes on two cores; small: only checks that every stage runs."""
 
 
 def tour(options: Tour) -> int:
@@ -64,18 +64,18 @@ def tour(options: Tour) -> int:
         if status == INTERRUPTED:
             raise KeyboardInterrupt
         if status != 0:
-            print(f"study.{stage} ended with status {status}; the same command goes on from here", file=sys.stderr)
+            print(f"study.{stage} ended with status {status}; the same command continues from here", file=sys.stderr)
             return status
         took.append((stage, time.monotonic() - began))
     times = ", ".join(f"{stage} {seconds / 60:.1f} min" for stage, seconds in took)
     print(f"\nDone in {sum(seconds for _, seconds in took) / 60:.1f} min: {times}.")
     print(f"Read: {SYNTHETIC_HOME}/report/report.md and its pictures. Compare: {tracking.how_to_look()}")
-    print(f"All of it lies in {SYNTHETIC_HOME}: synthetic people. With your own photos: python -m study.align --help")
+    print(f"All files are in {SYNTHETIC_HOME}: synthetic people. For your own photos: python -m study.align --help")
     return 0
 
 
 def run(command: list[str]) -> int:
-    """Exit status of a command, which is ended where this one is, and waited for: it closes what it has open."""
+    """Exit status of a command. Where this process is interrupted, the command is terminated too, and waited for."""
     process = subprocess.Popen(command)
     try:
         return process.wait()

@@ -1,4 +1,4 @@
-"""No person stands on both sides of any split."""
+"""No person is on both sides of any split."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_each_person_is_left_out_once_with_all_photos(faces):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_person_folds_part_people_and_cover_all(faces, seed):
+def test_person_folds_separate_people_and_cover_all(faces, seed):
     folds = person_folds(faces, folds=4, seed=seed)
     assert sorted(np.concatenate([fold.test for fold in folds])) == list(range(100))
     for fold in folds:
@@ -41,7 +41,7 @@ def test_person_folds_part_people_and_cover_all(faces, seed):
         assert len(fold.test) == 25
 
 
-def test_folds_among_rows_know_nobody_else(faces):
+def test_folds_among_rows_have_no_other_people(faces):
     outer = person_folds(faces, folds=2, seed=0)
     for block in outer:
         away = set(faces.person[block.test])
@@ -66,5 +66,5 @@ def test_people_must_be_known(strangers, faces):
         lopo_folds(strangers)
     content = faces.content.copy()
     content[0] = content[99]
-    with pytest.raises(ValueError, match="under two people"):
+    with pytest.raises(ValueError, match="two people have the same photo"):
         lopo_folds(dataclasses.replace(faces, content=content))

@@ -1,8 +1,10 @@
-"""Whom a network learned from: recorded with every checkpoint, compared with the tested, told only where compared."""
+"""Whom a network learned from: recorded with every checkpoint, compared with the tested, claimed where compared."""
 
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +15,13 @@ import torch
 
 from study.artifacts.brands import brand, branded, unlike
 from study.artifacts.environments import differences
+from study.artifacts.pretraining import StartRecord
 from study.cli.options import Allowed
 from study.lopo.plan import Plan
 from study.starts import check_starts, read_start, read_tensors, worst
 from trainables import code_version
 from trainables.backbones import age_net
-from trainables.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from trainables.checkpoints import Checkpoint, CheckpointRecord, load_checkpoint, save_checkpoint
 from trainables.config import TrialConfig
 from trainables.faces.table import Faces, Identities, load_faces, read_identities
 from trainables.provenance import environment, merge_photos, photos_digest, photos_of, tensors_digest
@@ -44,7 +47,7 @@ def state() -> dict[str, torch.Tensor]:
 
 
 def write(folder: Path, state, photos, **about) -> str:
-    save_checkpoint(folder, Checkpoint(state, CONFIG, {"trained_on": "a test", **about}, photos))
+    save_checkpoint(folder, Checkpoint(state, CONFIG, CheckpointRecord("a test", **about), photos))
     return str(folder)
 
 
@@ -56,13 +59,13 @@ def test_nobody_is_tested_by_a_network_that_learned_from_them(faces, state, tmp_
     with pytest.raises(ValueError, match="learned from 1 of the tested photos and from 1 of the tested people"):
         check_starts([start], faces.identities, STRICT)
     told = check_starts([start], faces.identities, Allowed(allow_overlap=True))
-    assert (told["state"], told["photos"], told["people"]) == ("overlap", 1, 1)
-    assert brand({"learned_from": told}) == "OVERLAP"
+    assert (told.state, told.photos, told.people) == ("overlap", 1, 1)
+    assert brand(learned_from=told) == "OVERLAP"
     apart = check_starts([start], others, STRICT)
-    assert apart["state"] == "apart"
-    assert apart["sentence"] == "none of the tested photos or people is among the 1 photos that it was pretrained on"
+    assert apart.state == "apart"
+    assert apart.sentence == "none of the tested photos or people is among the 1 photos that it was pretrained on"
     whole = read_start("resnet18", write(tmp_path / "saw_all", state, photos_of(faces, rows)))
-    assert check_starts([whole], faces.identities, Allowed(allow_overlap=True))["photos"] == len(faces)
+    assert check_starts([whole], faces.identities, Allowed(allow_overlap=True)).photos == len(faces)
 
 
 def test_another_photo_of_a_tested_person_is_an_overlap_too(faces, state, tmp_path):
@@ -80,31 +83,31 @@ def test_what_was_not_compared_is_not_claimed(faces, state, tmp_path):
     safetensors.torch.save_file({name: value.contiguous() for name, value in state.items()}, file)
     for start in (read_start("resnet18", str(file)), read_start("resnet18", write(tmp_path / "old", state, None))):
         told = check_starts([start], faces.identities, STRICT)
-        assert told["state"] == "unknown"
-        assert "not recorded" in told["sentence"]
+        assert told.state == "unknown"
+        assert "not recorded" in told.sentence
     random = check_starts([read_start("resnet18", "random")], faces.identities, STRICT)
-    assert random["state"] == "apart"
-    assert worst([random, told])["state"] == "unknown"
+    assert random.state == "apart"
+    assert worst([random, told]).state == "unknown"
 
 
 def test_a_checkpoint_of_synthetic_faces_is_refused_for_real_ones_unless_asked_for(faces, state, tmp_path):
     photos = photos_of(faces, np.arange(1))
-    start = read_start("resnet18", write(tmp_path / "synthetic", state, photos, datasets=["strangers"]))
+    start = read_start("resnet18", write(tmp_path / "synthetic", state, photos, datasets=("strangers",)))
     real = Identities(frozenset({"fgnet/001"}), frozenset({"x"}), frozenset({"fgnet"}))
     with pytest.raises(ValueError, match="synthetic faces .* and fgnet has real ones"):
         check_starts([start], real, STRICT)
     told = check_starts([start], real, Allowed(allow_synthetic=True))
-    assert branded("LOPO", {"learned_from": told}) == "LOPO [SYNTHETIC START]"
+    assert branded("LOPO", brand(learned_from=told)) == "LOPO [SYNTHETIC START]"
     drawn = Identities(frozenset({"people/001"}), frozenset({"x"}), frozenset({"people"}))
-    assert check_starts([start], drawn, STRICT)["state"] == "apart"
+    assert check_starts([start], drawn, STRICT).state == "apart"
 
 
-def test_networks_that_start_otherwise_are_told_in_one_sentence():
+def test_networks_that_start_differently_are_named_in_one_sentence():
     one, other = (
-        {"backbone": name, "what": f"9 faces of utkface, from {start} weights, dev MAE {dev}"}
+        StartRecord(name, "w", "d", f"9 faces of utkface, from {start} weights, dev MAE {dev}")
         for name, start, dev in (("resnet18", "random", 6.1), ("efficientnet_lite0", "imagenet", 5.4))
     )
-    assert unlike([one, {**one, "backbone": "resnet34", "what": one["what"].replace("6.1", "7.2")}]) == ""
+    assert unlike([one, replace(one, backbone="resnet34", what=one.what.replace("6.1", "7.2"))]) == ""
     told = unlike([one, other])
     assert "do not start alike" in told
     assert "resnet18: 9 faces of utkface, from random weights" in told
@@ -169,7 +172,7 @@ def test_photos_of_ancestors_are_kept(people, faces):
     assert photos_digest(both) != photos_digest(old)
 
 
-def test_another_environment_is_told_by_name():
+def test_another_environment_is_described_by_name():
     now = environment("cpu")
     assert differences(now, now) == ""
     assert differences({**now, "torch": "1.0"}, now) == f"torch 1.0 then, {now['torch']} now"
@@ -196,3 +199,27 @@ def test_any_changed_source_of_what_is_learned_is_another_code(monkeypatch, tmp_
         assert len(known) == 1 + len(list((tmp_path / "trainables").rglob("*.py")))
     finally:
         code_version.cache_clear()
+
+
+def test_a_checkpoints_record_comes_back_and_another_is_one_line_that_names_file_and_field(state, tmp_path):
+    folder = Path(write(tmp_path / "net", state, None, datasets=("fgnet",), dev_mae=6.5, made_from={"window": 4096}))
+    about = load_checkpoint(folder).about
+    assert (about.trained_on, about.datasets, about.dev_mae, about.made_from) == (
+        "a test", ("fgnet",), 6.5, {"window": 4096},
+    )  # fmt: skip
+    assert about.described == "a test, dev MAE 6.50"
+    written = json.loads((folder / "trial.json").read_text())
+    for changes, said in (
+        ({"dev_mae": "6.5"}, "about.dev_mae is the text '6.5', expected a number >= 0"),
+        ({"datasets": "fgnet"}, "about.datasets is the text 'fgnet', expected a list that holds a text each time"),
+        ({"content": 3}, "about.content is 3, expected an object"),
+        ({"version": 2}, "about is of version 2, expected 1"),
+        ({"dev_mea": 6.5}, "about has no field 'dev_mea'. Did you mean 'dev_mae'?"),
+    ):
+        (folder / "trial.json").write_text(json.dumps({**written, "about": written["about"] | changes}))
+        with pytest.raises(ValueError, match=re.escape(f"{folder}/trial.json: {said}")) as error:
+            load_checkpoint(folder)
+        assert "\n" not in str(error.value)
+    earlier = {name: value for name, value in written["about"].items() if name not in ("version", "made_from")}
+    (folder / "trial.json").write_text(json.dumps({**written, "about": earlier}))
+    assert load_checkpoint(folder).about.dev_mae == 6.5

@@ -9,12 +9,12 @@ from pathlib import Path
 
 @cache
 def code_version() -> str:
-    """12 hex digits of all source in this package: another code may compute another result, so it has another key."""
+    """12 hex digits of all source code in this package: changed code may compute another result, so its key differs."""
     return source_digest(Path(__file__).parent)
 
 
 def source_digest(folder: Path, *further: Path) -> str:
-    """12 hex digits of every Python file under a folder, by name and content, and of some further files."""
+    """12 hex digits of the names and contents of all Python files under a folder, and of further files."""
     digest = hashlib.sha256()
     for file in (*sorted(folder.rglob("*.py")), *further):
         name = file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.name

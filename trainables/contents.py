@@ -1,4 +1,4 @@
-"""What a file's first bytes say it is, for a message: people rename files, and downloads save error pages."""
+"""The kind of a file by its first bytes, for messages. Files get renamed, and downloads save error pages."""
 
 from __future__ import annotations
 
@@ -60,26 +60,26 @@ _RIFF: dict[bytes, str] = {
 
 
 def what_is(data: bytes) -> str:
-    """What the bytes begin like, with an article, and what to do about it where that helps.
+    """The kind of file that starts with these bytes, such as "a ZIP archive", with advice where there is some.
 
-    Unknown bytes are shown themselves. Nothing is parsed.
+    Bytes of an unknown kind are shown. Nothing is parsed.
     """
     if not data:
         return "an empty file"
     if not any(data[:4096]):
         return "zeros: its content was lost in a copy or a crash"
-    for sign, told in _SIGNS:
+    for sign, kind in _SIGNS:
         if data.startswith(sign):
-            return told
+            return kind
     if data[4:8] == b"ftyp":  # ISO base media; the brand says which
-        return next(told for brand, told in _BRANDS if data[8:12].startswith(brand))
+        return next(kind for brand, kind in _BRANDS if data[8:12].startswith(brand))
     if data[:4] == b"RIFF":
         return _RIFF.get(data[8:12], "a RIFF file")
     return _text(data[:512]) or f"{len(data):,} bytes that start with {data[:12]!r}"
 
 
 def _text(start: bytes) -> str:
-    """A page or another text, or "" where it is none."""
+    """The kind of text, or "" where it is no text."""
     lower = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if lower.startswith((b"<!doctype html", b"<html", b"<head", b"<body")) or b"<html" in lower:
         return "a web page (HTML): the download gave an error or login page; download it again"

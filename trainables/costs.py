@@ -1,4 +1,4 @@
-"""What a network costs: its parameters and multiply-adds, counted, and the time a face takes, measured."""
+"""What a network costs: parameters and multiply-adds (counted), and milliseconds per face (measured)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainables.device import autocast, set_up
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one face: parameters of the network, MACs (multiply-adds of convolutions and matrix products)."""
+    """Parameters of a network, and MACs per face (multiply-adds of convolutions and matrix products)."""
 
     parameters: int
     macs: int
@@ -38,13 +38,13 @@ def count_cost(backbone: str, px: int, ages: int) -> Cost:
 
 @torch.inference_mode()
 def measure_latency(config: TrialConfig, device: torch.device | str, *, times: int = 9) -> float:
-    """Milliseconds that one face takes, alone, on this device with torch's present threads: the median of `times`.
+    """Milliseconds per face, in batches of one, on this device with torch's current threads: the median of `times`.
 
-    A clock, so it differs from run to run: what was measured once is kept, and never measured again for a rerun.
+    Clock time differs from run to run, so the caller stores it, and a rerun does not measure again.
     """
     device = torch.device(device)
     set_up(config, device)
-    with torch.device("meta"):  # drawing VGG's weights would take longer than a small trial
+    with torch.device("meta"):  # initialising VGG takes longer than a small trial
         net = age_net(config.backbone, ages=config.ages, weights="random", px=config.px)
     net = net.to_empty(device=device).eval()
     for values in (*net.parameters(), *net.buffers()):
@@ -58,4 +58,4 @@ def measure_latency(config: TrialConfig, device: torch.device | str, *, times: i
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         took.append(time.perf_counter() - began)
-    return 1000 * float(np.median(took[2:]))  # the first ones make plans and fill caches
+    return 1000 * float(np.median(took[2:]))  # the first two are warm-up

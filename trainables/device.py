@@ -1,4 +1,4 @@
-"""How a device computes: precision and determinism, set in one place."""
+"""Precision and determinism of a device, set in one place."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from trainables.config import TrialConfig
 
 
 def set_up(config: TrialConfig, device: torch.device) -> None:
-    """Make the device compute as the config says: called by whatever computes, before it does.
+    """Set the device's precision and determinism as the config says. Call it before anything is computed.
 
-    On a processor nothing is set, and a config's result is the same to the last bit for the same faces, versions, kind
-    of processor and number of threads. On a GPU cuDNN takes deterministic algorithms, chosen without timing them, and
-    precision "float32" is float32 in every product (else TF32 may stand in for what autocast leaves in float32): there
-    a result is the same again on the same kind of GPU with the same versions, as far as PyTorch has deterministic
-    kernels. It has none for the backward pass of adaptive pooling (AlexNet, VGG), of indexing (Swin's position tables)
-    and of fused attention (ViT, Swin), which add in no fixed order.
-    Random numbers come from the config's seed and the step, never from what ran before.
+    CPU: nothing is set. The same config, faces, versions, kind of processor and number of threads give the same
+    result, bit for bit.
+    GPU: cuDNN uses deterministic algorithms and does not choose them by timing. With precision "float32" every product
+    is float32; otherwise TF32 is allowed where autocast leaves float32. The same kind of GPU and the same versions then
+    give the same result, as far as PyTorch has deterministic kernels. It has none for the backward pass of adaptive
+    pooling (AlexNet, VGG), indexing (Swin's position tables) and fused attention (ViT, Swin), which add in no fixed
+    order.
+    Random numbers come from the config's seed and the step, so they do not depend on what ran before.
     """
     if device.type == "cuda":
         exact = config.precision == "float32"
@@ -27,13 +28,13 @@ def set_up(config: TrialConfig, device: torch.device) -> None:
 
 
 def autocast(config: TrialConfig, device: torch.device) -> torch.autocast:
-    """Mixed precision as resolve_precision says."""
+    """An autocast context: bfloat16, or disabled (see resolve_precision)."""
     mixed = resolve_precision(config, device.type) == "bfloat16"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=mixed)
 
 
 def resolve_precision(config: TrialConfig, device: str) -> str:
-    """What config.precision means on a kind of device: "auto" is bfloat16 on a GPU ("cuda"), float32 on a processor."""
+    """The config's precision on a type of device: "auto" is bfloat16 on "cuda" and float32 on "cpu"."""
     if config.precision == "auto":
         return "bfloat16" if device == "cuda" else "float32"
     return config.precision

@@ -1,7 +1,8 @@
-"""What the fields of a frozen dataclass may hold, by their annotations: the one check for configs and options."""
+"""Checks the fields of a frozen dataclass by their annotations: the one check for configs, losses and options."""
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import functools
 import math
@@ -19,8 +20,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Range:
-    """Bounds of a number, or of a text's length, for Annotated. A bound that is `open` is itself outside. Every number
-    must be finite."""
+    """Bounds of a number, or of a text's length, for use in Annotated. An `open` bound is itself not in the range.
+    Every number must be finite."""
 
     low: int | float = -math.inf
     high: int | float = math.inf
@@ -48,16 +49,16 @@ Part = Annotated[float, Range(0, 1, open="both")]
 """Ranges that many fields share: >= 1, >= 0, > 0, >= 0, in [0, 1], in [0, 1) and in (0, 1)."""
 
 Seed = Annotated[int, Range(0, 2**31 - 1)]
-"""Of the weights drawn, the order of faces and their augmentation: predictions are stored with it as int32."""
+"""Seed of initial weights, order of faces and augmentation. Predictions store it as int32."""
 Pixels = Annotated[int, Range(8, 4096)]
 Batch = Annotated[int, Range(1, 65_536)]
-"""Upper bounds are far beyond what any memory holds: more is a slip of the pen."""
+"""Upper bounds are far beyond any memory: a larger value is a typing error."""
 
 
 def check_fields(record: Any, *, of: str = "", names: Collection[str] | None = None) -> None:
-    """Raise ValueError unless each field of a dataclass holds what its annotation says, in one line that names it.
+    """Raise ValueError, in one line that names the field, where a field of a dataclass does not match its annotation.
 
-    Known are int (never a bool), float (finite; an int is one), str, bool, Literal, dataclasses, tuples
+    Known are int (never a bool), float (finite; an int is one), str, bool, Literal, dataclasses, tuples, mappings
     and unions of these, with a Range where Annotated. Other annotations are not looked at. of: put before a field's
     name, such as "loss." or "--". names: the fields to look at; default: all.
     """
@@ -68,14 +69,14 @@ def check_fields(record: Any, *, of: str = "", names: Collection[str] | None = N
 
 
 def check(name: str, value: object, hint: Any) -> None:
-    """Raise ValueError, in one line that begins with the name, unless the value is what the annotation says."""
+    """Raise ValueError, in one line that starts with the name, where a value does not match an annotation."""
     kinds = [_parts(part) for part in _options(hint)]
     if any(_fits(value, kind, span) for kind, span in kinds):
         return
     kind, span = kinds[0]
     if typing.get_origin(kind) is Literal and isinstance(value, str):
         raise unknown(name, value, typing.get_args(kind))
-    if not any(_expected(kind, span) for kind, span in kinds):  # an annotation that is not looked at
+    if not any(_expected(kind, span) for kind, span in kinds):  # an annotation that is not checked
         return
     raise ValueError(f"{name} is {describe(value)}, expected {_expected(kind, span)}{_guess(value, kind, span)}")
 
@@ -83,17 +84,17 @@ def check(name: str, value: object, hint: Any) -> None:
 def read_fields(
     kind: type[T], record: Mapping[str, Any], *, what: str, of: str = "", elsewhere: Mapping[str, str]
 ) -> T:
-    """The dataclass with a record's values, which may come from anywhere. what: its name, as in "no field of a trial".
+    """The dataclass made from an untrusted record. what: how messages call it, such as "a trial".
 
-    Raises ValueError, in one line, where a key is no field of it or a value is not what the field's annotation says.
-    elsewhere: where a key belongs that is a field of something else, such as {"flip": '"augmentation"'}.
+    Raises ValueError, in one line, for a key that is no field, or a value that does not match its field's annotation.
+    elsewhere: fields of other records and where they belong, such as {"flip": '"augmentation"'}, for the message.
     """
     fields = hints(kind)  # type: ignore[arg-type]
     for name, value in record.items():
         if name in fields:
             check(f"{of}{name}", value, fields[name])
         elif name in elsewhere:
-            raise ValueError(f"{what} has no field {name!r}: it belongs into {elsewhere[name]}")
+            raise ValueError(f"{what} has no field {name!r}: it belongs in {elsewhere[name]}")
         elif not fields:
             raise ValueError(f"{what} has no field {name!r}: it takes none")
         else:
@@ -102,7 +103,7 @@ def read_fields(
 
 
 def describe(value: object) -> str:
-    """A value in the words of JSON, shortened: for a message."""
+    """A short description of a value in JSON's terms, for a message."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):
@@ -118,7 +119,7 @@ def describe(value: object) -> str:
 
 @functools.cache
 def hints(kind: Any) -> Mapping[str, Any]:
-    """Each field's annotation, resolved."""
+    """The resolved annotation of each field."""
     return typing.get_type_hints(kind, include_extras=True)
 
 
@@ -143,6 +144,10 @@ def _fits(value: object, kind: Any, span: Range) -> bool:
         return value in typing.get_args(kind) and isinstance(value, str)
     if origin is tuple:
         return isinstance(value, tuple) and all(_fits(each, *_parts(typing.get_args(kind)[0])) for each in value)
+    if origin is collections.abc.Mapping:
+        inner = typing.get_args(kind)[1]
+        values = value.values() if isinstance(value, Mapping) else None
+        return values is not None and (inner is Any or all(_fits(each, *_parts(inner)) for each in values))
     if kind is bool:
         return isinstance(value, bool)
     if kind is int:
@@ -161,13 +166,18 @@ def _expected(kind: Any, span: Range) -> str:
         return "a text" if span == Range() else f"a text, its length{span}"
     if kind in (int, float):
         return f"{'a whole' if kind is int else 'a'} number{span}"
+    if typing.get_origin(kind) in (tuple, collections.abc.Mapping):
+        origin, args = typing.get_origin(kind), typing.get_args(kind)
+        whole, inner = ("a list", args[0]) if origin is tuple else ("an object", args[1])
+        each = "" if inner is Any else _expected(*_parts(inner))
+        return f"{whole} that holds {each} each time" if each else whole
     if dataclasses.is_dataclass(kind):
         return "an object"
     return "true or false" if kind is bool else ""
 
 
 def _guess(value: object, kind: Any, span: Range) -> str:
-    """The number that a text, or a whole number written with a point, stands for: ": 0.0001"."""
+    """The number that was probably meant, as in ": 0.0001": of a text, or of a whole number such as 64.0."""
     try:
         number = float(value) if isinstance(value, str | float) else math.nan
     except ValueError:

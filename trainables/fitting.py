@@ -1,4 +1,4 @@
-"""The one training loop, train(). Pretraining streams faces into it; trials and folds call it by fit(), from memory."""
+"""The one training loop, train(). Pretraining streams faces into it; trials and folds run it in memory (fit)."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from trainables.losses import decode_age
 
 
 class Diverged(ValueError):
-    """A training whose loss, weights or predictions are no longer numbers."""
+    """Raised where a training's loss, weights or predictions are not finite."""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch measured: mean loss over its batches, MAE (years) on the validation faces (NaN without any).
+    """Metrics of an epoch: mean loss over its batches, MAE (years) on the validation faces (NaN if there are none).
 
-    After a resume within the epoch, seconds, faces_per_second and waited are those of its rest.
+    After a resume within the epoch, seconds, faces_per_second and waited cover only the part after the resume.
     """
 
-    epoch: int  # 1 after the first
+    epoch: int  # counted from 1
     train_loss: float
     validation_mae: float
     learning_rate: float
@@ -48,19 +48,19 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that train() needs to go on after a step as if nothing had happened. Tensors and numbers only.
+    """Everything that train() needs to continue exactly after a step. Tensors and numbers only.
 
-    No generator's state is kept: what a step draws (dropout, drop path) depends on the seed and the step alone.
+    It holds no random state: the random numbers of a step (dropout, drop path) depend only on the seed and the step.
     """
 
     step: int  # steps done, counted from the training's start
-    losses: Float[Tensor, " steps"]  # of the epoch that is under way
+    losses: Float[Tensor, " steps"]  # of the current epoch
     net: Mapping[str, Tensor]
     average: Mapping[str, Tensor] | None
     optimizer: Mapping[str, object]
 
     def as_dict(self) -> dict[str, object]:
-        """For torch.save; from_dict(torch.load(..., weights_only=True)) gives it back."""
+        """A dict for torch.save. from_dict(torch.load(..., weights_only=True)) restores the snapshot."""
         return dict(vars(self))
 
     @classmethod
@@ -70,9 +70,9 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Saving:
-    """Snapshots between the ends of epochs: after a step for which due(steps done) holds, save(snapshot) is called.
+    """Snapshots within an epoch: after each step for which due(steps done) is true, save(snapshot) is called.
 
-    With several workers due must say the same to each, and each calls save.
+    With several workers, due must give every worker the same answer; each of them calls save.
     """
 
     due: Callable[[int], bool]
@@ -93,13 +93,13 @@ class Source(Protocol):
 
     @property
     def world(self) -> int:
-        """Workers that train together."""
+        """Number of workers that train together."""
 
     def size(self, step: int) -> int:
-        """Faces in the global batch of a step, counted from the training's start."""
+        """Number of faces in the global batch of a step. Steps are counted from the training's start."""
 
     def stream(self, start: int) -> Iterator[tuple[Float[Tensor, "batch 3 px px"], Int[Tensor, " batch"]]]:
-        """This worker's pixels (0 to 255) and ages (years) of step `start` and those after it, on the device."""
+        """This worker's pixels (0 to 255) and ages (years) from step `start` on, on the device."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def fit(
 ) -> Fitted:
     """train() on faces[rows] in memory.
 
-    With config.frozen, faces are best given as their features (freeze), which many trainings share.
+    With config.frozen, pass the result of freeze() as faces, so that many trainings share it.
     """
     device = torch.device(device)
     source = freeze(config, faces, initial, device)
@@ -142,9 +142,9 @@ def freeze(
     initial: Mapping[str, Tensor] | None = None,
     device: torch.device | str = "cpu",
 ) -> Faces | Features:
-    """What the config trains on: the faces, or where it freezes stages, those stages' features of them.
+    """The input of the trainable part: the faces, or with config.frozen the output of the frozen stages for each face.
 
-    Raises ValueError where the frozen stages were never trained, or features are of other stages.
+    Raises ValueError where the frozen stages were never trained, or the given features are of other stages.
     """
     found = faces.frozen if isinstance(faces, Features) else 0
     if found not in (0, config.frozen):
@@ -169,15 +169,15 @@ def train(
     resume: Snapshot | None = None,
     wrap: Callable[[nn.Module], nn.Module] = lambda net: net,
 ) -> Fitted:
-    """Train on what the source gives; after every epoch measure(net) (years) and call report(epoch, snapshot).
+    """The network trained on the source's batches. measure(net) (years) and report(epoch, snapshot) run every epoch.
 
-    The number of epochs is the config's: no epoch is ever chosen by looking at a validation or test error.
-    initial: tensors to start from (read_weights), where the caller has them in memory; config.weights otherwise.
+    The config fixes the number of epochs: no epoch is chosen by a validation or test error.
+    initial: tensors to start from (read_weights), if the caller has them in memory; otherwise config.weights is read.
     With config.frozen the source gives features (trainables.frozen.features), and only the stages after them are
-    trained; the network returned is whole.
-    wrap: DDP, where several workers train together. The gradient is then that of the global batch's mean loss, however
-    unequal the workers' shares; batch norm, if it is not synchronised, sees each worker's own share.
-    Raises Diverged where after an epoch the loss, a weight or statistic, or what is measured is no longer finite.
+    trained; the returned network is complete.
+    wrap: DDP, where several workers train together. The gradient is that of the mean loss over the global batch, even
+    where the workers' shares differ in size. Batch norm uses each worker's own share, unless it is synchronised.
+    Raises Diverged where after an epoch the loss, a weight, a statistic or the measured value is not finite.
     """
     device = torch.device(device)
     set_up(config, device)
@@ -205,15 +205,15 @@ def train(
             waited += time.perf_counter() - asked
             if step == start:
                 check_batch_norm(config, net, pixels, least=min(map(source.size, range(source.steps))) // source.world)
-            torch.manual_seed(_luck(config.seed, step, source.rank))
+            torch.manual_seed(_step_seed(config.seed, step, source.rank))
             rate = config.learning_rate * rate_factor(config, step, total)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             with autocast(config, device):
                 logits = model(pixels)
-            # UTKFace has people of up to 116: to the classes they are as old as the oldest class
+            # UTKFace has ages of up to 116: they count as the oldest class
             loss = config.loss(logits.float(), age.clamp(max=config.ages - 1))
-            if source.world > 1:  # DDP takes the plain mean over workers
+            if source.world > 1:  # DDP averages over workers with equal weights
                 loss = loss * (len(age) * source.world / source.size(step))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -222,7 +222,7 @@ def train(
             optimizer.step()
             if average is not None:
                 _move_average(average, net.state_dict(), min(config.ema, (1 + step) / (10 + step)))
-            losses.append(loss.detach())  # read once an epoch: reading waits for the GPU
+            losses.append(loss.detach())  # read once an epoch, since reading waits for the GPU
             seen += source.size(step)
             if saving is not None and step + 1 < end and saving.due(step + 1):
                 losses = list(_over_workers(torch.stack(losses), source.world))
@@ -232,27 +232,27 @@ def train(
         if not math.isfinite(train_loss):
             raise Diverged(
                 f"the loss became {train_loss} in epoch {epoch + 1} of {config.backbone} at learning rate "
-                f"{config.learning_rate:g}: a lower rate or more warm-up may help (--learning-rate, --warmup)"
+                f"{config.learning_rate:g}: a lower --learning-rate, or more warmup in a --trial FILE, may help"
             )
         seconds = time.perf_counter() - began
         error = measure(_with_state(net, average)) if measure is not None else float("nan")
-        # The last step, or batch norm's statistics, may be spoilt though the loss before was a number
+        # The last step can spoil weights or batch norm's statistics after the last loss was computed
         wrong = not _finite(average or net.state_dict()) or (measure is not None and not math.isfinite(error))
-        if _over_workers(torch.tensor([float(wrong)], device=device), source.world).item():  # one worker's, or all's
-            raise Diverged(f"after epoch {epoch + 1} of {config.backbone} weights or predictions are no longer numbers")
+        if _over_workers(torch.tensor([float(wrong)], device=device), source.world).item():  # any worker's
+            raise Diverged(f"weights or predictions of {config.backbone} are not finite after epoch {epoch + 1}")
         record = Epoch(epoch + 1, train_loss, error, rate, seconds, seen / seconds, waited / seconds)
         history.append(record)
         if report is not None:
             report(record, partial(_snapshot, end, losses, net, average, optimizer))
     tested = _with_state(net, average)
     if config.frozen:
-        whole.load_state_dict(tested.state_dict(), strict=False)  # the frozen stages are there already
+        whole.load_state_dict(tested.state_dict(), strict=False)  # it has the frozen stages already
         tested = whole
     return Fitted(tested, tuple(history))
 
 
 def build_net(config: TrialConfig, initial: Mapping[str, Tensor] | None = None) -> AgeNet:
-    """The config's network with its starting weights: `initial` where given, else what config.weights names."""
+    """The config's network with its initial weights: `initial` if given, else config.weights."""
     net = age_net(
         config.backbone, ages=config.ages, weights="random" if initial is not None else config.weights,
         drop_path=config.drop_path, dropout=config.dropout, px=config.px,
@@ -265,9 +265,9 @@ def build_net(config: TrialConfig, initial: Mapping[str, Tensor] | None = None) 
 def predict(
     config: TrialConfig, net: AgeNet, faces: Faces | Features, rows: Int[np.ndarray, " rows"], *, batch: int = 256
 ) -> Float32[np.ndarray, "rows ages"]:
-    """The distribution over ages of each face in faces[rows]; with views="face+mirror" the mean of both.
+    """The distribution over ages of each face in faces[rows]; with views="face+mirror" the mean over both views.
 
-    Features stand for their faces: only the stages after the frozen ones run. Raises Diverged for what is no number.
+    Given Features, only the stages after the frozen ones run. Raises Diverged where a prediction is not finite.
     """
     device = net.mean.device
     if isinstance(faces, Features) and not isinstance(net, LaterNet):
@@ -280,20 +280,20 @@ def predict(
         else:
             found.append(predict_batch(config, net, to_device(faces.pixels[chosen], device).permute(0, 3, 1, 2)).cpu())
     if not (distribution := torch.cat(found)).isfinite().all():
-        raise Diverged(f"the predictions of {config.backbone} at {config.px} px are no numbers")
+        raise Diverged(f"the predictions of {config.backbone} at {config.px} px are not finite")
     return distribution.numpy()
 
 
 def predict_batch(
     config: TrialConfig, net: AgeNet, pixels: UInt8[Tensor, "batch 3 px px"]
 ) -> Float32[Tensor, "batch ages"]:
-    """predict() for faces that are on the network's device."""
+    """predict() for a batch of pixels (0 to 255) on the network's device."""
     return _mean_over_views(config, net, [pixels, pixels.flip(3)])
 
 
 @torch.inference_mode()
 def _mean_over_views(config: TrialConfig, net: AgeNet, views: list[Tensor]) -> Float32[Tensor, "batch ages"]:
-    """The distribution of a face, and where the config says so the mean of it and of the mirror image's."""
+    """The distribution of the first view; with views="face+mirror" the mean over both."""
     set_up(config, views[0].device)
     net.eval()
     with autocast(config, views[0].device):
@@ -304,19 +304,19 @@ def _mean_over_views(config: TrialConfig, net: AgeNet, views: list[Tensor]) -> F
 
 
 def decode(distribution: Float32[np.ndarray, "rows ages"], config: TrialConfig) -> Float[np.ndarray, " rows"]:
-    """Predicted ages (years) by the config's decoder."""
+    """Ages (years) that the config's decoder reads from distributions."""
     return decode_age(torch.from_numpy(distribution), config.decoder).numpy()
 
 
 def has_batch_norm(config: TrialConfig) -> bool:
-    """Whether the network's statistics depend on how many faces are computed together."""
+    """Whether the network has batch norm, whose statistics depend on the number of faces in a batch."""
     with torch.device("meta"):
         net = age_net(config.backbone, ages=config.ages, weights="random", px=config.px)
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules())
 
 
 def rate_factor(config: TrialConfig, step: int, total: int) -> float:
-    """Share of the peak learning rate at a step: a linear warm-up, then a cosine to zero, or constant."""
+    """The learning rate at a step, as a share of the peak: linear warm-up, then a cosine to zero, or constant."""
     warm = config.warmup * total
     if step < warm:
         return (step + 1) / (warm + 1)
@@ -326,8 +326,8 @@ def rate_factor(config: TrialConfig, step: int, total: int) -> float:
 
 
 def _optimizer(config: TrialConfig, net: AgeNet) -> torch.optim.Optimizer:
-    """Weight decay for matrices and kernels only, not for what says where a patch lies (ViT's and Swin's position
-    tables, class tokens: timm names them)."""
+    """An optimiser with weight decay for matrices and kernels only. Biases, norms and the parameters that timm excludes
+    (position tables and class tokens of ViT and Swin) have none."""
     spared = {f"network.{name}" for name in getattr(net.network, "no_weight_decay", set)()}
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
@@ -340,7 +340,7 @@ def _optimizer(config: TrialConfig, net: AgeNet) -> torch.optim.Optimizer:
 
 
 def _finite(state: Mapping[str, Tensor]) -> bool:
-    """Whether all weights and statistics are numbers."""
+    """Whether all weights and statistics are finite."""
     return all(bool(value.isfinite().all()) for value in state.values() if value.is_floating_point())
 
 
@@ -350,7 +350,7 @@ def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def _move_average(average: dict[str, Tensor], state: Mapping[str, Tensor], decay: float) -> None:
-    """average <- decay * average + (1 - decay) * state, in place; counters are copied."""
+    """average <- decay * average + (1 - decay) * state, in place. Integer counters are copied."""
     moving = [name for name, value in average.items() if value.is_floating_point()]
     torch._foreach_lerp_([average[name] for name in moving], [state[name] for name in moving], 1 - decay)
     for name in average.keys() - set(moving):
@@ -358,7 +358,7 @@ def _move_average(average: dict[str, Tensor], state: Mapping[str, Tensor], decay
 
 
 def _with_state(net: AgeNet, average: Mapping[str, Tensor] | None) -> AgeNet:
-    """The network that is tested: the averaged weights where the config keeps them, else the net itself."""
+    """The network to test: with the averaged weights where there are some, else the net itself."""
     if average is None:
         return net
     tested = copy.deepcopy(net)
@@ -366,13 +366,13 @@ def _with_state(net: AgeNet, average: Mapping[str, Tensor] | None) -> AgeNet:
     return tested
 
 
-def _luck(seed: int, step: int, rank: int) -> int:
-    """A seed for what a step draws on a worker. The 1 sets it apart from what Batches draws."""
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    """The seed of a step on a worker. The 1 makes it differ from the seeds in Batches."""
     return int(np.random.default_rng([seed, step, rank, 1]).integers(2**62))
 
 
 def _over_workers(losses: Float[Tensor, " steps"], world: int) -> Float[Tensor, " steps"]:
-    """The mean over workers; every worker must ask for it at the same step."""
+    """The mean over workers; every worker must call this at the same step."""
     if world > 1:
         torch.distributed.all_reduce(losses)
         losses = losses / world

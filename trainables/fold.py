@@ -1,4 +1,4 @@
-"""One LOPO fold as a pure function: faces, weights and a config in; the left-out faces' age distributions out."""
+"""One LOPO fold as a pure function of faces, weights and config: it returns the test faces' age distributions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trainables.provenance import environment
 
 @dataclass(frozen=True)
 class FoldResult:
-    """Predictions for the left-out faces, in the order of the rows tested, the training's curve, and what computed it
+    """Predictions for the test faces in the order of the test rows, the training's history, and versions and hardware
     (trainables.provenance.environment)."""
 
     distribution: Float32[np.ndarray, "faces ages"]
@@ -40,9 +40,8 @@ def run_fold(
     threads: int,
     device: str,
 ) -> FoldResult:
-    """Train TrialConfig.from_json(record) on faces[train] for its fixed number of epochs, then predict faces[test].
-
-    The test faces are first looked at when the training is over.
+    """The result of training TrialConfig.from_json(record) on faces[train] for its fixed number of epochs, and then
+    predicting faces[test]. Test faces are not used before the training has ended.
     """
     began = time.perf_counter()
     config = TrialConfig.from_json(record)
@@ -60,7 +59,7 @@ def run_freeze(
     threads: int,
     device: str,
 ) -> Faces | Features:
-    """What the config's frozen stages make of all faces: every fold is given it in the faces' place."""
+    """The output of the config's frozen stages for all faces, computed once: folds use it instead of the faces."""
     torch.set_num_threads(threads)
     return freeze(TrialConfig.from_json(record), faces, as_tensors(initial), device)
 
@@ -73,7 +72,7 @@ def run_stage(
     threads: int,
     device: str,
 ) -> dict[str, np.ndarray]:
-    """The weights after training on faces[train]: an inner node of the fold tree, handed down to its halves."""
+    """The weights after training on faces[train]: an inner node of the fold tree, from which its two halves start."""
     fitted = _train(TrialConfig.from_json(record), faces, initial, train, threads, device)
     return {name: value.cpu().numpy() for name, value in fitted.net.state_dict().items()}
 

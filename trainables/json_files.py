@@ -1,4 +1,4 @@
-"""A JSON file as people write it: any of Unicode's encodings with its mark, and one line that says what is wrong."""
+"""Reads JSON files that people write, in any Unicode encoding; an error is one line that names file and place."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 MOST_BYTES = 16_000_000
-"""A larger file is refused: a config has some hundred bytes."""
+"""A larger file is refused: a config has a few hundred bytes."""
 
-# UTF-32's mark begins with UTF-16's
+# UTF-32 first: its mark starts with UTF-16's
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
@@ -18,11 +18,11 @@ _MARKS = (
 
 
 def read_json(file: Path) -> Any:
-    """The value in a JSON file. UTF-8, or any UTF with a byte order mark, as Windows' editors and shells write it.
+    """The value in a JSON file: UTF-8, or any UTF with a byte order mark, as Windows' editors and shells write it.
 
-    Raises FileNotFoundError or OSError where it cannot be read, and ValueError, in one line that names the file, where
-    it is no JSON, gives a name twice, or is nested too deeply. NaN and Infinity pass: the field that holds one is known
-    to whoever reads it.
+    Raises FileNotFoundError or OSError where the file cannot be read, and ValueError, in one line that names it, where
+    it is not JSON, has a key twice, or is nested too deeply. NaN and Infinity are allowed here: the caller can name the
+    field that holds one.
     """
     if file.is_dir():
         inner = file / "trial.json"
@@ -36,7 +36,7 @@ def read_json(file: Path) -> Any:
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is no {encoding} text (byte {error.start} is wrong): save it as UTF-8") from None
+        raise ValueError(f"{file} is not {encoding} text (byte {error.start} is wrong): save it as UTF-8") from None
     try:
         return json.loads(text, object_pairs_hook=_object, parse_int=_whole)
     except RecursionError:
@@ -59,19 +59,19 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _whole(digits: str) -> int | float:
-    """Of more digits than Python reads, infinity, which no field takes."""
+    """An integer; infinity, which no field allows, where it has more digits than Python converts."""
     return int(digits) if len(digits) < 4000 else float(digits)
 
 
 def _hint(error: json.JSONDecodeError) -> str:
-    """What people write that JSON does not have."""
+    """What to correct, for common mistakes."""
     rest, before = error.doc[error.pos :].lstrip(), error.doc[: error.pos].rstrip()
     if rest.startswith(("//", "/*", "#")):
         return "; JSON has no comments: leave them out"
     if rest.startswith("'"):
         return '; JSON quotes with "'
     if rest[:1] in ("}", "]") and before.endswith(","):
-        return "; there is a comma too many before it"
+        return "; there is one comma too many before it"
     if rest.startswith(("True", "False", "None")):
         return "; JSON writes true, false and null"
     return ""

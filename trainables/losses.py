@@ -1,6 +1,8 @@
-"""Losses over age classes, and the one decoder from logits to years.
+"""Losses over age classes, and decode_age(), from distributions to years.
 
-Each loss is a frozen dataclass that is its own config: LOSSES names them, a call gives the batch's mean loss.
+Each loss is a frozen dataclass of its weights; calling it gives the mean loss of a batch. LOSSES names them. Example:
+
+    loss = MeanVariance(mean_weight=0.2, variance_weight=0.05)(logits, age)  # shapes (batch, ages) and (batch,)
 """
 
 from __future__ import annotations
@@ -33,8 +35,8 @@ def age_moments(
 def decode_age(distribution: Float[Tensor, "faces ages"], decoder: Decoder = "expectation") -> Float[Tensor, " faces"]:
     """The age (years) that a distribution over ages 0 .. K-1 stands for.
 
-    expectation is the field's choice since DEX (Rothe, Timofte and Van Gool, 2015); median is the first age at which
-    the cumulated probability reaches one half, the best answer under absolute error; argmax the likeliest age.
+    expectation is the usual decoder since DEX (Rothe, Timofte and Van Gool, 2015). median is the first age at which the
+    cumulative probability reaches one half; it minimises the expected absolute error. argmax is the most likely age.
     """
     if decoder == "expectation":
         years = torch.arange(distribution.shape[1], device=distribution.device, dtype=distribution.dtype)
@@ -50,8 +52,8 @@ def decode_age(distribution: Float[Tensor, "faces ages"], decoder: Decoder = "ex
 class CrossEntropy:
     """Softmax cross-entropy over age classes.
 
-    label_smoothing (Szegedy et al., CVPR 2016, section 7), in [0, 1): of the label's mass, so much is spread evenly
-    over all classes. The other losses that have it smooth their cross-entropy alone.
+    label_smoothing (Szegedy et al., CVPR 2016, section 7), in [0, 1), is the share of the label's mass that is spread
+    evenly over all classes. In the other losses that have it, it changes only their cross-entropy.
     """
 
     label_smoothing: Share = 0.0
@@ -70,7 +72,8 @@ class MeanVariance:
         L = CE + mean_weight * E[(m - y)^2] / 2 + variance_weight * E[v]
 
     m (years) and v (years^2) are the moments of the softmax over ages; y is the true age. mean_weight is the paper's
-    lambda 1, variance_weight its lambda 2. The one half belongs to the formula: copies that drop it double lambda 1.
+    lambda 1, variance_weight its lambda 2. The factor 1/2 is part of the formula: implementations that drop it double
+    lambda 1.
     """
 
     mean_weight: Amount = 0.2
@@ -93,8 +96,8 @@ class DLDLv2:
 
         L = KL(q || p) + expectation_weight * |m - y|,    q_j ~ exp(-(j - y)^2 / (2 sigma^2)), sum q = 1
 
-    p is the softmax over ages, m (years) its mean, y the true age. sigma (years) is how vague an age label is: the
-    paper takes 2 where a dataset does not say. expectation_weight is its lambda, 1 there.
+    p is the softmax over ages, m (years) its mean, y the true age. sigma (years) is the uncertainty of an age
+    label: the paper uses 2 where a dataset does not give it. expectation_weight is its lambda; the paper uses 1.
     """
 
     sigma: Positive = 2.0
@@ -117,8 +120,8 @@ class SORD:
 
         L = -sum_j q_j log p_j,    q_j = exp(-phi_j) / sum_k exp(-phi_k),    phi_j = scale * d(j, y)
 
-    p is the softmax over ages; d is (j - y)^2 (years^2) or |j - y| (years), as `distance` says. A large scale is plain
-    cross-entropy, a small one hardly tells ages apart.
+    p is the softmax over ages; d is (j - y)^2 (years^2) or |j - y| (years), depending on `distance`. With a large scale
+    it is plain cross-entropy; with a small scale the labels are almost uniform.
     """
 
     distance: Distance = "squared"
@@ -135,17 +138,17 @@ class SORD:
 
 @dataclass(frozen=True)
 class CORAL:
-    """CORAL of Cao, Mirjalili and Raschka, Pattern Recognition Letters 140, 2020: is this face older than k, each k?
+    """CORAL of Cao, Mirjalili and Raschka, Pattern Recognition Letters 140, 2020: "older than k?" for each age k.
 
         L = -sum_{k=0}^{K-2} [ log s(l_k) if y > k, else log(1 - s(l_k)) ],    s the logistic function
         l_k = log sum_{j>k} exp z_j - log sum_{j<=k} exp z_j
 
-    The K - 1 yes-or-no questions are the paper's, with equal importance. Its rank consistency (P(older than k) never
-    grows with k) comes from one weight vector and K - 1 biases in a head of its own. Here the questions' logits l are
-    read from the K logits z of the head that all losses share, and fall with k for any z. Since s(l_k) is the softmax's
-    mass above k, the distribution over ages remains the softmax of z: a checkpoint trained with another loss starts
-    right, and nothing else in the code knows of CORAL. The paper's rank (how many answers are yes) is the decoder
-    "median", up to a tie.
+    The K - 1 binary questions are the paper's, with equal importance. In the paper, P(older than k) never grows with k
+    because a special head has one weight vector and K - 1 biases. Here the logits l of the questions are computed from
+    the K logits z of the head that all losses share; they fall with k for any z. s(l_k) is the softmax's mass above k,
+    so the distribution over ages is still the softmax of z: a checkpoint that was trained with another loss can be used
+    as it is, and no other code depends on CORAL. The paper's rank (the number of questions answered yes) is the decoder
+    "median", up to ties.
     """
 
     def __call__(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
@@ -161,10 +164,9 @@ class MeanResidue:
 
         L = CE + mean_weight * E[(m - y)^2] / 2 + residue_weight * E[r],    r = -sum_{j: p_j < p_y} p_j log p_j
 
-    m (years) is the mean of the softmax p over ages, y the true age. r (nats) is the entropy of the residue: of the
-    ages less likely than the true one, that is outside the top K, whose K adapts to each face. The weights are those of
-    the authors' FG-NET training (0.2 and 0.25). Their code adds 0.001 to each p within r, against log 0; the logarithm
-    of the softmax needs none.
+    m (years) is the mean of the softmax p over ages, y the true age. r (nats) is the entropy over the ages that are
+    less likely than the true one; the paper calls them the residue. The default weights are those of the authors'
+    FG-NET training. Their code adds 0.001 to each p in r to avoid log 0; log_softmax does not need that.
     """
 
     mean_weight: Amount = 0.2
@@ -185,7 +187,7 @@ class MeanResidue:
 
 
 def years_off(logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, "batch ages"]:
-    """j - y (years) for each age class j and each face's true age y."""
+    """j - y (years), for each age class j and the true age y of each face."""
     return torch.arange(logits.shape[1], device=logits.device, dtype=logits.dtype) - age[:, None]
 
 
@@ -207,7 +209,7 @@ PAPER_NAMES = {
         "lambda2": "variance_weight", "lambda_2": "variance_weight",
     },
 }  # fmt: skip
-"""Weights under the names that their paper gives them, which people write too."""
+"""The names that the papers give to weights; a trial.json may use them too."""
 
 
 def loss_name(loss: Loss) -> str:

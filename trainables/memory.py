@@ -1,4 +1,4 @@
-"""Whether an error says that there is too little memory: libraries have many words for it."""
+"""Recognises errors that mean too little memory: every library words them differently."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _SIGNS = (
     "out of memory",
     "bad_alloc",
     "status_alloc_failed",  # cuBLAS, cuDNN
-    "could not create a primitive",  # oneDNN, whose code and scratch memory are allocated on its own
+    "could not create a primitive",  # oneDNN, which allocates its code and scratch memory itself
     "could not create a memory",
     "could not execute a primitive",
 )
 
 
 def lacking_memory(error: BaseException) -> str | None:
-    """One line where the error says that there is too little memory, else None.
+    """One line if the error means too little memory, else None.
 
-    A GPU's is torch.OutOfMemoryError; a processor's is a MemoryError of Python or NumPy, an OSError with ENOMEM, or a
-    RuntimeError of torch, of which oneDNN's does not even name memory.
+    On a GPU that is torch.OutOfMemoryError. On a CPU it is a MemoryError of Python or NumPy, an OSError with ENOMEM, or
+    a RuntimeError of torch; oneDNN's message does not mention memory.
     """
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
@@ -33,6 +33,6 @@ def lacking_memory(error: BaseException) -> str | None:
 
 
 def _says_so(text: str) -> bool:
-    # "a primitive descriptor" is of shapes that oneDNN does not know, which is no lack of memory
+    # "a primitive descriptor" means shapes that oneDNN does not support, not too little memory
     text = text.replace("could not create a primitive descriptor", "")
     return any(sign in text for sign in _SIGNS)

@@ -1,7 +1,6 @@
-"""How wrong predicted ages are: MAE and RMSE, over whatever photos they are given.
+"""MAE and RMSE of predicted ages, over the given photos.
 
-The paper's figures are means of these over folds: see study.statistics.summary, which also gives intervals over
-people.
+The paper's metrics are means of these over folds: study.statistics.summary computes those, with intervals over people.
 """
 
 from __future__ import annotations
@@ -11,14 +10,14 @@ from jaxtyping import Float64, Num
 
 
 def errors(predicted: Num[np.ndarray, " faces"], age: Num[np.ndarray, " faces"]) -> Float64[np.ndarray, " faces"]:
-    """predicted - age in years, in float64: above 0 where a face was taken for older than it is.
+    """predicted - age in years, in float64: positive where the prediction is too old.
 
-    Raises ValueError for unequal shapes (which NumPy would broadcast into a wrong figure) and for no faces.
+    Raises ValueError for unequal shapes (NumPy would broadcast them and give a wrong result) and for no faces.
     """
     if predicted.shape != age.shape or predicted.ndim != 1:
-        raise ValueError(f"one prediction a face: got {predicted.shape} predictions for {age.shape} ages")
+        raise ValueError(f"expected one prediction per face, got {predicted.shape} predictions for {age.shape} ages")
     if age.size == 0:
-        raise ValueError("no faces: an error over nothing is not a number")
+        raise ValueError("no faces: expected at least one to measure an error")
     return predicted.astype(np.float64) - age.astype(np.float64)
 
 

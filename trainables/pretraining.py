@@ -1,4 +1,4 @@
-"""The Ray Train worker: the one training loop over streamed faces, data-parallel, resumable after any snapshot."""
+"""The Ray Train worker: runs train() on streamed faces, data-parallel, and resumes from the last snapshot."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from trainables.metrics import mae
 
 SNAPSHOT, EPOCH, DIGEST = "snapshot.pt", "epoch.json", "snapshot.sha256"
 AGREE_EVERY = 10
-"""Steps after which several workers agree anew on whether a snapshot is due: agreeing each time would cost."""
+"""Several workers agree only every so many steps whether a snapshot is due, since agreeing takes time."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What every worker of a training does, beside its config: cores that train, cores that decode and augment,
-    seconds between snapshots, and over whom batch norm takes its statistics."""
+    """How each worker runs, besides the config: threads that train, threads that decode and augment, seconds between
+    snapshots, and whether batch norm takes its statistics over a worker's faces or the global batch."""
 
     threads: int
     feeders: int
@@ -43,11 +43,12 @@ class Work:
 def pretrain_worker(
     options: Mapping[str, Any], *, work: Work, tables: Any, on_epoch: Callable[[Mapping[str, Any]], None]
 ) -> None:
-    """One worker of a TorchTrainer. options: {"trial": TrialConfig as JSON}; tables: reference to a streaming.Tables.
+    """One worker of a TorchTrainer. options: {"trial": TrialConfig as JSON}; tables: Ray reference to a
+    trainables.faces.stream.Tables.
 
-    Worker 0 reports snapshots to Ray Train, which hands the last one back after a failure, and calls on_epoch.
-    A training that has diverged reports {"diverged": why} in the place of an epoch, and does not fail: Ray Train would
-    start it again, and it would only do the same.
+    Worker 0 reports snapshots to Ray Train, which gives the last one back after a failure, and calls on_epoch.
+    A diverged training reports {"diverged": why} instead of an epoch and does not fail: Ray Train would restart it, and
+    it would diverge again.
     """
     config = TrialConfig.from_json(options["trial"])
     torch.set_num_threads(work.threads)
@@ -80,7 +81,7 @@ def pretrain_worker(
 
 
 def streamed_mae(config: TrialConfig, net: AgeNet, source: FaceStream) -> float:
-    """MAE (years) on the source's validation faces, a batch at a time."""
+    """MAE (years) on the source's validation faces, computed batch by batch."""
     predicted, age = [], []
     for pixels, years in source.validation():
         predicted.append(predict_batch(config, net, pixels).cpu().numpy())
@@ -89,17 +90,17 @@ def streamed_mae(config: TrialConfig, net: AgeNet, source: FaceStream) -> float:
 
 
 def read_snapshot(folder: Path) -> Snapshot:
-    """The snapshot in a Ray Train checkpoint's folder; tensors and numbers only are unpacked.
+    """The snapshot in a Ray Train checkpoint's folder. Only tensors and numbers are loaded.
 
-    Raises OSError where it is damaged: torch.load looks at no checksum. Those of earlier versions have none.
+    Raises OSError where its digest does not match (torch.load checks no checksum). Earlier versions wrote no digest.
     """
     if (folder / DIGEST).is_file() and (folder / DIGEST).read_text() != _sha256(folder / SNAPSHOT):
-        raise OSError(f"{folder / SNAPSHOT} is damaged: its digest does not fit; --force trains from the start")
+        raise OSError(f"{folder / SNAPSHOT} is damaged: its digest does not match; --force trains from the start")
     return Snapshot.from_dict(torch.load(folder / SNAPSHOT, map_location="cpu", weights_only=True))
 
 
 def write_snapshot(folder: Path, snapshot: Snapshot) -> None:
-    """Into a Ray Train checkpoint's folder, with its digest."""
+    """Write a snapshot and its digest into a Ray Train checkpoint's folder."""
     torch.save(snapshot.as_dict(), folder / SNAPSHOT)
     (folder / DIGEST).write_text(_sha256(folder / SNAPSHOT))
 
@@ -110,14 +111,14 @@ def _sha256(file: Path) -> str:
 
 
 def read_epoch(folder: Path) -> Mapping[str, Any]:
-    """What the epoch measured after which the snapshot in a Ray Train checkpoint's folder was taken; {} within one;
-    {"diverged": why} where there is no snapshot, since the training went wrong."""
+    """Metrics of the epoch whose end a Ray Train checkpoint holds; {} where it was saved within an epoch;
+    {"diverged": why} where the training diverged and there is no snapshot."""
     return json.loads((folder / EPOCH).read_text())
 
 
 @dataclass
 class _Clock:
-    """When a snapshot within an epoch is due. Worker 0's clock counts."""
+    """Decides when a snapshot within an epoch is due, by worker 0's clock."""
 
     seconds: float
     device: torch.device
@@ -133,9 +134,9 @@ class _Clock:
             return late
         if step % AGREE_EVERY:
             return False
-        said = torch.tensor([float(late)], device=self.device)
-        torch.distributed.broadcast(said, src=0)
-        return bool(said.item())
+        answer = torch.tensor([float(late)], device=self.device)
+        torch.distributed.broadcast(answer, src=0)
+        return bool(answer.item())
 
 
 def _in_parallel(net: nn.Module, batch_norm: str) -> nn.Module:
@@ -145,7 +146,7 @@ def _in_parallel(net: nn.Module, batch_norm: str) -> nn.Module:
 
 
 def _report(metrics: Mapping[str, Any], snapshot: Callable[[], Snapshot] | None, rank: int) -> None:
-    """Report to Ray Train; worker 0 with a checkpoint, which is there whole or not at all."""
+    """Report metrics to Ray Train; worker 0 adds a checkpoint, which Ray Train keeps whole or not at all."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = None
         if rank == 0:

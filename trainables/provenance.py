@@ -1,8 +1,8 @@
-"""What a network learned from, and on what it was computed: the record that travels with every result.
+"""What a network was trained on, and with which versions and hardware: the record kept with every result.
 
 photos.parquet in a checkpoint's folder has one row for each photo that the network, or a checkpoint it started from,
 was trained on: person ("fgnet/001", "" where unknown) and photo_sha256, the hash of the photo's file. Photos of the dev
-part are not in it. A perceptual hash of each photo will be a further column.
+set are not in it.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ PHOTOS = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("pe
 """Columns of photos.parquet."""
 
 NO_PHOTOS = PHOTOS.empty_table()
-"""Of a network with random weights."""
+"""The photos of a network with random weights: none."""
 
 
 def photos_of(faces: Faces | FacesIndex, rows: Int[ndarray, " rows"]) -> pa.Table:
-    """The photos behind these rows, once each, sorted."""
+    """A PHOTOS table of the photos of these rows, sorted, without duplicates."""
     columns = [pa.array(values[rows].tolist(), pa.string()) for values in (faces.person, faces.content)]
     return merge_photos([pa.Table.from_arrays(columns, schema=PHOTOS)])
 
 
 def merge_photos(tables: Sequence[pa.Table]) -> pa.Table:
-    """All rows of some PHOTOS tables, once each, sorted."""
+    """All rows of some PHOTOS tables, sorted, without duplicates."""
     whole = pa.concat_tables(tables).group_by(PHOTOS.names).aggregate([])
     return whole.sort_by([("photo_sha256", "ascending"), ("person", "ascending")]).cast(PHOTOS)
 
 
 def photos_digest(photos: pa.Table) -> str:
-    """SHA-256 of a PHOTOS table's rows in their order."""
+    """SHA-256 of the rows of a PHOTOS table, in order."""
     digest = hashlib.sha256()
     for row in zip(photos["person"].to_pylist(), photos["photo_sha256"].to_pylist(), strict=True):
         digest.update("\0".join((*row, "")).encode())
@@ -49,7 +49,7 @@ def photos_digest(photos: pa.Table) -> str:
 
 
 def tensors_digest(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of tensors by name, dtype, shape and values: what identifies weights, wherever they lie."""
+    """SHA-256 of tensors by name, dtype, shape and values: it identifies weights in any file or format."""
     digest = hashlib.sha256()
     for name, value in sorted(state.items()):
         flat = value.detach().cpu().contiguous().reshape(-1)
@@ -59,7 +59,7 @@ def tensors_digest(state: Mapping[str, Tensor]) -> str:
 
 
 def environment(device: torch.device | str) -> dict[str, str]:
-    """What may move a result in its last digits, or more: versions, the processor's kind and threads, the GPU."""
+    """Everything that may change a result slightly or more: versions, type of processor, threads, GPU."""
     device = torch.device(device)
     packages = ("torch", "torchvision", "timm", "numpy")
     return {

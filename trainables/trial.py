@@ -1,4 +1,4 @@
-"""The Ray Tune function: train one fold of a trial, score it on people it did not see, stop early when it is hopeless."""
+"""The Ray Tune trainable: trains one fold of a trial, scores it on people it did not see, ends a hopeless one early."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from trainables.memory import lacking_memory
 from trainables.metrics import mae
 
 WORST_MAE = 100.0
-"""What a diverged training scores (years): finite, since Optuna waits for ever for a trial whose value is NaN."""
+"""Score of a diverged training (years). Finite, since Optuna leaves a trial whose value is NaN RUNNING for ever."""
 
 DECODERS: tuple[Decoder, ...] = get_args(Decoder)
 """All of them are scored: they need no further training."""
 
 HALFWAY = 0.01
-"""The test's level halfway through the first fold, as a share of --prune. Half-trained networks stand in another order
-than trained ones: at the same level good configs are lost that only start slowly (docs/sweep.md)."""
+"""The test's level halfway through the first fold, as a share of --prune. Half-trained networks rank differently from
+trained ones: at the full level, good configs that start slowly are lost (docs/sweep.md)."""
 
 
 def tune_trial(
@@ -61,7 +61,7 @@ def tune_trial(
 
     try:
         table: Faces = ray.get(faces[config.px])
-        random = config.weights == "random"  # drawn by the config's seed
+        random = config.weights == "random"  # initialised by the config's seed
         initial = as_tensors(None if random else ray.get(weights[config.backbone, config.weights]))
         if point["fold"] == 0:
             measured["latency_ms"] = measure_latency(config, device)
@@ -76,12 +76,12 @@ def tune_trial(
         failed = {"epoch": 0, "state": "failed", "why": f"{config.backbone} at {config.px} px: {why}"}
         report({**failed, "validation_mae": WORST_MAE})
     finally:
-        if device == "cuda":  # others share the GPU
+        if device == "cuda":  # other trials share the GPU
             torch.cuda.empty_cache()
 
 
 class _Hopeless(Exception):
-    """Ends a training whose config is already known to be worse than the rival."""
+    """Ends a training whose config is already shown to be worse than the rival."""
 
 
 def score_fold(
@@ -152,9 +152,9 @@ def _people(faces: Faces, rows: np.ndarray, predicted: np.ndarray) -> dict[str, 
 
 
 def people_mae(faces: Faces, predicted: Mapping[int, float]) -> dict[str, float]:
-    """Each person's mean absolute error (years) over its faces in `predicted` (row: years).
+    """Each person's mean absolute error (years) over their faces in `predicted` (row: years).
 
-    A face that names no person stands for itself, under its photo's name.
+    A face without a person counts as a person of its own, under its photo's name.
     """
     by_person: dict[str, list[float]] = {}
     for row, years in predicted.items():
@@ -164,9 +164,9 @@ def people_mae(faces: Faces, predicted: Mapping[int, float]) -> dict[str, float]
 
 
 def hopeless(people: Mapping[str, float], rival: Mapping[str, float] | None, *, p: float) -> bool:
-    """Whether the people seen so far say that this config is worse than the rival: one-sided paired Wilcoxon.
+    """Whether the people tested so far show that this config is worse than the rival: one-sided paired Wilcoxon test.
 
-    Pairing over people takes out that some are hard for every network, so a few dozen people decide early.
+    Some people are hard for every network. Pairing removes that, so that a few dozen people are enough.
     """
     common = sorted(people.keys() & rival.keys()) if rival else []
     if len(common) < 6:  # the test cannot reach p < 0.05 with fewer pairs

@@ -1,4 +1,4 @@
-"""Weights as other programs save them: the tensors of a .safetensors or torch file, without running what is in it."""
+"""Reads weights of other programs: the tensors in a .safetensors or torch file. No code in the file is run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from torch import Tensor
 from trainables.contents import what_is
 
 WRAPPERS = ("module", "_orig_mod", "model", "net", "network", "backbone", "encoder", "base_model", "state_dict", "ema")
-"""First parts of a parameter's name that DDP, torch.compile, Lightning and other frames around a network put there. No
-network of the study has a part of such a name at its top."""
+"""Prefixes that DDP, torch.compile, Lightning and other wrappers put before parameter names. No network of the study
+has a top-level module of such a name (tested)."""
 
 
 class _Inert:
-    """Stands for any class or function that a file names beside its tensors: it takes whatever it is given, and does
-    nothing with it."""
+    """Replaces any class or function that a file names: it accepts all arguments and does nothing."""
 
     def __new__(cls, *_: Any, **__: Any) -> _Inert:
         return super().__new__(cls)
@@ -31,12 +30,12 @@ class _Inert:
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """The state dict in a weights file, floating-point tensors in float32, on the processor.
+    """The state dict in a weights file, on the CPU, with floating-point tensors in float32.
 
-    Recognised by content, not by the file's name: safetensors, and what torch.save wrote: a state dict, or a record
-    that holds one (under "model", "state_dict" or any other name). The names that frames put before a parameter's own
-    (DDP, torch.compile, Lightning) are taken away, ours ("network.") too. Raises ValueError, in one line that names the
-    file and what is in it, where it holds no state dict or several, or a number that is not finite.
+    The format is recognised by content, not by the file's name: safetensors, or torch.save of a state dict or of a
+    record that holds one (under "model", "state_dict" or any other name). Prefixes of wrappers (DDP, torch.compile,
+    Lightning) and ours ("network.") are removed. Raises ValueError, in one line that names the file and its content,
+    where it holds no state dict, several, or a number that is not finite.
     """
     with file.open("rb") as opened:
         start = opened.read(4096)
@@ -44,7 +43,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     if _is_safetensors(start, size):
         try:
             state = safetensors.torch.load_file(file)
-        except Exception as error:  # safetensors raises its own kind for each sort of damage
+        except Exception as error:  # safetensors raises many types of error
             raise ValueError(
                 f"{file} is not a readable weights file ({_line(error)}): copy or download it again"
             ) from None
@@ -57,7 +56,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         )
     state = unwrapped(state)
     check_finite(file, state)
-    # float16 and bfloat16 hold each value exactly in float32; NumPy, and with it Ray, knows no bfloat16
+    # float32 holds every float16 and bfloat16 value exactly; NumPy, and so Ray, does not have bfloat16
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
 
 
@@ -72,9 +71,9 @@ def check_finite(file: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict without the frames around its network: "module._orig_mod.conv1.weight" is "conv1.weight".
+    """A state dict without the prefixes of wrappers: "module._orig_mod.conv1.weight" becomes "conv1.weight".
 
-    Where a frame holds nearly all of the tensors, the others are its own (a loss's, a counter of averages) and are
+    Where nearly all tensors have a wrapper's prefix, the others (of a loss, a counter) are not the network's and are
     left out.
     """
     found = dict(state)
@@ -91,15 +90,15 @@ def _share(state: Mapping[str, Tensor], wrap: str) -> float:
 
 
 def _is_safetensors(start: bytes, size: int) -> bool:
-    """Eight bytes that give the length of a JSON object, and that object."""
+    """Whether a file starts with eight bytes that give the length of a JSON object, and that object."""
     return start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size - 8
 
 
 def _load_torch(file: Path) -> Any:
-    """What torch.save wrote. Its pickle may only make tensors and plain values.
+    """The object in a file of torch.save, with weights_only=True: tensors and plain values.
 
-    Any further class or function that it names (argparse.Namespace, NumPy's scalars, a config's class) is made an
-    inert stand-in: it is neither imported nor called. torch refuses those of the system's modules even so.
+    Any other class or function that the file names (argparse.Namespace, NumPy scalars, a config's class) is replaced by
+    _Inert: it is neither imported nor called. torch still refuses those of system modules.
     """
     inside = _names_inside(file)
     if any(name.split("/", 1)[-1] == "constants.pkl" for name in inside):
@@ -113,10 +112,10 @@ def _load_torch(file: Path) -> Any:
         others = torch.serialization.get_unsafe_globals_in_checkpoint(str(file)) if inside else []
         named = {name for name in others if name.split(".")[0] not in ("builtins", "__builtin__")}  # eval, getattr
         stand_ins: list[Any] = [(_Inert, name) for name in named | {"argparse.Namespace"}]
-        # opened here: torch would take a file named .safetensors for one
+        # opened here, since torch.load goes by the name .safetensors
         with torch.serialization.safe_globals(stand_ins), file.open("rb") as opened:
             return torch.load(opened, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds on a damaged or a hostile file
+    except Exception as error:  # torch raises many types of error
         raise ValueError(
             f"{file} is not a readable weights file ({_line(error)}): it is damaged or cut short, or holds more than "
             "tensors; copy it again, or save its state dict alone: torch.save(net.state_dict(), NEW)"
@@ -128,7 +127,7 @@ def _names_inside(file: Path) -> list[str]:
         with zipfile.ZipFile(file) as archive:
             return archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return []  # torch's older format, or damaged: torch says so
+        return []  # torch's older format, or a damaged file, on which torch.load raises
 
 
 def _choose(file: Path, record: Any) -> dict[str, Tensor]:
@@ -143,7 +142,7 @@ def _choose(file: Path, record: Any) -> dict[str, Tensor]:
             "to tensors as torch.save(net.state_dict(), NEW) writes it"
         )
     most = max(map(len, found.values()))
-    found = {name: state for name, state in found.items() if 2 * len(state) > most}  # the rest: a loss's, a head's
+    found = {name: state for name, state in found.items() if 2 * len(state) > most}  # others: of a loss, a head
     if len(found) > 1:
         names = ", ".join(map(repr, found))
         raise ValueError(
@@ -154,7 +153,7 @@ def _choose(file: Path, record: Any) -> dict[str, Tensor]:
 
 
 def _state_dicts(record: Any, place: str, depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Each mapping from names to tensors in a record, by where it lies; an optimiser's state has no such names."""
+    """Each state dict in a record, with its place. An optimiser's state is none: it has no dotted names."""
     if not isinstance(record, Mapping) or depth > 3:
         return
     tensors = {name: value for name, value in record.items() if isinstance(name, str) and isinstance(value, Tensor)}
@@ -166,7 +165,7 @@ def _state_dicts(record: Any, place: str, depth: int = 0) -> Iterator[tuple[str,
 
 
 def _line(error: Exception) -> str:
-    """What a library says, in a sentence: torch's messages are pages."""
+    """A library's message cut to one sentence: torch's can be a page long."""
     text = " ".join(str(error).split())
     for sign in ("GLOBAL ", "failed finding central directory"):
         if sign in text:

@@ -1,13 +1,14 @@
-"""best.json: what a sweep hands to LOPO, a winner for each block of people."""
+"""best.json: what a sweep passes to LOPO, a winner for each block of people."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from study.artifacts.records import check_best
+from study.artifacts.choice import Choice, Select
+from study.artifacts.pretraining import LearnedFrom, StartRecord
+from study.artifacts.records import check_config, check_version, plain_json, read_record
 from study.files.seals import seal, unseal
 from trainables.config import TrialConfig
 
@@ -16,12 +17,12 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class BlockWinner:
-    """What a block chose for `people` (none: for everyone): a trial's config as JSON, its number in the journal, and
-    its MAE (years), the mean over `seeds`."""
+    """A block's winner, used for `people` (none: for everyone): a trial's config as JSON, its number in the journal,
+    and its MAE (years), the mean over `seeds`."""
 
     name: str
     people: tuple[str, ...]
-    trial: Mapping[str, Any]
+    trial: Annotated[Mapping[str, Any], check_config]
     number: int
     mae: float = float("nan")
     seeds: int = 1
@@ -35,52 +36,48 @@ class BlockWinner:
 class Best:
     """A finished sweep.
 
-    faces: the tables of the tested people, faces_digest theirs (None: the choice read none of their labels). sealed: no
-    tested person had a say in the config that they are tested with. starts: study.starts.Start.record of each network;
-    learned_from: what study.starts.check_starts said of them; unlike: how they differ. apart_from: tables that the
-    choice was made on, in which no tested photo may lie. choice: how far it can be trusted (study.sweep.optimism).
+    faces: the tables of the tested people; faces_digest: theirs (None: the choice used none of their labels).
+    sealed: no tested person had a part in choosing the config that they are tested with. starts: of each network;
+    unlike: how they differ. apart_from: tables that the choice was made on; no tested photo may be in them. choice: how
+    far it can be trusted.
     """
 
     sweep: str
-    select: str
+    select: Select
     sealed: bool
     faces: tuple[str, ...]
     faces_digest: str | None
     apart_from: tuple[str, ...]
-    starts: tuple[Mapping[str, str], ...]
-    learned_from: Mapping[str, Any]
+    starts: tuple[StartRecord, ...]
+    learned_from: LearnedFrom
     unlike: str
-    choice: Mapping[str, Any]
+    choice: Choice
     blocks: tuple[BlockWinner, ...]
     key: str = ""
     space: str = ""
     trials: int = 0
     built_in: bool = False
-    version: int = field(default=VERSION)
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        if self.sealed and self.select == "none":
+            raise ValueError("sealed is true, expected false if select is none")
+        if not self.blocks:
+            raise ValueError("blocks is empty, expected one or more")
+        names = [block.name for block in self.blocks]
+        if unknown := [each.block for each in self.choice.blocks if each.block not in names]:
+            raise ValueError(f"choice.blocks has {unknown[0]!r}, expected one of {names}")
 
     def to_json(self) -> dict[str, Any]:
         """The record with the digest of its content; from_json gives the same back."""
-        return seal(_plain(dataclasses.asdict(self)))
+        return seal(plain_json(self))
 
     @classmethod
     def from_json(cls, record: Any, *, where: str) -> Best:
-        """What to_json wrote. Raises ValueError, naming `where` and the field, for anything else, an edited record and
-        one of another version."""
-        told = check_best(unseal(record, where=where), where)
-        if told.get("version", VERSION) != VERSION:
-            raise ValueError(f"{where} is of version {told['version']}, expected {VERSION}: run study.sweep again")
-        known = {each.name for each in dataclasses.fields(cls)}
-        values: dict[str, Any] = {
-            name: tuple(v) if isinstance(v, list) else v for name, v in told.items() if name in known
-        }
-        inner = {each.name for each in dataclasses.fields(BlockWinner)}
-        blocks = [{name: value for name, value in block.items() if name in inner} for block in told["blocks"]]
-        values["blocks"] = tuple(BlockWinner(**{**block, "people": tuple(block["people"])}) for block in blocks)
-        return cls(**values)
-
-
-def _plain(value: Any) -> Any:
-    """With lists in the place of tuples, as JSON gives them back: a digest must not tell them apart."""
-    if isinstance(value, Mapping):
-        return {name: _plain(each) for name, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+        """What to_json wrote. Raises ValueError, in one line that names `where` and the field, for anything else, an
+        edited record and one of another version."""
+        record = unseal(record, where=where)
+        check_version(record, VERSION, where=where, command="study.sweep")
+        if "blocks" in record and "starts" not in record:
+            raise ValueError(f"{where} is of an earlier version, without its weights' record: run study.sweep again")
+        return read_record(cls, record, where=where)

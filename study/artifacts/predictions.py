@@ -1,8 +1,8 @@
 """The predictions table: what LOPO writes, and all that the statistics need.
 
-One Parquet row a photo and seed, with the whole age distribution, so that every figure of the report is
-recomputed without training. What the table is about (dataset, config, how it was chosen) is JSON in its
-metadata, and so is a digest of all columns and of that record, which is checked when the file is read.
+One Parquet row per photo and seed, with the whole age distribution, so that every metric of the report can be computed
+without training. What the table is about (study.artifacts.about) is JSON in its metadata. So is a digest of all columns
+and of that record, which is checked when the file is read.
 """
 
 from __future__ import annotations
@@ -47,18 +47,17 @@ def schema(*, ages: int = 101) -> pa.Schema:
 
 
 SCHEMA = schema()
-"""Columns of a predictions table over the usual ages, 0 to 100."""
+"""Columns of a predictions table over the default ages, 0 to 100."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predicted ages, one row a photo and seed, sorted by seed, then photo.
+    """Predicted ages, one row per photo and seed, sorted by seed, then photo.
 
-    age and predicted are years; distribution[i, k] is the probability of age k; fold is the person left out.
+    age and predicted are years; distribution[i, k] is the probability of age k; fold is the left-out person.
 
-    Raises ValueError where figures computed from the rows would be wrong without a sign of it: a value that
-    is not a number, a distribution that does not sum to 1, a photo twice in a seed, or a seed without all of
-    the photos.
+    Raises ValueError if metrics computed from the rows would be wrong without any sign of it: a value that is not a
+    number, a distribution that does not sum to 1, a photo twice in a seed, or a seed without some of the photos.
     """
 
     photo: Shaped[np.ndarray, " rows"]
@@ -76,7 +75,7 @@ class Predictions:
             raise ValueError("predictions: no rows")
         for name, values in vars(self).items():
             if len(values) != rows:
-                raise ValueError(f"predictions: {name} has {len(values)} rows where photo has {rows}")
+                raise ValueError(f"predictions: {name} has {len(values)} rows, expected {rows} as for photo")
         bad = ~(np.isfinite(self.predicted) & np.isfinite(self.distribution).all(axis=1))
         if bad.any():
             raise ValueError(
@@ -96,17 +95,18 @@ class Predictions:
         self._check_seeds()
 
     def _check_seeds(self) -> None:
-        """Each photo once in every seed: a mean over rows is then a mean over seeds of means over photos."""
+        """Raise ValueError unless each photo is there once in every seed: only then is a mean over rows a mean over
+        seeds of means over photos."""
         photo, seed = self.photo, self.seed
         twice = (photo[1:] == photo[:-1]) & (seed[1:] == seed[:-1])
         if twice.any():
-            raise ValueError(f"predictions: photo {photo[1:][twice][0]} is there twice in seed {seed[1:][twice][0]}")
+            raise ValueError(f"predictions: photo {photo[1:][twice][0]} occurs twice in seed {seed[1:][twice][0]}")
         photos, count = np.unique(photo, return_counts=True)
         if (count != len(self.seeds)).any():
             missing = photos[count != len(self.seeds)]
             raise ValueError(
                 f"predictions: {len(missing)} of {len(photos)} photos lack a seed of {self.seeds.tolist()}, "
-                f"first {missing[0]}: some folds are missing; rerun study.lopo, which does only those"
+                f"first {missing[0]}: some folds are missing; rerun study.lopo, which runs only those"
             )
 
     def __len__(self) -> int:
@@ -124,16 +124,16 @@ class Predictions:
 
     @property
     def photos(self) -> int:
-        """How many photos, each counted once whatever the number of seeds."""
+        """The number of photos, each counted once however many seeds there are."""
         return len(self) // len(self.seeds)
 
     def average_seeds(self) -> Predictions:
-        """The seeds as one committee: a row a photo, with the mean distribution and the mean predicted age.
+        """The seeds as one ensemble: a row per photo, with the mean distribution and the mean predicted age.
 
-        The predicted age is the mean of the seeds' answers, not a new decoding of the mean distribution: for
-        the expectation the two are the same number, and for the median or the argmax only this one needs no
-        knowledge of the decoder. A committee of S trainings costs S times as much to use, and its MAE is at
-        most the mean of theirs: report it beside that mean, never in its place. `seed` of the rows is -1.
+        The predicted age is the mean of the seeds' predictions, not decoded from the mean distribution: for the
+        expectation both are the same number, and for the median or the argmax this one does not depend on the decoder.
+        An ensemble of S trainings costs S times as much to use, and its MAE is at most the mean of theirs: report it
+        next to that mean, never instead. `seed` of the rows is -1.
         """
         seeds, photos = len(self.seeds), self.photos
         first = slice(0, photos)
@@ -150,7 +150,7 @@ class Predictions:
 
 
 def write_predictions(path: Path, predictions: Predictions, *, about: Mapping[str, Any]) -> None:
-    """Write the table, with `about` as JSON in its metadata; a reader sees the old file or the new one."""
+    """Write the table, with `about` as JSON in its metadata. Readers see the old file or the new one, never a part."""
     ages = predictions.distribution.shape[1]
     columns = [
         pa.array(predictions.photo.astype(object), pa.string()),
@@ -178,9 +178,9 @@ def write_predictions(path: Path, predictions: Predictions, *, about: Mapping[st
 def read_predictions(path: Path) -> tuple[Predictions, dict[str, Any]]:
     """The predictions at `path` and what they are about.
 
-    A file of an earlier version, which has no digest, is read where its predicted ages follow from its distributions.
-    Raises FileNotFoundError where there is no file,
-    ValueError for a file that is no predictions table, is damaged, or was changed after it was written.
+    A file of an earlier version, without a digest, is read if its predicted ages follow from its distributions. Raises
+    FileNotFoundError if there is no file, and ValueError if it is not a predictions table, is damaged, or was changed
+    after it was written.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no predictions at {path}; python -m study.lopo writes them")
@@ -194,7 +194,7 @@ def read_predictions(path: Path) -> tuple[Predictions, dict[str, Any]]:
     record = metadata.get(ABOUT_KEY)
     if record is None or table.schema.names != SCHEMA.names:
         raise ValueError(
-            f"{path} is no predictions table of study.lopo: expected the columns {', '.join(SCHEMA.names)} "
+            f"{path} is not a predictions table of study.lopo: expected the columns {', '.join(SCHEMA.names)} "
             f"and the metadata key {ABOUT_KEY.decode()!r}, found {', '.join(table.schema.names)}"
         )
     if table.num_rows == 0:
@@ -215,10 +215,10 @@ def read_predictions(path: Path) -> tuple[Predictions, dict[str, Any]]:
 
 
 def content_digest(about: bytes, columns: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 in hex of a table's columns in the order of their rows, and of its JSON record."""
+    """SHA-256 (hex) of a table's columns, in the order of its rows, and of its JSON record."""
     digest = hashlib.sha256(about)
     for name, values in columns.items():
-        text = values.dtype.kind == "U"  # whose width is that of its longest
+        text = values.dtype.kind == "U"  # its width is that of the longest
         digest.update(f"\n{name} {'text' if text else values.dtype.str} {values.shape}\n".encode())
         digest.update(json.dumps(values.tolist()).encode() if text else np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
@@ -240,12 +240,12 @@ def _columns(table: pa.Table) -> dict[str, np.ndarray]:
 
 
 def _is_decoded(columns: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> bool:
-    """Whether each predicted age is what a decoder of the record's configs makes of its distribution."""
+    """Whether each predicted age follows from its distribution by a decoder of the record's configs."""
     trials = [trial for trial in about.get("trials") or [about.get("trial")] if isinstance(trial, dict)]
     decoders = {trial.get("decoder", "expectation") for trial in trials}
     distribution = torch.from_numpy(columns["distribution"])
-    answers = [decode_age(distribution, decoder).numpy() for decoder in get_args(Decoder) if decoder in decoders]
-    return bool(answers) and bool((np.abs(np.array(answers) - columns["predicted"]) < 1e-3).any(axis=0).all())
+    decoded = [decode_age(distribution, decoder).numpy() for decoder in get_args(Decoder) if decoder in decoders]
+    return bool(decoded) and bool((np.abs(np.array(decoded) - columns["predicted"]) < 1e-3).any(axis=0).all())
 
 
 def _first_line(error: Exception) -> str:

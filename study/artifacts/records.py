@@ -1,155 +1,135 @@
-"""What study.report and study.lopo need of about.json and best.json, checked before it is used. Pure.
+"""JSON records as frozen dataclasses: each field is checked by its annotation when it is read. Pure.
 
-A record may have been written by another version, by hand or by somebody else. Fields that are not named here are
-passed on as they are; whoever uses a new one adds it here.
+A record may have been written by another version, by hand, or by somebody else. Names that are not fields are ignored.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import types
+import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from trainables.config import TrialConfig
+from trainables.fields import hints
 
-Kind = Any
-"""A type, a tuple of types, CONFIG, [kind] for a list, {name: kind} for fields, {str: kind} for any names. A field may
-be missing where its name here ends in "?"."""
+T = TypeVar("T")
 
-CONFIG = "a config"
-FIGURE = (int, float)
 MOST = 1e15
-"""No number of a record is as large."""
+"""Numbers in a record must be smaller."""
 
-_OPTIMISM = dict.fromkeys(("claimed", "corrected", "gap", "gap_low", "gap_high"), FIGURE)
-_CHOSEN = {
-    "block": str, "trial": int, "config": CONFIG, "complete": int, "people": int, "claimed": FIGURE,
-    "corrected": FIGURE, "again": FIGURE, "same_backbone": FIGURE,
-}  # fmt: skip
-_CHOICE = {
-    "blocks": [_CHOSEN],
-    "optimism": _OPTIMISM,
-    "backbones": [str],
-    "spread": {str: [FIGURE]},
-    "common_trials": int,
-    "rank_correlation": (int, float, type(None)),
-}
-_TRIAL = {"backbone": str, "loss?": {str: (str, int, float, bool, type(None))}}
+LEVELS = 20
+"""Lists and objects may be nested as deep; those of this study have six levels."""
 
-_START = dict.fromkeys(("backbone", "weights", "digest", "what"), str)
-_LEARNED_FROM = {"state": str, "photos": int, "people": int, "compared": int, "synthetic": bool, "sentence": str}
-
-ABOUT: Mapping[str, Kind] = {
-    "dataset": str,
-    "faces_digest": str,
-    "trial": _TRIAL,
-    "trials?": [_TRIAL],
-    "selection?": str,
-    "epochs_by?": str,
-    "pretraining?": {"what?": str, "unlike?": str},
-    "starts?": [_START],
-    "learned_from?": _LEARNED_FROM,
-    "sealed?": bool,
-    "seeds?": [int],
-    "schedule?": str,
-    "built_in?": bool,
-    "key?": str,
-    "choice?": {},
-}
-"""about.json of a LOPO result."""
-
-BEST: Mapping[str, Kind] = {
-    "sweep": str,
-    "faces": [str],
-    "faces_digest": (str, type(None)),
-    "select": str,
-    "sealed": bool,
-    "apart_from": [str],
-    "choice": _CHOICE,
-    "starts": [_START],
-    "learned_from": _LEARNED_FROM,
-    "unlike": str,
-    "blocks": [{"name": str, "people": [str], "trial": CONFIG, "number": int}],
-}
-"""best.json of a sweep."""
+_WORDS = {str: "a text", int: "a whole number", bool: "true or false", float: "a number"}
 
 
-def check_about(record: Any, where: str) -> Mapping[str, Any]:
-    """about.json, as it is. Raises ValueError with the field that is missing or of another type."""
-    _check(record, ABOUT, where, "")
-    choice = record.get("choice")
-    if choice:
-        kind = {**_CHOICE, "select": str, "people": {str: [str]}}
-        _check(choice, kind, where, "choice")
-        if choice["select"] not in ("blocks", "dev", "none"):
-            raise _wrong(where, "choice.select", choice["select"], "blocks, dev or none")
-        for block in choice["blocks"]:
-            if block["block"] not in choice["people"]:
-                raise _wrong(where, "choice.people", sorted(choice["people"]), f"the people of {block['block']!r}")
-        for name, ends in choice["spread"].items():
-            if len(ends) != 2:
-                raise _wrong(where, f"choice.spread.{name}", ends, "two numbers")
-        if not choice["backbones"]:
-            raise _wrong(where, "choice.backbones", [], "a name at least")
-    return record
+def read_record(kind: type[T], record: object, *, where: str, field: str = "") -> T:
+    """The dataclass `kind` with the values of a JSON object. where: its file, for messages; field: its place there.
+
+    Known annotations: str, int, float (nan is one), bool, Literal, X | None, tuples, Mapping, dataclasses, Any, and
+    Annotated with a function that raises ValueError. Raises ValueError, in one line that names `where` and the field,
+    if a field is missing or is not what its annotation says.
+    """
+    if not isinstance(record, Mapping):
+        raise _wrong(where, field or "the record", record, "an object {...}")
+    values = {}
+    for each in dataclasses.fields(kind):  # type: ignore[arg-type]
+        name = f"{field}.{each.name}" if field else each.name
+        if each.name in record:
+            values[each.name] = _read(record[each.name], hints(kind)[each.name], where, name)  # type: ignore[arg-type]
+        elif each.default is each.default_factory is dataclasses.MISSING:
+            raise ValueError(f"{where}: {name} is missing")
+    try:
+        return kind(**values)
+    except ValueError as error:  # of its __post_init__
+        raise ValueError(f"{where}: {field}{'.' * bool(field)}{error}") from error
 
 
-def check_best(record: Any, where: str) -> Mapping[str, Any]:
-    """best.json, as it is. Raises ValueError with the field that is missing or of another type."""
-    if isinstance(record, Mapping) and "blocks" in record and "starts" not in record:
-        raise ValueError(
-            f"{where} is of an earlier version, which kept no record of its weights: run study.sweep again"
-        )
-    _check(record, BEST, where, "")
-    if record["select"] not in ("blocks", "dev", "none"):
-        raise _wrong(where, "select", record["select"], "blocks, dev or none")
-    if record["sealed"] and record["select"] == "none":
-        raise _wrong(where, "sealed", True, "false where select is none")
-    if not record["blocks"]:
-        raise _wrong(where, "blocks", [], "one at least")
-    return record
+def plain_json(record: Any) -> dict[str, Any]:
+    """A dataclass as JSON gives it back: objects and lists. read_record makes the same dataclass of it."""
+    return {name: _listed(value) for name, value in dataclasses.asdict(record).items()}
 
 
-def _check(value: Any, kind: Kind, where: str, field: str) -> None:
+def check_version(record: object, version: int, *, where: str, command: str) -> None:
+    """Raise ValueError if a record is of another version. command: the one that writes it again."""
+    found = record.get("version", version) if isinstance(record, Mapping) else version
+    if found != version:
+        raise ValueError(f"{where} is of version {found}, expected {version}: run {command} again")
+
+
+def check_config(record: Mapping[str, Any]) -> None:
+    """Raise ValueError if a record is not a TrialConfig of this version."""
+    try:
+        TrialConfig.from_json(record)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"is not a config of this version: {error}") from error
+
+
+def check_scalar(value: object) -> None:
+    """Raise ValueError unless the value is null, a text, a number below MOST, or true or false."""
+    if not isinstance(value, str | int | float | None) or (isinstance(value, int | float) and abs(value) >= MOST):
+        raise ValueError(f"is {_short(value)}, expected a text or a number below {MOST:g}")
+
+
+def _read(value: Any, hint: Any, where: str, field: str) -> Any:
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        found = _read(value, inner[0], where, field)
+        try:
+            inner[1](found)
+        except ValueError as error:
+            raise ValueError(f"{where}: {field} {error}") from error
+        return found
+    if origin is types.UnionType:  # X | None
+        return None if value is None else _read(value, inner[0], where, field)
+    if origin is Literal:
+        if value not in inner or not isinstance(value, str):
+            raise _wrong(where, field, value, " or ".join(inner))
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise _wrong(where, field, value, "a list")
+        kinds = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+        if len(kinds) != len(value):
+            raise _wrong(where, field, value, f"{len(kinds)} values")
+        return tuple(_read(*pair, where, f"{field}[{i}]") for i, pair in enumerate(zip(value, kinds, strict=True)))
+    if origin is Mapping:
+        if not isinstance(value, Mapping):
+            raise _wrong(where, field, value, "an object {...}")
+        return {name: _read(each, inner[1], where, f"{field}.{name}") for name, each in value.items()}
+    if dataclasses.is_dataclass(hint):
+        return read_record(typing.cast(type, hint), value, where=where, field=field)
+    if hint is Any:
+        if _is_deeper(value, LEVELS):
+            raise ValueError(f"{where}: {field} has more than {LEVELS} levels")
+        return value
+    if not isinstance(value, int | float if hint is float else hint) or (isinstance(value, bool) and hint is not bool):
+        raise _wrong(where, field, value, _WORDS[hint])
     if isinstance(value, int | float) and abs(value) >= MOST:
         raise _wrong(where, field, value, f"a number below {MOST:g}")
-    if kind is CONFIG:
-        _check(value, _TRIAL, where, field)
-        try:
-            TrialConfig.from_json(value)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"{where}: {field} is no config of this version: {error}") from error
-    elif isinstance(kind, list):
-        if not isinstance(value, list):
-            raise _wrong(where, field, value, "a list")
-        for i, each in enumerate(value):
-            _check(each, kind[0], where, f"{field}[{i}]")
-    elif isinstance(kind, Mapping):
-        _check_fields(value, kind, where, field)
-    else:
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise _wrong(where, field, value, " or ".join(dict.fromkeys(_WORDS[each] for each in kinds)))
+    return value
 
 
-def _check_fields(value: Any, kind: Mapping[Any, Kind], where: str, field: str) -> None:
-    if not isinstance(value, Mapping):
-        raise _wrong(where, field or "all of it", value, "a record {...}")
-    if str in kind:
-        for name, each in value.items():
-            _check(each, kind[str], where, f"{field}.{name}")
-        return
-    for told, each in kind.items():
-        name = told.removesuffix("?")
-        inner = f"{field}.{name}" if field else name
-        if name in value:
-            _check(value[name], each, where, inner)
-        elif told == name:
-            raise ValueError(f"{where}: {inner} is missing")
+def _is_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return levels == 0 or any(_is_deeper(each, levels - 1) for each in inner)
 
 
-_WORDS = {str: "a text", int: "a whole number", bool: "true or false", float: "a number", type(None): "null"}
+def _listed(value: Any) -> Any:
+    """With lists in place of tuples: a digest must be the same before and after JSON."""
+    if isinstance(value, Mapping):
+        return {name: _listed(each) for name, each in value.items()}
+    return [_listed(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _wrong(where: str, field: str, value: object, expected: str) -> ValueError:
+    return ValueError(f"{where}: {field} is {_short(value)}, expected {expected}")
+
+
+def _short(value: object) -> str:
+    if isinstance(value, int) and abs(value) >= MOST:  # Python refuses to print the longest
+        return "a number with more than 15 digits"
     shown = repr(value)
-    return ValueError(f"{where}: {field} is {shown if len(shown) < 60 else shown[:56] + ' ...'}, expected {expected}")
+    return shown if len(shown) < 60 else shown[:56] + " ..."

@@ -1,4 +1,4 @@
-"""A config in few words, for people and for MLflow's columns."""
+"""Short forms of a config, for people and for MLflow's columns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trainables.losses import MeanVariance, loss_name
 
 
 def flat(config: TrialConfig) -> dict[str, Any]:
-    """MLflow's params of a trial: the paper's names for the weights of the loss beside our own."""
+    """A trial's params for MLflow. The weights of mean-variance loss are also there as lambda1 and lambda2."""
     values: dict[str, Any] = dict(config.flat())
     if isinstance(config.loss, MeanVariance):
         values |= {"lambda1": config.loss.mean_weight, "lambda2": config.loss.variance_weight}
@@ -18,7 +18,7 @@ def flat(config: TrialConfig) -> dict[str, Any]:
 
 
 def describe(config: TrialConfig) -> str:
-    """What differs between trials, in a few words."""
+    """One line with what usually differs between trials."""
     frozen = f" {config.frozen} frozen" if config.frozen else ""
     return f"{config.backbone}{frozen} {config.px} px {describe_loss(config)} lr {config.learning_rate:.2g}"
 

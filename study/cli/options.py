@@ -1,8 +1,7 @@
-"""Command-line options that several commands share: the training's config, and the default data."""
+"""Command-line options that several commands share: the config of a training, and the default data."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,33 +10,34 @@ from typing import Any, Literal
 from trainables.backbones import find_backbone
 from trainables.checkpoints import read_trial
 from trainables.config import CONFIGS, NATIVE_PX, TrialConfig
-from trainables.fields import Amount, Batch, Count, Pixels, Positive, Seed, Share, Whole
-from trainables.losses import CrossEntropy, MeanResidue, MeanVariance, loss_name
+from trainables.fields import Batch, Count, Pixels, Positive, Seed, Share, Whole
 from trainables.names import unknown
 
 SYNTHETIC = ("people", "strangers")
-"""Datasets of synthetic people. What is made from them lies apart from what is made from real faces (home)."""
+"""Datasets of synthetic people. Their results have a folder of their own, apart from those of real faces (see home)."""
 
 REAL_HOME, SYNTHETIC_HOME = Path("runs"), Path("runs/synthetic")
 
 PEOPLE, STRANGERS = SYNTHETIC_HOME / "people", SYNTHETIC_HOME / "strangers"
-"""Where `python -m study.align` without a dataset writes the synthetic people."""
+"""Folders to which `python -m study.align` without a dataset writes the synthetic people."""
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """What a network may have learned from before it is tested (study.starts); by default nothing of this."""
+    """What the tested networks may have been pretrained on (study.starts). By default neither is allowed."""
 
     allow_overlap: bool = False
-    """Test networks that were pretrained on the tested people or photos all the same: OVERLAP then stands with every
-    result."""
+    """Allow networks that were pretrained on tested people or photos. Every result is then marked with OVERLAP."""
     allow_synthetic: bool = False
-    """Start from checkpoints that were pretrained on synthetic faces, for real ones."""
+    """Allow checkpoints that were pretrained on synthetic faces for tests on real faces."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """The config of a training: a named one or a file, with the values given here in their place."""
+    """The config of a training: a named one or a file, in which the values given here replace its own.
+
+    Options are what one varies from run to run; a --trial FILE has every field of a config (trainables.config).
+    """
 
     config: str | None = None
     """Named config to start from: default (laptop), or paper (batch 8, learning rate 0.001, 100 epochs, each network's
@@ -45,53 +45,43 @@ class Training:
     trial: Path | None = None
     """A trial.json to start from instead: a sweep's winner, a checkpoint's, or one written by hand."""
     px: Pixels | None = None
-    """Picture size in pixels. This and the following: without them the config's own value."""
+    """Picture size in pixels. This and the following options: without them, the config's value."""
     epochs: Count | None = None
     """Epochs of a training: fixed beforehand, never chosen by an error."""
     batch: Batch | None = None
-    """Faces a step, over all workers."""
+    """Faces per step, over all workers."""
     learning_rate: Positive | None = None
-    """The rate at its peak, after the warm-up."""
-    weight_decay: Amount | None = None
-    """AdamW's, for kernels and matrices."""
+    """Peak learning rate, after the warm-up."""
     ema: Share | None = None
-    """Decay a step of the averaged weights that are tested; 0 tests the last weights."""
+    """Decay per step of averaged weights, which are then the tested ones; 0 tests the last weights."""
     dropout: Share | None = None
-    """Before the head; 0: none. Without it the network's own: 0.5 in AlexNet, none in the others."""
+    """Dropout before the head; 0: none. Default: the network's own, which is 0.5 in AlexNet and none in the others."""
     frozen: Whole | None = None
-    """Stages of the pretrained network that stay as they are; their output is computed once for all trainings."""
+    """Number of early stages that stay as they were pretrained; their output is computed once for all trainings."""
     frozen_views: Count | None = None
-    """Augmented views of each face that take turns where stages are frozen."""
-    drop_path: Share | None = None
-    """Chance that a residual branch is left out."""
-    rate_schedule: Literal["cosine", "constant"] | None = None
-    """How the learning rate goes after the warm-up: down to zero, or on."""
-    warmup: Share | None = None
-    """Share of all steps in which the learning rate rises."""
-    label_smoothing: Share | None = None
-    """Share of a label's mass that is spread over all ages, in losses with a cross-entropy to one age."""
+    """With --frozen: number of augmented views of each face; each epoch uses the next one."""
     decoder: Literal["expectation", "median", "argmax"] | None = None
-    """From a distribution over ages to one age."""
+    """How a distribution over ages becomes one age."""
     precision: Literal["auto", "float32", "bfloat16"] | None = None
-    """auto: bfloat16 autocast on a GPU, float32 on a processor."""
+    """auto: bfloat16 autocast on a GPU, float32 on a CPU."""
     seed: Seed | None = None
-    """Of the weights drawn, the order of faces, their augmentation, and the splits of people."""
+    """Seed of the initial weights, the order of faces, their augmentation, and the splits of people."""
 
     @property
     def given(self) -> dict[str, Any]:
-        """The values given on the command line to be put in a config's place, by the option's name."""
+        """The fields of a config that were given on the command line."""
         return {n: value for n, value in vars(self).items() if value is not None and n not in ("config", "trial")}
 
     @property
     def own(self) -> tuple[str, ...]:
-        """The fields that each network has of its own, since neither an option nor a file says otherwise."""
+        """The fields that take each network's own value, since neither an option nor a file gives one."""
         if self.trial is not None:
             return ()
         px = self.config in NATIVE_PX and self.px is None
         return (*(("px",) if px else ()), *(("dropout",) if self.dropout is None else ()))
 
     def trial_config(self, *, backbone: str | None = None, weights: str | None = None) -> TrialConfig:
-        """The config these options stand for, with this backbone and these weights where they are not None."""
+        """The config of these options, with this backbone and these weights where they are not None."""
         if self.trial is not None and self.config is not None:
             raise ValueError("--trial and --config both name a config to start from: give one of them")
         if self.trial is not None:
@@ -103,30 +93,18 @@ class Training:
             base = CONFIGS[name]
         changes: dict[str, Any] = {"backbone": backbone or base.backbone, "weights": weights or base.weights}
         changes |= {name: getattr(find_backbone(changes["backbone"]), name) for name in self.own}
-        return self.change(base, **changes)
+        return base.replace(**changes | self.given)
 
-    def change(self, config: TrialConfig, **changes: Any) -> TrialConfig:
-        """The config with the given options' values in place of its own, and with further changes.
-
-        Raises ValueError where its loss has no label to smooth.
-        """
-        values = changes | self.given
-        smoothing = values.pop("label_smoothing", None)
-        if "rate_schedule" in values:  # --schedule is study.lopo's own
-            values["schedule"] = values.pop("rate_schedule")
-        config = config.replace(**values)
-        if smoothing is None:
-            return config
-        if not isinstance(config.loss, CrossEntropy | MeanVariance | MeanResidue):
-            raise ValueError(f"the loss {loss_name(config.loss)} has no label to smooth; leave out --label-smoothing")
-        return config.replace(loss=dataclasses.replace(config.loss, label_smoothing=smoothing))
+    def change(self, config: TrialConfig) -> TrialConfig:
+        """The config with the given options instead of its own values."""
+        return config.replace(**self.given)
 
 
 def faces_or_synthetic(faces: Sequence[Path], default: Path) -> list[Path]:
-    """The tables named on the command line, or the synthetic one, with a line that says so."""
+    """The tables given on the command line; without any, the synthetic one, with a printed line."""
     if faces:
         return list(faces)
-    print(f"No --faces given: synthetic people ({default}). Their results mean nothing about real faces.")
+    print(f"No --faces given: using synthetic people ({default}). Results on them mean nothing about real faces.")
     if not any((default / "faces").glob("*.parquet")):
         raise FileNotFoundError(
             f"no faces table at {default}: make it from the photos that come with the study: python -m study.align"
@@ -135,10 +113,10 @@ def faces_or_synthetic(faces: Sequence[Path], default: Path) -> list[Path]:
 
 
 def is_synthetic(datasets: Iterable[str]) -> bool:
-    """Whether a result on these datasets says nothing about real faces."""
+    """Whether one of these datasets is of synthetic people."""
     return any(name in SYNTHETIC for name in datasets)
 
 
 def home(datasets: Iterable[str]) -> Path:
-    """The folder under which what is made from these datasets lies, where no other is asked for."""
+    """The default folder for everything that is made from these datasets."""
     return SYNTHETIC_HOME if is_synthetic(datasets) else REAL_HOME

@@ -1,4 +1,4 @@
-"""What every command shares: options from a frozen dataclass, and one clear line for an expected error."""
+"""main() of every command: options from a frozen dataclass, and one line for an expected error."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from trainables.fields import check_fields
 Options = TypeVar("Options")
 
 _OURS = ("study", "trainables", "search_spaces", "__main__")
-"""Packages whose ValueErrors are messages; one raised by a library is a bug and keeps its traceback."""
+"""Packages whose ValueErrors are messages for people. One raised by a library is a bug and keeps its traceback."""
 
-# Before it leaves, Python looks for garbage among the millions of objects that torch and MLflow have made: 3 seconds
+# At exit Python would collect garbage among the millions of objects of torch and MLflow, which takes 3 seconds
 atexit.register(gc.freeze)
 
 
@@ -37,12 +37,10 @@ def main(
 ) -> int:
     """Exit status of a command: parse `options` (a frozen dataclass) from the command line, then run them.
 
-    An expected error (see `message`) becomes one line on stderr and status 1, and records that the tracking server
-    could not be told (study.tracking.spool) one line and status 1; wrong usage ends in SystemExit(2) by tyro. Ctrl-C,
-    SIGTERM and SIGHUP end the command with one line and status 130 (study.process.ends). Whatever it was that ended a
-    command before it was done, no MLflow run of it stays open.
-    Any other exception passes through with its traceback, and all do where the environment has STUDY_TRACEBACK=1. Use
-    it as
+    An expected error (see `message`) is one line on stderr and status 1. So are records that could not be sent to the
+    tracking server (study.tracking.spool). Wrong usage is SystemExit(2), by tyro. Ctrl-C, SIGTERM and SIGHUP end the
+    command with one line and status 130 (study.process.ends). Whatever ends a command early, none of its MLflow runs
+    stays open. Any other exception keeps its traceback; with STUDY_TRACEBACK=1 in the environment all do. Use it as
 
         if __name__ == "__main__":
             sys.exit(main(align, Align, prog="python -m study.align", description=__doc__))
@@ -55,7 +53,7 @@ def main(
     except KeyboardInterrupt:
         return _interrupted(prog)
     except Exception as error:
-        if ends.interrupted():  # while it unwound, something else went wrong
+        if ends.interrupted():  # raised while the interrupted command was unwinding
             return _interrupted(prog)
         ends.close("FAILED")
         line = message(error)
@@ -65,7 +63,7 @@ def main(
         print(f"{prog}: error: {line}", file=sys.stderr)
         status = 1
     try:
-        for line in settle(wait=status == 0):  # what the tracking server has not been told
+        for line in settle(wait=status == 0):  # records that the tracking server has not got
             print(f"{prog}: {line}", file=sys.stderr)
             status = status or 1
     except KeyboardInterrupt:
@@ -75,7 +73,7 @@ def main(
 
 
 def _interrupted(prog: str) -> int:
-    """The end of a command that a signal stopped: everything closed, then the line; 130."""
+    """Status 130, after a signal: closes the MLflow runs and prints the line."""
     ends.notice()
     ends.close("KILLED")
     for line in settle(wait=False):
@@ -87,9 +85,9 @@ def _interrupted(prog: str) -> int:
 
 
 def check_options(options: Any) -> None:
-    """Raise ValueError, in one line that names the option, where one is not what its annotation says.
+    """Raise ValueError, in one line that names the option, where a value does not match its annotation.
 
-    options: a command's dataclass. The options of those within it (Training) have no prefix.
+    options: a command's dataclass. Options of nested dataclasses (Training) have no prefix.
     """
     for value in vars(options).values():
         if dataclasses.is_dataclass(value):
@@ -98,7 +96,7 @@ def check_options(options: Any) -> None:
 
 
 def refuse_ignored(options: Any, names: Iterable[str], *, why: str) -> None:
-    """Raise ValueError where an option that would have no effect differs from its default; why: "without --best"."""
+    """Raise ValueError where an option without effect differs from its default. why: such as "without --best"."""
     defaults = {field.name: field.default for field in dataclasses.fields(options)}
     for name in names:
         if getattr(options, name) != defaults[name]:
@@ -106,18 +104,18 @@ def refuse_ignored(options: Any, names: Iterable[str], *, why: str) -> None:
 
 
 def message(error: BaseException) -> str | None:
-    """The one line that explains an expected error, or None where the error is a bug and needs its traceback.
+    """One line for an expected error, or None where the error is a bug and needs its traceback.
 
-    Expected are: files and folders that are missing or unreadable (OSError), packages not installed (ImportError), too
-    little memory, Ray's own errors, and ValueErrors raised by this project's own code, here or in a Ray worker.
+    Expected are missing or unreadable files (OSError), packages that are not installed (ImportError), too little
+    memory, Ray's own errors, and ValueErrors raised by this project's code, here or in a Ray worker.
     """
-    cause = getattr(error, "cause", None)  # RayTaskError: its own text holds the worker's whole traceback
+    cause = getattr(error, "cause", None)  # RayTaskError: its own text has the worker's whole traceback
     if isinstance(cause, BaseException):
         error, remote = cause, True
     else:
         remote = False
     if type(error).__module__.startswith("ray."):
-        from study.cluster.start import explain  # only where Ray is there: it takes seconds to import
+        from study.cluster.start import explain  # imported only here: Ray takes seconds to import
 
         return explain(error)
     if isinstance(error, ValueError):

@@ -1,4 +1,4 @@
-"""Whether Ray can ever place a piece of work, and how many side by side: asked by every command before work starts."""
+"""How many pieces of work Ray can run side by side, and why none runs: every command asks before its work starts."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from typing import Any
 
 import ray
 import yaml
-from ray._private.state import available_resources_per_node, state, total_resources_per_node
-from ray.experimental import internal_kv
+
+from study.cluster import internals
 
 EVERY = 30.0
-"""Seconds between two lines on what is waited for."""
+"""Seconds between two lines that say what a command waits for."""
 
-_SPACE = b"age-study"
 Machine = Mapping[str, float]
-"""What one machine has, by Ray's names: CPU and GPU."""
+"""One machine's CPUs and GPUs, by Ray's names for them: CPU and GPU."""
 
 
 @dataclass(frozen=True)
 class Unit:
     """A piece of work that Ray places on one machine.
 
-    what: its name in messages. options: those that say what it takes. gpus: a share below 1, or whole GPUs.
+    what: its name in messages. options: the command's options for cpus and gpus. gpus: a share below 1, or whole GPUs.
     """
 
     what: str
@@ -48,7 +47,7 @@ class Unit:
         return _amount(self.cpus, self.gpus)
 
     def fits(self, machine: Machine) -> int:
-        """How many a machine holds at once. A share of a GPU lies on one GPU, never on two."""
+        """How many run on a machine at once. A share of a GPU is of one GPU, never of two."""
         most = machine.get("CPU", 0.0) / self.cpus
         if self.gpus:
             whole = int(machine.get("GPU", 0.0) + 1e-6)
@@ -57,11 +56,11 @@ class Unit:
 
 
 def check_room(unit: Unit, *, together: int = 1, joined: bool, count: str | None = None) -> int:
-    """How many of a unit run side by side, when all machines are there. Raises ValueError where it can never run.
+    """How many of a unit run side by side when all machines are there. Raises ValueError where it can never run.
 
-    together: how many must run at once. joined: a cluster that others started. Where its machines may still come, for
-    nobody knows which, the work goes on and waits (1 is returned, or what there is); but with `count`, the option that
-    says how many are to run side by side, that one is asked for.
+    together: how many must run at once. joined: whether others started the cluster. Such a cluster may get machines
+    that nobody announced: where there is too little room, the command says so and waits, and 1 or what there is is
+    returned. But where `count` names an option for the number to run side by side, the error asks for that option.
     """
     most = side_by_side(unit)
     if most >= together:
@@ -72,37 +71,35 @@ def check_room(unit: Unit, *, together: int = 1, joined: bool, count: str | None
     if not joined or grown:
         raise ValueError(line)
     if count:
-        raise ValueError(f"{line}, or, where machines are still to come, say how many run side by side: {count} N")
-    print(f"Waiting for machines: {line}, where none of that kind is still to come", file=sys.stderr, flush=True)
+        raise ValueError(f"{line}, or, if more machines will join, give the number to run side by side: {count} N")
+    print(f"Waiting for machines: {line}, unless such a machine will join", file=sys.stderr, flush=True)
     return max(1, most)
 
 
 def side_by_side(unit: Unit) -> int:
-    """How many of a unit the cluster holds at once, when all machines that may come are there."""
+    """How many of a unit run at once when the autoscaler has added all machines it may."""
     grown = sum(number * unit.fits(each) for number, each in coming())
     return max(grown, sum(unit.fits(each) for each in machines()))
 
 
 def machines() -> list[Machine]:
     """The cluster's machines as they are now."""
-    return [_machine(each) for each in total_resources_per_node().values()]
+    return [_machine(node["Resources"]) for node in ray.nodes() if node["Alive"]]
 
 
 def coming() -> list[tuple[int, Machine]]:
-    """The kinds of machines that a growing cluster may have, and how many of each; [] where it does not grow by itself.
+    """How many machines of each kind the cluster may have, and what each has; [] without an autoscaler.
 
-    As the autoscaler reported or, on the head of a cluster that `ray up` made, as its config declares.
+    As the autoscaler reports or, on the head of a cluster that `ray up` made, as its config says.
     """
-    config = state.get_cluster_config()
-    if config is not None and config.node_group_configs:
-        many = sys.maxsize  # -1 stands for any number
-        kinds = config.node_group_configs
-        return [(kind.max_count if kind.max_count >= 0 else many, _machine(kind.resources)) for kind in kinds]
-    return declared(Path.home() / "ray_bootstrap_config.yaml")
+    groups = internals.node_groups()
+    if not groups:
+        return declared(Path.home() / "ray_bootstrap_config.yaml")
+    return [(most if most >= 0 else sys.maxsize, _machine(resources)) for most, resources in groups]
 
 
 def declared(file: Path) -> list[tuple[int, Machine]]:
-    """The workers that a cluster config allows: how many, and what each has; [] where there is no such file."""
+    """How many workers of each kind a cluster's config allows, and what each has; [] where there is no such file."""
     if not file.is_file():
         return []
     config = yaml.safe_load(file.read_text()) or {}
@@ -112,7 +109,7 @@ def declared(file: Path) -> list[tuple[int, Machine]]:
 
 
 def gpu_share(asked: float | None) -> float:
-    """The share of a GPU that a training takes: as asked, else a quarter where Ray has GPUs, else none."""
+    """The share of a GPU that a training takes: as asked, else 0.25 where Ray has GPUs, else 0."""
     if asked is not None:
         return asked
     there = [*machines(), *(each for number, each in coming() if number)]
@@ -121,9 +118,9 @@ def gpu_share(asked: float | None) -> float:
 
 @contextmanager
 def explaining(unit: Unit, running: Callable[[], int], *, joined: bool) -> Iterator[None]:
-    """While the block lasts and nothing of it runs, a line every 30 s on what is waited for, and why.
+    """While the block lasts and none of its work runs, print every 30 s what the command waits for, and why.
 
-    joined: a cluster that others started; on one of this command's own there is nobody to wait for.
+    joined: whether others started the cluster; on a Ray of its own a command waits for nobody.
     """
     over = threading.Event()
 
@@ -131,7 +128,7 @@ def explaining(unit: Unit, running: Callable[[], int], *, joined: bool) -> Itera
         while not over.wait(EVERY):
             try:
                 why = None if running() else lacking(unit)
-            except Exception:  # Ray is going down, which is told elsewhere
+            except Exception:  # Ray is shutting down; others report that
                 continue
             if why and not over.is_set():
                 print(f"Waiting for room for a {unit.what} ({unit}): {why}", file=sys.stderr, flush=True)
@@ -146,52 +143,54 @@ def explaining(unit: Unit, running: Callable[[], int], *, joined: bool) -> Itera
 
 def lacking(unit: Unit) -> str | None:
     """Why no unit can start at this moment; None where one can."""
-    free = [_machine(each) for each in available_resources_per_node().values()]
+    free = [_machine(each) for each in internals.free_resources()]
     if any(unit.fits(each) for each in free):
         return None
     there = machines()
-    told = _describe(there, [])
+    now = _describe(there, [])
     if not any(unit.fits(each) for each in there):
-        return f"{told}; it goes on when a machine with more joins (or change {unit.options})"
+        return f"{now}; it goes on when a larger machine joins (or change {unit.options})"
     left = [_amount(each["CPU"], each["GPU"]) for each in free if each["CPU"] or each["GPU"]]
-    return f"{told}, all taken by others{' but ' + ', '.join(left[:3]) if left else ''}; it goes on when they end"
+    rest = f" except {', '.join(left[:3])}" if left else ""
+    return f"{now}, all in use by others{rest}; it goes on when they end"
 
 
 class Running:
-    """How much of this command's work runs at this moment, as it says itself: what others run is not counted.
+    """Counts how many of this command's tasks run now, without those of others: each task marks itself in the GCS.
 
-    What died with its process is counted until it is run again.
+    A task whose process died stays counted until it is run again.
     """
 
     def __init__(self) -> None:
         self.prefix = f"running-{uuid.uuid4().hex}-"
 
     def count(self) -> int:
-        return len(internal_kv._internal_kv_list(self.prefix, namespace=_SPACE))
+        """How many run now."""
+        return internals.count_marks(self.prefix)
 
     def of(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-        """A function that starts `function` as a Ray task with these options, and counts it while it runs."""
+        """Returns what starts `function` as a Ray task with these options, counted while it runs."""
         task = ray.remote(_counted).options(name=function.__name__, **options)
         return lambda *args: task.remote(f"{self.prefix}{uuid.uuid4().hex}", function, *args)
 
     def counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A function that is counted while it runs, wherever it is called."""
+        """Returns `function`, counted while it runs, wherever it is called."""
         return partial(_counted, self.prefix, function)
 
 
 def mark_running(name: str) -> None:
-    """Count this process as running, under a Running's prefix and what tells it from others."""
-    internal_kv._internal_kv_put(name, b"", namespace=_SPACE)
+    """Count this process as running for the rest of its life. name: a Running's prefix and something unique."""
+    internals.mark(name)
 
 
 def _counted(name: str, function: Callable[..., Any], *args: Any) -> Any:
     if name.endswith("-"):
         name += uuid.uuid4().hex
-    mark_running(name)
+    internals.mark(name)
     try:
         return function(*args)
     finally:
-        internal_kv._internal_kv_del(name, namespace=_SPACE)
+        internals.unmark(name)
 
 
 def _machine(resources: Mapping[str, Any]) -> Machine:
@@ -211,5 +210,5 @@ def _describe(now: Sequence[Machine], grown: Sequence[tuple[int, Machine]]) -> s
 
 def _amount(cpus: int | float, gpus: int | float) -> str:
     """ "2 CPUs and no GPU"."""
-    told = f"{gpus:g} GPU{'s' * (gpus > 1)}" if gpus else "no GPU"
-    return f"{cpus:g} CPU{'s' * (cpus != 1)} and {told}"
+    some = f"{gpus:g} GPU{'s' * (gpus > 1)}" if gpus else "no GPU"
+    return f"{cpus:g} CPU{'s' * (cpus != 1)} and {some}"

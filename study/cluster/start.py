@@ -1,4 +1,4 @@
-"""Ray, started in one way by every command, and what its own errors say."""
+"""Starts or joins Ray, in the same way for every command, and puts Ray's errors into one line."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from typing import Any
 
 import psutil
 import ray
-from ray._private import worker
 
+from study.cluster import internals
 from study.cluster.joining import check_address, joined_address
 from study.process import ends
 from study.process.cores import usable_cores
 from study.process.home import is_writable_home
 
 _HELD_BACK = (b"Set ray log level", b"gcs_client.cc", b"rpc_client.h")
-"""What Ray's core writes to stderr at the start, though all is well or told in our own words."""
+"""Marks of lines that Ray's core writes to stderr at its start, about nothing or about what is said in other words."""
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,17 @@ class Joining:
     """Options of every command that works on Ray."""
 
     address: str | None = None
-    """Ray cluster to join, as HOST:PORT; default: RAY_ADDRESS, else Ray is started here."""
+    """Ray cluster to join, as HOST:PORT. Default: RAY_ADDRESS, else Ray is started here."""
     cpus: int | None = None
-    """Cores that a Ray started here uses. Default: all that this process may use (taskset, SLURM and containers bind
-    it to some)."""
+    """Cores that a Ray started here uses. Default: all that taskset, SLURM or the container leave to this process."""
 
     @property
     def joins(self) -> bool:
-        """Whether a cluster is joined that others started."""
+        """Whether the command joins a cluster that others started."""
         return joined_address(self.address) is not None
 
     def start(self, *, quiet_core: bool = False) -> None:
-        """start_ray() as these options say."""
+        """start_ray() with these options."""
         start_ray(address=self.address, num_cpus=self.cpus, quiet_core=quiet_core)
 
 
@@ -56,31 +55,29 @@ def start_ray(
     log_to_driver: bool = False,
     quiet_core: bool = False,
 ) -> None:
-    """Connect to the cluster at `address` (or RAY_ADDRESS), or start one here for this process alone.
+    """Join the cluster at `address` (or RAY_ADDRESS), or start a Ray here that ends with this process.
 
-    A Ray already started by this process is kept. Without an address no neighbour's cluster is looked for:
-    two live instances on one machine make parts of Ray fail with "Found multiple active Ray instances".
-    num_cpus (default: usable_cores), num_gpus and object_store_bytes describe a cluster started here; a running one
-    has its own. It ends with the process, or with `ray.shutdown()`. quiet_core is for Ray Data, whose own actors make
-    Ray's core report as an error that they keep arguments in the object store.
+    A Ray that this process has started before is kept. Without an address a Ray of others on this machine is ignored,
+    since two on one machine make parts of Ray fail with "Found multiple active Ray instances". num_cpus (default:
+    usable_cores), num_gpus and object_store_bytes are for a Ray started here. quiet_core: hide the errors of Ray's
+    core, which reports as an error that Ray Data's actors keep arguments in the object store.
 
-    Raises ValueError or OSError, with what to do, where the address or this machine does not allow it.
+    Raises ValueError or OSError where the address is wrong or Ray cannot start on this machine.
     """
     if ray.is_initialized():
         return
-    # Ray hides the GPUs from tasks that ask for none, and warns at length that it will stop doing so.
+    # Hide the GPUs from tasks that ask for none. Without it Ray does so too, with a long warning that this will change
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray runs a task that its memory monitor ended again for ever, without a word
+    # Without it Ray silently repeats for ever a task that its memory monitor has killed
     os.environ.setdefault("RAY_task_oom_retries", "3")
-    # One line at every start about token authentication, which is how Ray should be.
-    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
+    logging.getLogger(internals.TOKEN_LOGGER).setLevel(logging.ERROR)
     if quiet_core:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if num_cpus is not None and num_cpus < 1:
         raise ValueError(f"--cpus must be >= 1, got {num_cpus}")
     if not log_to_driver:
-        worker.print_to_stdstream = _in_a_line
+        internals.print_errors_with(_in_a_line)
     joined = joined_address(address)
     try:
         if joined is not None:
@@ -89,7 +86,7 @@ def start_ray(
             _join(joined, log_to_driver)
         else:
             _start(num_cpus or usable_cores(), num_gpus, object_store_bytes, log_to_driver)
-    except SystemExit:  # Ray's own handler of SIGTERM, which is in place while Ray starts
+    except SystemExit:  # from Ray's own handler of SIGTERM, active while Ray starts
         raise KeyboardInterrupt from None
     finally:
         ends.listen_again()
@@ -105,7 +102,7 @@ def _join(address: str, log_to_driver: bool) -> None:
 
 
 def _start(cpus: int, gpus: int | None, store: int | None, log_to_driver: bool) -> None:
-    if not is_writable_home():  # Ray would keep the token there, by which its processes know one another
+    if not is_writable_home():  # where Ray would keep its processes' common token
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     watch = _Watch()
     watch.start()
@@ -126,11 +123,11 @@ def _start(cpus: int, gpus: int | None, store: int | None, log_to_driver: bool) 
     except BaseException:
         watch.off = True
         raise
-    watch.node = worker._global_node
+    watch.node = ray.get_runtime_context().get_node_id()
 
 
 def explain(error: BaseException) -> str | None:
-    """One line for an error of Ray's own; None where it only carries what a task raised."""
+    """One line for an error of Ray itself; None for one that a task raised."""
     if isinstance(error, ray.exceptions.OutOfMemoryError):
         return "it needs more memory than there is: Ray's memory monitor ended its process"
     if isinstance(error, ray.exceptions.RayTaskError) or not isinstance(error, ray.exceptions.RayError):
@@ -139,27 +136,27 @@ def explain(error: BaseException) -> str | None:
 
 
 def _in_a_line(data: dict[str, Any], ignore_prefix: bool) -> None:
-    """What Ray tells of a task that was ended or can't be placed: its first line in the place of a page."""
+    """Print the first line of Ray's message about a task that it killed or cannot place."""
     for text in data["lines"]:
         print(f"Ray: {text.strip().splitlines()[0][:250]}", file=sys.stderr, flush=True)
 
 
 def _first(error: BaseException) -> str:
-    """The first sentences of Ray's text, which may be a page."""
+    """The first 300 characters of Ray's text, which may be a page, as one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines)[:300] if lines else type(error).__name__
 
 
 class _Watch(threading.Thread):
-    """Ends this command with one line when Ray dies below it, already while it starts: a driver may wait for ever for a
-    node that is gone."""
+    """Ends this command with one line when Ray's processes die, also while Ray starts: a driver may wait for ever for a
+    dead node."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True, name="ray-watch")
-        self.node: Any = None  # Ray's own record of what it started here, once it has
+        self.node: str | None = None  # Ray's id for the node that it started here, once it has
         self.off = False
-        self.before = set(psutil.Process().children())  # of an earlier Ray of this process
-        self.stderr = os.dup(2)  # which is held back while Ray starts
+        self.before = set(psutil.Process().children())  # may be of an earlier Ray of this process
+        self.stderr = os.dup(2)  # Python's own is redirected while Ray starts
 
     def run(self) -> None:
         vital: dict[str, psutil.Process] = {}
@@ -172,19 +169,19 @@ class _Watch(threading.Thread):
             time.sleep(0.2 if self.node is None else 1.0)
             if self.off:
                 return
-        # A signal may have come to both; at a proper shutdown Ray says that it is over before it ends its processes
+        # Both may have got a signal. In a regular shutdown Ray is no longer initialised when its processes end
         time.sleep(2)
         if ends.interrupted():
             return
         starting = self.node is None and not self.off
-        if starting or (ray.is_initialized() and worker._global_node is self.node):
+        if starting or (ray.is_initialized() and ray.get_runtime_context().get_node_id() == self.node):
             sys.stdout.flush()
             os.write(self.stderr, f"error: Ray's {gone[0]} died; the same command goes on where it stopped\n".encode())
             os._exit(1)  # Ray's other processes end with this one
 
 
 def _is_gone(process: psutil.Process) -> bool:
-    """Whether a child process has ended, waited for or not."""
+    """Whether a child process has ended."""
     try:
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -193,8 +190,7 @@ def _is_gone(process: psutil.Process) -> bool:
 
 @contextmanager
 def _without(*lines: bytes) -> Iterator[None]:
-    """Keep back lines that hold one of `lines` from what is written to stderr, by C++ too; all others are shown at the
-    end."""
+    """Hold back what Python and C++ write to stderr; at the end, show the lines that contain none of `lines`."""
     with tempfile.TemporaryFile() as held:
         stderr = os.dup(2)
         os.dup2(held.fileno(), 2)
@@ -208,5 +204,5 @@ def _without(*lines: bytes) -> Iterator[None]:
 
 
 def put_tensors(state: Mapping[str, Any] | None) -> Any:
-    """A reference to tensors in Ray's object store, as arrays that every task reads without a copy; None for none."""
+    """A reference to tensors put into Ray's object store as arrays, which tasks read without a copy; None for None."""
     return None if state is None else ray.put({name: value.numpy() for name, value in state.items()})

@@ -1,4 +1,4 @@
-"""One command a folder: who writes into it holds its lock, and a second command ends with one line that says who."""
+"""One command per folder: a second command that would write into it ends with one line that names the first."""
 
 from __future__ import annotations
 
@@ -19,18 +19,17 @@ import filelock
 from study.files.storage import write_json
 
 GRACE = 2.0
-"""Seconds in which a process that was just killed may still be on its way out: a rerun does not fail on it."""
+"""Seconds to wait for a lock: the rerun of a command that was just killed does not fail on its last moments."""
 
 
 @contextmanager
 def hold(out: Path, name: str = "") -> Iterator[None]:
-    """Hold out/name (or `out` itself) for this process until the block ends.
+    """Lock out/name (or `out` itself) for this process until the block ends.
 
-    The lock is the operating system's, on a file in `out` whose name begins with a dot: it ends with the process,
-    however that ends, and outlives the folder's contents (--force, a checkpoint that is replaced). Ray's processes do
-    not inherit it.
+    The lock is the operating system's, on a hidden file in `out`. So it ends with the process, however that ends, and
+    stays when the folder's contents are replaced (--force, a new checkpoint). Ray's processes do not inherit it.
 
-    Raises ValueError where another process holds the folder: who, where, and since when.
+    Raises ValueError, with the command that holds the folder, its host and its start, where another process does.
     """
     out.mkdir(parents=True, exist_ok=True)
     place, stem = (out / name if name else out), f".{name}" if name else ""
@@ -53,7 +52,7 @@ def hold(out: Path, name: str = "") -> Iterator[None]:
 
 
 def _self() -> dict[str, Any]:
-    """This process, as the command that is refused will name it."""
+    """This process, as the refused command will name it."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     name = (
         f"python -m {spec.name.removesuffix('.__main__')}" if spec is not None else Path(sys.argv[0] or "python").name
@@ -69,7 +68,7 @@ def _self() -> dict[str, Any]:
 
 def _describe(holder: Path) -> str:
     try:
-        told = json.loads(holder.read_bytes())
-        return f"process {told['pid']} on {told['host']} ({told['command']}, since {told['since']})"
-    except (OSError, ValueError, KeyError, TypeError):  # it has not said who it is yet
+        record = json.loads(holder.read_bytes())
+        return f"process {record['pid']} on {record['host']} ({record['command']}, since {record['since']})"
+    except (OSError, ValueError, KeyError, TypeError):  # not written yet
         return "another command"

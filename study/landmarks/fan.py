@@ -19,11 +19,11 @@ MAX_BATCH = 16
 """Faces of one forward pass: 16 crops of 256 px take about 3 GB on a GPU."""
 
 DTYPES = ("float32", "bfloat16", "float16")
-"""Types of numbers that FAN may compute in; the half ones are for GPUs."""
+"""Types that FAN may compute in; the two of 16 bits are for GPUs."""
 
 
 def fan_weights() -> tuple[Path, ...]:
-    """Where FAN's weights lie; FileNotFoundError names those that are missing. Nothing is downloaded."""
+    """The files of FAN's weights. Raises FileNotFoundError with the missing ones. Nothing is downloaded."""
     import torch
 
     folder = Path(torch.hub.get_dir()) / "checkpoints"
@@ -38,11 +38,11 @@ def fan_weights() -> tuple[Path, ...]:
 
 
 def load_fan(runtime: Runtime) -> Landmarker:
-    """face-alignment's FAN and S3FD as they are, on a device, in a type of numbers.
+    """face-alignment's own FAN and S3FD on the runtime's device, in its dtype.
 
-    Detection looks at one photo of at most DETECTION_SIDE pixels at a time, since photos differ in size; the points
-    of a batch are computed together. flip_input is off: it halves the speed for a small change of the points.
-    Nothing is compiled: that costs over a minute at start, and gained nothing on a processor.
+    Detection takes one photo of at most DETECTION_SIDE pixels at a time, since photos differ in size; the points of a
+    batch are computed together. flip_input is off: it halves the speed and changes the points little. torch.compile is
+    off: it takes over a minute at the start, and was no faster on a processor.
     """
     weights = fan_weights()
     import face_alignment
@@ -66,7 +66,7 @@ def load_fan(runtime: Runtime) -> Landmarker:
             raise
         reason = " ".join(str(error).split())[:200]
         files = " or ".join(map(str, weights))
-        raise ValueError(f"{files} does not hold FAN's weights, fetch it again ({reason})") from None
+        raise ValueError(f"{files} does not hold FAN's weights, download it again ({reason})") from None
 
     def detect(pixels: Pixels, threshold: float) -> list[Box]:
         boxes = network.face_detector.detect_from_image(pixels.copy())
@@ -92,22 +92,22 @@ def load_fan(runtime: Runtime) -> Landmarker:
 
 
 def check_device(device: str) -> None:
-    """ValueError where torch has no such device here."""
+    """Raise ValueError where torch has no such device here."""
     import torch
 
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split("\n")[0].split())
-        raise ValueError(f"--device {device} is not to be had here ({reason}); choose --device cpu") from None
+        raise ValueError(f"--device {device} is not available here ({reason}); choose --device cpu") from None
 
 
 def contact_sheet(faces: Sequence[Boxed]) -> tuple[UInt8[np.ndarray, "_ _ 3"], list[np.ndarray]]:
-    """The surroundings of several faces one below the other, and what to add to a face's x and y to find it there.
+    """The surroundings of several faces in one image, one below the other, and each face's shift (x, y) into it.
 
-    face-alignment computes the faces of one image in one batch, but goes photo by photo through a list of them
-    (its get_landmarks_from_batch too). Each part reaches as far as FAN's crop of 200/195 of the box's width plus
-    height does, and is black beyond its photo, as that crop is.
+    face-alignment computes the faces of one image in one batch, but takes a list of images one by one (also in
+    get_landmarks_from_batch). Each part is as large as FAN's crop, 200/195 of the box's width plus height, and is black
+    outside its photo, as that crop is.
     """
     parts, corners = [], []
     for pixels, box in faces:

@@ -4,8 +4,8 @@
     dlib  dlib's HOG detector and 68-point predictor: packages only, nothing to download
     pts   points that came with the photos
 
-A detector that misses a face tries harder before it gives up (study.landmarks.search.TRIES), and every face says which
-try found it.
+Where a detector finds no face, it gets further tries (study.landmarks.search.TRIES). The table says which try found
+each face.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def parse_points(text: bytes) -> Points:
 
 
 def load_pts(runtime: Runtime) -> Landmarker:
-    """The landmarker that takes the points that came with the photos."""
+    """The landmarker that reads the points that came with the photos."""
 
     def find(portraits: Sequence[Portrait]) -> list[Landmarks | PhotoError]:
         found: list[Landmarks | PhotoError] = []
@@ -68,7 +68,7 @@ def load_pts(runtime: Runtime) -> Landmarker:
 
 
 def dlib_weights() -> tuple[Path, ...]:
-    """Where the 68-point predictor of face-recognition-models lies; ImportError where it is not installed."""
+    """The file of face-recognition-models' 68-point predictor. Raises ImportError where it is not installed."""
     spec = importlib.util.find_spec("face_recognition_models")  # not imported: it needs pkg_resources
     if spec is None or spec.origin is None or importlib.util.find_spec("dlib") is None:
         raise ImportError(
@@ -113,21 +113,20 @@ def file_digest(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """What --landmarker may name. `weights` gives the files it needs, or an error that names them."""
+    """A landmarker that --landmarker may name. `weights` gives its files, or raises an error that names them."""
 
-    what: str
     weights: Callable[[], tuple[Path, ...]]
     load: Callable[[Runtime], Landmarker]
 
 
 LANDMARKERS = {
-    "fan": Entry("face-alignment's FAN, the paper's", fan_weights, load_fan),
-    "dlib": Entry("dlib's 68 points, from packages alone", dlib_weights, load_dlib),
-    "pts": Entry("the points that come with the photos", tuple, load_pts),
+    "fan": Entry(fan_weights, load_fan),
+    "dlib": Entry(dlib_weights, load_dlib),
+    "pts": Entry(tuple, load_pts),
 }
-"""None stands in for another in silence: the points would differ, and nobody would know."""
+"""There is no silent fallback from one to another: the points would differ."""
 
 
 def weights_digest(landmarker: str) -> str:
-    """Names a landmarker's weights, so that tables of different weights are told apart; "none" for pts."""
+    """The digest of a landmarker's weights, so that tables with different weights are not mixed; "none" for pts."""
     return "+".join(file_digest(file) for file in LANDMARKERS[landmarker].weights()) or "none"

@@ -1,4 +1,4 @@
-"""Photos: what every dataset parser yields, how one is decoded, and why one may be set aside."""
+"""Photos: what a dataset's parser yields, how a photo is decoded, and the reasons for which one is rejected."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from trainables.contents import what_is
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
-"""Formats that are decoded, JPEG also where a file holds several (MPO); Pillow's others (EPS, which runs Ghostscript,
-and 40 rare ones) are refused."""
+"""Formats that are decoded (JPEG includes MPO, several in one file). Pillow's others are refused: EPS, which runs
+Ghostscript, and 40 rare ones."""
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-"""File names that a listing takes for photos, in either case."""
+"""Extensions of photos' file names, in upper or lower case."""
 
 MAX_PIXELS = 120_000_000
 """A photo with more pixels is refused before it is decoded: 120 megapixels are 360 MB of RGB."""
 
 MAX_SCANS = 100
-"""A JPEG with more scans is refused: each scan is a pass over all pixels, so that a small file takes hours."""
+"""A JPEG with more scans is refused: each scan is a pass over all pixels, so a small file could take hours."""
 
 MIN_SIDE = 16
-"""A photo with a shorter side (pixels) holds no face that 68 points could be told in."""
+"""A photo with a shorter side (pixels) is too small for 68 points on a face."""
 
 
 class Reason(StrEnum):
@@ -52,8 +52,8 @@ class Reason(StrEnum):
     CONFLICTING_AGES = "conflicting_ages"  # the same bytes as another photo with another age
     NO_POINTS = "no_points"  # landmarker pts: no points file, or one that does not hold 68 points
     NO_FACE = "no_face"  # no try of the landmarker found one
-    BAD_POINTS = "bad_points"  # 68 points that place no face, since they coincide
-    FAILED = "failed"  # the landmarker broke on this photo; the detail says how
+    BAD_POINTS = "bad_points"  # the 68 points coincide, so they place no face
+    FAILED = "failed"  # an error of the landmarker on this photo; see the detail
 
 
 REASONS = tuple(Reason)
@@ -75,7 +75,7 @@ class Photo:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A photo that is set aside, with its reason and the particulars."""
+    """A photo that is not used, with its reason and the details."""
 
     path: str
     reason: Reason
@@ -83,7 +83,7 @@ class Reject:
 
 
 class PhotoError(ValueError):
-    """A photo's bytes cannot be used; `reason` says which of REASONS, the text gives the particulars."""
+    """A photo's bytes cannot be used: one of REASONS, and the details."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(reason, detail)  # both, so that it pickles on its way out of a Ray worker
@@ -95,7 +95,7 @@ class PhotoError(ValueError):
 
 
 def photo_names(names: Iterable[str]) -> list[str]:
-    """The names that are photos' by their extension in either case, sorted; hidden files are left out."""
+    """The names with a photo's extension, in upper or lower case, sorted; without hidden files."""
     return sorted(name for name in names if name.lower().endswith(EXTENSIONS) and not name.startswith("."))
 
 
@@ -106,11 +106,11 @@ def climbs(path: str) -> bool:
 
 
 def decode_photo(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
-    """A photo as upright RGB pixels: EXIF orientation honoured, any mode converted, first frame of several.
+    """A photo as upright RGB pixels: turned by its EXIF orientation, converted from any mode, the first of its frames.
 
-    Transparency is laid over white; 16-bit greyscale keeps its upper 8 bits. Raises PhotoError for bytes that
-    are no photo, end too early, or hold more than MAX_PIXELS or less than MIN_SIDE; the size is read from the
-    header, before anything is decoded.
+    Transparent parts become white; 16-bit greyscale keeps its upper 8 bits. Raises PhotoError for bytes that are no
+    photo or are truncated, for more than MAX_PIXELS and for a side below MIN_SIDE. The size is checked before anything
+    is decoded.
     """
     if not encoded:
         raise PhotoError(Reason.EMPTY_FILE, "0 bytes")
@@ -124,7 +124,7 @@ def decode_photo(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
             found = what_is(encoded)
             broken = " with a broken header" if found.endswith((" photo", " picture")) else ""
             raise PhotoError(Reason.NOT_A_PHOTO, f"{found}{broken}") from None
-        except Exception as error:  # a hostile header ends Pillow's parsers in many ways
+        except Exception as error:  # a hostile header makes Pillow raise many kinds of errors
             raise PhotoError(Reason.NOT_A_PHOTO, f"{type(error).__name__}: {error}") from None
         with image:
             width, height = image.size
@@ -139,7 +139,7 @@ def decode_photo(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
                 return _upright_rgb(image)
             except MemoryError:
                 raise PhotoError(Reason.TOO_LARGE, f"no memory for {width}x{height} pixels") from None
-            except Exception as error:  # likewise: OSError for truncated JPEG, SyntaxError for broken PNG, ...
+            except Exception as error:  # OSError for a truncated JPEG, SyntaxError for a broken PNG, ...
                 raise PhotoError(Reason.TRUNCATED, f"{type(error).__name__}: {error}") from None
 
 

@@ -1,4 +1,4 @@
-"""Looking for a face: one detector, tried on the photo as it is, then padded, enlarged, evened out and turned."""
+"""The search for a face: one detector on the photo as it is, then padded, enlarged, equalised and rotated."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Box:
 
 
 Boxed = tuple[UInt8[np.ndarray, "_ _ 3"], Box]
-"""A face to fit points to: the view, and the box in it. Each of several has a size of its own."""
+"""A face to fit points to: the view, and the box in it. Views differ in size."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Landmarks:
 
 @dataclass(frozen=True)
 class Portrait:
-    """What a landmarker looks at: a decoded photo, and its points file's bytes where it has one."""
+    """What a landmarker works on: a decoded photo, and the bytes of its points file if it has one."""
 
     pixels: Pixels
     points: bytes | None = None
@@ -64,7 +64,7 @@ class Portrait:
 
 @dataclass(frozen=True)
 class Landmarker:
-    """A landmarker, ready to work. `find` gives each portrait's landmarks, or why there are none."""
+    """A loaded landmarker. `find` gives each portrait's landmarks, or why there are none."""
 
     name: str
     find: Callable[[Sequence[Portrait]], list[Landmarks | PhotoError]]
@@ -72,7 +72,7 @@ class Landmarker:
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where and how a landmarker computes: device ("cpu", "cuda", "cuda:0") and type of numbers are fan's alone."""
+    """Where and how a landmarker computes. Only fan uses device ("cpu", "cuda", "cuda:0") and dtype."""
 
     device: str = "cpu"
     threads: int = 1
@@ -81,10 +81,10 @@ class Runtime:
 
 @dataclass(frozen=True)
 class Try:
-    """One way to look at a photo: turned by `angles` (degrees, the best wins), padded, scaled, equalised.
+    """One way to show a photo to the detector: rotated by `angles` (degrees; the best face counts), padded, scaled,
+    equalised.
 
-    A box counts when its score reaches the detector's threshold for sure finds, or, where `weak`, for
-    weak ones.
+    A box counts when its score reaches the detector's threshold for sure finds or, with `weak`, for weak ones.
     """
 
     name: str
@@ -110,10 +110,9 @@ TRIES = (
 )
 """Tries in order; the first that finds a face ends the search.
 
-Chosen on FG-NET, whose points files tell false finds, with dlib: one look at any score
-above 0 finds 974 of 1,002 faces and the knot of a tie; these tries find 1,001, each with both eyes within
-0.27 inter-ocular distances of the given pupils. The middle of the photo as a last resort was tried and left
-out: on the one face that is left it was wrong.
+Chosen with dlib on FG-NET, whose points files show which finds are false. A single try with any score above 0 finds
+974 of 1,002 faces and the knot of a tie. These tries find 1,001, each with both eyes within 0.27 inter-ocular distances
+of the given pupils. Taking the middle of the photo as a last resort was wrong on the one face that is left.
 """
 
 
@@ -150,9 +149,9 @@ class Located:
 
 
 def view(pixels: Pixels, *, angle: float, pad: float, scale: float, equalise: bool) -> tuple[View, Matrix]:
-    """A photo as a try looks at it, and the 2x3 matrix from photo pixels to the view's.
+    """A photo as a try shows it, and the 2x3 matrix from photo pixels to the view's.
 
-    The border is repeated outwards, as a black one hides the edge of a face that touches it.
+    The border pixels are repeated outwards: a black border would hide the edge of a face that touches it.
     """
     if equalise:
         lightness, a, b = cv2.split(cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB))
@@ -201,14 +200,14 @@ def locate(pixels: Pixels, detector: Detector) -> Located | PhotoError:
 def search(portraits: Sequence[Portrait], detector: Detector) -> list[Landmarks | PhotoError]:
     """The landmarks of each photo's main face, the points fitted together; or why there are none.
 
-    What breaks on one photo is that photo's fate, not the run's. Errors of the device (torch's out of memory and
-    the like) are not the photo's, and pass through.
+    An error on one photo rejects that photo and does not stop the run. Errors of the device (such as torch's out of
+    memory) are raised.
     """
     located = [_guarded(partial(locate, portrait.pixels, detector)) for portrait in portraits]
     faces = [face for face in located if isinstance(face, Located)]
     fits = [(face.seen, face.box) for face in faces]
     together = _guarded(partial(detector.fit, fits))
-    if isinstance(together, PhotoError):  # one of them breaks it: find out which
+    if isinstance(together, PhotoError):  # one of them raised: find out which
         together = [_guarded(partial(_fit_one, detector, fit)) for fit in fits]
     points = iter(together)
     found: list[Landmarks | PhotoError] = []
@@ -228,7 +227,7 @@ def _fit_one(detector: Detector, face: Boxed) -> Points:
 
 
 def _guarded(work: Callable[[], Any]) -> Any:
-    """What work gives, or its error as PhotoError(FAILED), unless it is the machine's."""
+    """What work returns, or its error as PhotoError(FAILED), unless it is an error of the machine."""
     try:
         return work()
     except Exception as error:
@@ -238,9 +237,9 @@ def _guarded(work: Callable[[], Any]) -> Any:
 
 
 def _worth(box: Box, seen: View, *, floor: float) -> float:
-    """How likely a box is the photo's main face: score times size, less towards the edge.
+    """How likely a box is the photo's main face: score times size, lower towards the edge.
 
-    False finds are small (a knot of a tie, an ear); the face a portrait is of is large and near the middle.
+    False finds are small (a knot of a tie, an ear); the main face of a portrait is large and near the middle.
     """
     height, width = seen.shape[:2]
     off_x = abs((box.left + box.right) / 2 / width - 0.5)

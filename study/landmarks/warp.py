@@ -6,8 +6,6 @@ whose left edge lies at -0.5.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 from jaxtyping import Float, Float64, UInt8
@@ -15,9 +13,8 @@ from jaxtyping import Float, Float64, UInt8
 from study.landmarks.search import Landmarks, Scheme
 
 FIVE = ("left eye", "right eye", "nose tip", "left mouth corner", "right mouth corner")
-"""The points that a face is placed by, left and right as seen in the photo. The jaw and brows are left
-out: dlib, FAN and human annotators disagree on them most, and the jaw of a child is another shape, not
-another place."""
+"""The points by which a face is placed; left and right as seen in the photo. The jaw and brows are left out: dlib, FAN
+and human annotators disagree on them most, and a child's jaw has another shape, not another place."""
 
 TEMPLATE_NAME = "tight-5"
 
@@ -26,26 +23,11 @@ TEMPLATE: Float64[np.ndarray, "5 2"] = np.array(
 )
 """Where the FIVE land, as shares (x, y) of the square: brows to chin, ear to ear.
 
-Chosen so that UTKFace's tight chips and FG-NET's photos both fill it, as a network sees a padded border,
-and learns it. It is the median face of 9,005 UTKFace chips (dlib's points, made symmetric), enlarged by
-1.1 about the middle. Share of the square that lies outside the photo, mean over faces: UTKFace 6.8 % and
-FG-NET 1.9 % at 1.0, 0.3 % and 0.7 % at 1.1, 0.04 % and 0.3 % at 1.2; beyond 1.1 forehead and chin are
-lost, which tell age.
+Chosen so that both UTKFace's tight crops and FG-NET's photos fill it: a network would learn from a padded border. It is
+the median face of 9,005 UTKFace crops (dlib's points, made symmetric), enlarged by 1.1 about the middle. Mean share of
+the square that lies outside the photo: UTKFace 6.8 % and FG-NET 1.9 % at 1.0, 0.3 % and 0.7 % at 1.1, 0.04 % and 0.3 %
+at 1.2. Beyond 1.1 the forehead and chin are lost, which show age.
 """
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """How faces are cut: size in pixels, and the JPEG quality they are stored at."""
-
-    size: int = 256
-    quality: int = 95
-
-    def __post_init__(self) -> None:
-        if not 16 <= self.size <= 4096:
-            raise ValueError(f"--size must be 16 to 4096 pixels, got {self.size}")
-        if not 1 <= self.quality <= 100:
-            raise ValueError(f"--quality must be 1 to 100, got {self.quality}")
 
 
 def five_points(points: Float[np.ndarray, "68 2"], *, scheme: Scheme) -> Float64[np.ndarray, "5 2"]:
@@ -65,8 +47,7 @@ def five_points(points: Float[np.ndarray, "68 2"], *, scheme: Scheme) -> Float64
 def similarity(
     source: Float[np.ndarray, "points 2"], target: Float[np.ndarray, "points 2"]
 ) -> Float64[np.ndarray, "2 3"]:
-    """The 2x3 matrix [sR | t] (scale, turn, shift; no reflection) that takes source to target in least
-    squares.
+    """The 2x3 matrix [sR | t] (scale, rotation, shift; no reflection) from source to target, by least squares.
 
     Umeyama (PAMI 1991) in two dimensions, where a similarity is z -> k z + t over the complex numbers.
     Raises ValueError where the source points coincide.
@@ -76,7 +57,7 @@ def similarity(
     spread = a - a.mean()
     power = float((np.abs(spread) ** 2).sum())
     if not power > 1e-12:
-        raise ValueError("the landmarks coincide: no similarity transform takes them to the template")
+        raise ValueError("the landmarks coincide: no similarity transform maps them to the template")
     k = complex((spread.conj() * (b - b.mean())).sum() / power)
     t = complex(b.mean() - k * a.mean())
     return np.array([[k.real, -k.imag, t.real], [k.imag, k.real, t.imag]])
@@ -93,8 +74,8 @@ def align_face(
 ) -> UInt8[np.ndarray, "size size 3"]:
     """The face of a photo: size x size RGB, with its FIVE points on the TEMPLATE.
 
-    A face that shrinks is first averaged down (area filter), so that fine skin does not alias. Beyond the
-    photo's border its edge is mirrored.
+    Where a face becomes smaller, it is first averaged (area filter) against aliasing. Outside the photo its border is
+    mirrored.
     """
     matrix = face_matrix(landmarks, size=size)
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
@@ -110,7 +91,7 @@ def _shrink(
     scale: float,
     size: int,
 ) -> tuple[UInt8[np.ndarray, "small_height small_width 3"], Float64[np.ndarray, "2 3"]]:
-    """The part of a photo that a face shows, averaged down by about `scale`, and the matrix from there."""
+    """The part of a photo that the face needs, averaged down by about `scale`, and the matrix from there."""
     inverse = cv2.invertAffineTransform(matrix)
     square = np.array([(0, 0), (size, 0), (0, size), (size, size)], dtype=np.float64)
     corners = square @ inverse[:, :2].T + inverse[:, 2]

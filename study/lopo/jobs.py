@@ -1,4 +1,4 @@
-"""The trainings of a LOPO: their keys and files, and what is read back from a finished one. No Ray."""
+"""The trainings of a LOPO: their keys and files, and how a finished one is read and checked. No Ray."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from study.artifacts.about import FoldRecord
 from study.artifacts.environments import differences
 from study.artifacts.predictions import Predictions, read_predictions, write_predictions
 from study.folds import Fold, lopo_folds
@@ -24,12 +25,12 @@ from trainables.fold import FoldResult
 from trainables.provenance import environment
 
 REPLAY, RATE_FALL = 0.25, 0.8
-"""The fold tree's share of photos shown again, and its learning rate's fall a level down (docs/lopo.md)."""
+"""The fold tree's share of replayed photos, and the factor of its learning rate per level (docs/lopo.md)."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How folds are trained: plain, one training a fold, or as a tree; and what a training may take."""
+    """How folds are trained: plain (one training per fold) or as a tree; and the CPUs and GPUs of one training."""
 
     kind: Literal["plain", "tree"]
     seeds: int
@@ -38,20 +39,20 @@ class Schedule:
 
     @property
     def made_from(self) -> str | list[Any]:
-        """What a fold's key says of the schedule."""
+        """The schedule's part of a fold's key."""
         if self.kind == "plain":
             return "plain"
         return ["tree", REPLAY, RATE_FALL]
 
     @property
     def device(self) -> str:
-        """Where a training runs: a task that was given no GPU uses none, even where it sees one."""
+        """Where a training runs. A task without a share of a GPU uses none, even if it sees one."""
         return "cuda" if self.gpus else "cpu"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training: a left-out person with one seed."""
+    """One training: one left-out person and one seed."""
 
     fold: Fold
     config: TrialConfig
@@ -62,7 +63,7 @@ class Job:
 def make_jobs(
     plan: Plan, faces: Faces, starts: Mapping[tuple[str, str], Start], schedule: Schedule, out: Path
 ) -> tuple[list[Job], str]:
-    """Every fold of every seed, and the key of the whole. A fold's key covers all that decides its result.
+    """Every fold of every seed, and the key of the whole result. A fold's key covers all that decides its result.
 
     starts: by backbone and weights.
     """
@@ -81,8 +82,8 @@ def make_jobs(
                 "precision": resolve_precision(config, schedule.device),
             }
             trainings.append((fold, config, fingerprint(made_from)))
-    # The same config by hand is another result: it would take the place of the optimistic one, and its brand with it.
-    how = [] if plan.sealed else ["chosen on the tested people"]
+    # The same config, chosen in another way, is another result with a name, a selection and a brand of its own.
+    how = [*plan.sweep, *([] if plan.sealed else ["chosen on the tested people"])]
     key = fingerprint([*(part for _, _, part in trainings), *how])
     jobs = [
         Job(fold, config, part, out / key / "folds" / f"{fold.name.replace('/', '-')}-seed{config.seed}.parquet")
@@ -91,70 +92,68 @@ def make_jobs(
     return jobs, key
 
 
-def gather(files: Sequence[Path]) -> tuple[Predictions, list[dict[str, str]]]:
-    """The predictions of all folds as one table, and the environments that computed them, each once."""
+def gather(files: Sequence[Path]) -> tuple[Predictions, tuple[Mapping[str, str], ...]]:
+    """The predictions of all folds as one table, and the different environments that computed them."""
     read = [read_predictions(file) for file in files]
     parts = [part for part, _ in read]
     whole = Predictions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
-    places: list[dict[str, str]] = []
-    for _, about in read:
-        if about.get("environment") not in (None, *places):
-            places.append(about["environment"])
-    return whole, places
+    places: list[Mapping[str, str]] = []
+    for file, (_, record) in zip(files, read, strict=True):
+        place = FoldRecord.from_json(record, where=str(file)).environment
+        if place and place not in places:
+            places.append(place)
+    return whole, tuple(places)
 
 
-def say_where(records: Sequence[Mapping[str, Any]], cpus: int) -> None:
-    """A line where finished folds were computed in another environment than the missing ones will be."""
+def say_where(records: Sequence[FoldRecord], cpus: int) -> None:
+    """Print a line if finished folds were computed in another environment than the missing ones will be."""
     now = {**environment("cpu"), "threads": str(cpus)}
-    told = Counter(differences({**about.get("environment", {}), "device": now["device"]}, now) for about in records)
-    for other, folds in told.items():
+    counts = Counter(differences({**record.environment, "device": now["device"]}, now) for record in records)
+    for other, folds in counts.items():
         if other:
-            print(f"{folds} finished folds were computed in another environment and are kept: {other}", flush=True)
+            print(f"{folds} finished folds were computed in another environment; they are kept: {other}", flush=True)
 
 
-def read_fold(job: Job, faces: Faces) -> tuple[Predictions, dict[str, Any]] | None:
-    """A finished fold and its record; None where there is none that can be kept.
+def read_fold(job: Job, faces: Faces) -> tuple[Predictions, FoldRecord] | None:
+    """A finished fold and its record; None if there is none that can be used.
 
-    A file that is damaged, was changed, or belongs to another training is set aside, with a line that says why: the
-    fold is trained again. One of an earlier version, without a digest, is kept where all that is checked here holds.
+    A file that is damaged, was changed, or belongs to another training is renamed, with a line that says why, and the
+    fold is trained again. A file of an earlier version, without a digest, is used if it passes all checks here.
     """
     if not job.file.is_file():
         return None
     try:
         part, about = read_predictions(job.file)
-        _check_fold(job, faces, part, about)
+        record = FoldRecord.from_json(about, where="its record")
+        _check_fold(job, faces, part, record)
     except ValueError as error:
         aside = job.file.with_name(f"{job.file.name}.set-aside")
         job.file.replace(aside)
         why = str(error).removeprefix(f"{job.file} ")
-        print(f"{job.file} is set aside as {aside.name}, and the fold is trained again: {why}", flush=True)
+        print(f"{job.file} is renamed to {aside.name}, and its fold is trained again: {why}", flush=True)
         return None
-    return part, about
+    return part, record
 
 
-def _check_fold(job: Job, faces: Faces, part: Predictions, about: Mapping[str, Any]) -> None:
-    """Raise ValueError where a fold's file is not what this job would have written, as far as no training is needed."""
+def _check_fold(job: Job, faces: Faces, part: Predictions, record: FoldRecord) -> None:
+    """Raise ValueError if a file is not what this job would have written, as far as can be told without training."""
     rows = job.fold.test[np.argsort(faces.photo[job.fold.test], kind="stable")]  # in the order of Predictions
     expected = {"photo": faces.photo[rows], "person": faces.person[rows], "age": faces.age[rows]}
     expected |= {"fold": job.fold.name, "seed": job.config.seed, "fingerprint": job.key}
     for name, values in expected.items():
         if not np.array_equal(getattr(part, name), np.broadcast_to(values, rows.shape)):
-            raise ValueError(f"its {name} column is not that of this fold")
+            raise ValueError(f"its {name} column is not this fold's")
     if part.distribution.shape[1] != job.config.ages:
         raise ValueError(f"its distributions are over {part.distribution.shape[1]} ages, not {job.config.ages}")
-    # a little more than another processor's rounding
+    # a little more than the rounding differences between processors
     if not np.allclose(decode(part.distribution, job.config), part.predicted, rtol=0, atol=1e-3):
-        raise ValueError("its predicted ages are not what its distributions give")
-    if about.get("trial") != job.config.to_json():
+        raise ValueError("its predicted ages do not follow from its distributions")
+    if record.trial != job.config.to_json():
         raise ValueError("its record is of another config")
-    history = about.get("history")
-    if not isinstance(history, list) or not isinstance(about.get("seconds"), int | float):
-        raise ValueError("its record lacks the training's curve or its seconds")
-    if not all(isinstance(epoch, dict) and {"epoch", "train_loss"} <= epoch.keys() for epoch in history):
-        raise ValueError("its record's curve is no list of epochs")
 
 
 def write_fold(job: Job, faces: Faces, result: FoldResult) -> Predictions:
+    """The predictions of a fold, after they were written to its file."""
     rows = job.fold.test
     part = Predictions(
         photo=faces.photo[rows],
@@ -166,16 +165,11 @@ def write_fold(job: Job, faces: Faces, result: FoldResult) -> Predictions:
         seed=np.full(len(rows), job.config.seed, np.int32),
         fingerprint=np.full(len(rows), job.key),
     )
-    about = {
-        "trial": job.config.to_json(),
-        "history": _finite(result.history),
-        "seconds": result.seconds,
-        "environment": result.environment,
-    }
-    write_predictions(job.file, part, about=about)
+    record = FoldRecord(job.config.to_json(), _finite(result.history), result.seconds, result.environment)
+    write_predictions(job.file, part, about=record.to_json())
     return part
 
 
-def _finite(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Without the NaN of a curve that was not measured, which JSON has no word for."""
-    return [{name: value for name, value in epoch.items() if value == value} for epoch in history]
+def _finite(history: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """Without the NaN of metrics that were not measured: JSON has no NaN."""
+    return tuple({name: value for name, value in epoch.items() if value == value} for epoch in history)

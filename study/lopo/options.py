@@ -1,4 +1,4 @@
-"""What LOPO is asked."""
+"""The options of LOPO."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Lopo:
     best: bool = False
     """Run the winner of the newest finished sweep (see --sweep)."""
     sweep: str | None = None
-    """With --best: the sweep of this name, or in this folder (several may have the name)."""
+    """With --best: the sweep with this name, or in this folder (several sweeps may have one name)."""
     backbone: str | None = None
     """Without --best: the network."""
     weights: str | None = None
@@ -30,17 +30,17 @@ class Lopo:
     """Faces tables with people. Default: the sweep's with --best, else the synthetic people."""
     allowed: Annotated[Allowed, tyro.conf.arg(name="")] = field(default_factory=Allowed)
     schedule: Literal["plain", "tree"] = "plain"
-    """plain: a training a fold, for the figure to publish; tree: all folds for the cost of a few trainings, for
+    """plain: one training per fold, for results to publish. tree: all folds for the cost of a few trainings, for
     screening (see docs/lopo.md)."""
     seeds: Count = 1
-    """Trainings a person, with seeds counted up from the config's."""
+    """Trainings per person, with consecutive seeds from the config's on."""
     cpus_per_fold: int = 1
     gpus_per_fold: float | None = None
-    """Share of a GPU: 0.1 puts ten folds on one. Default: 0.25 where there are GPUs, else none."""
+    """Share of a GPU: 0.1 runs ten folds on one. Default: 0.25 if there are GPUs, else none."""
     name: str | None = None
     """Name in MLflow; default: what was run."""
     out: Path | None = None
-    """Folder for a folder a result. Default: runs/lopo, or runs/synthetic/lopo of synthetic people."""
+    """Where each result gets a folder. Default: runs/lopo, or runs/synthetic/lopo for synthetic people."""
     force: bool = False
-    """Discard finished folds of this very config and run them again."""
+    """Discard the finished folds of this result and run them again."""
     ray: Annotated[Joining, tyro.conf.arg(name="")] = field(default_factory=Joining)

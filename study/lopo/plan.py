@@ -1,4 +1,4 @@
-"""Which config each left-out person is tested with, and one sentence on how it was chosen."""
+"""Which config each left-out person is tested with, how it was chosen, and the faces and weights that it needs."""
 
 from __future__ import annotations
 
@@ -8,31 +8,39 @@ from pathlib import Path
 from typing import Any
 
 from study.artifacts.best import Best
-from study.cli.options import Training
+from study.artifacts.choice import AppliedChoice
+from study.artifacts.pretraining import LearnedFrom
+from study.cli.describe import flat
+from study.cli.options import PEOPLE, Training, faces_or_synthetic
+from study.cli.run import refuse_ignored
+from study.lopo.options import Lopo
 from study.plain import printable
-from study.starts import Start
+from study.starts import Start, check_apart, check_starts, read_start, worst
 from study.tracking import runs as tracking
 from trainables.config import TrialConfig
+from trainables.faces.table import Faces, load_faces
+from trainables.frozen.checks import check_frozen
 
 UNSEALED = (
-    "OPTIMISTIC: the config was chosen by its error on these same people, who had a say in the model they are "
-    "tested on (python -m study.sweep without --select none seals the choice)"
+    "OPTIMISTIC: the config was chosen by its error on these same people, who had a part in choosing the model that "
+    "they are tested on (python -m study.sweep without --select none seals the choice)"
 )
 SEALED = {
     "blocks": "sealed: each person is tested with the config chosen on other blocks' people alone",
     "dev": "sealed: the config was chosen on a dev part of the pretraining data, without any label of these people",
 }
-"""How each way to choose (study.sweep --select) is told where the tested people had no say."""
+"""What is said of a sealed choice, by study.sweep --select."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`trials`: config by left-out person, with None for everyone not named.
+    """trials: config by left-out person; None: for everyone who is not named.
 
-    choice: what the sweep says of how far its choice can be trusted (study.sweep.optimism), and whose each block's is.
-    apart_from: faces tables that none of the tested photos may lie in. chosen_with: for (backbone, weights) the digest
-    of the weights that the sweep's trials started from; learned_from: what check_starts said of all its networks;
-    unlike: how their starts differed.
+    choice: how far the sweep's choice can be trusted, and whom each block's winner is used for. apart_from: faces
+    tables that must not contain a tested photo. chosen_with: by (backbone, weights), the digest of the weights that the
+    sweep's trials started from. learned_from: what check_starts found for all its networks. unlike: how their starts
+    differed. sweep: its name and key, none for a config given by hand: the same config, chosen in another way, is
+    another result.
     """
 
     name: str
@@ -41,14 +49,15 @@ class Plan:
     sealed: bool
     faces: tuple[Path, ...]
     faces_digest: str | None
-    choice: Mapping[str, Any] = field(default_factory=dict)
+    choice: AppliedChoice | None = None
     apart_from: tuple[Path, ...] = ()
     chosen_with: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    learned_from: tuple[Mapping[str, Any], ...] = ()
+    learned_from: tuple[LearnedFrom, ...] = ()
     unlike: str = ""
+    sweep: tuple[str, ...] = ()
 
     def check_weights(self, starts: Sequence[Start]) -> None:
-        """Raise ValueError where weights are no longer those that the sweep chose with."""
+        """Raise ValueError if weights are no longer those that the sweep's trials started from."""
         for start in starts:
             chosen = self.chosen_with.get((start.backbone, start.weights), start.digest)
             if chosen != start.digest:
@@ -58,26 +67,81 @@ class Plan:
                 )
 
     def config(self, person: str) -> TrialConfig:
-        """The config that this person's fold trains."""
+        """The config of this person's fold."""
         found = self.trials.get(person, self.trials.get(None))
         if found is None:
             raise ValueError(f"the sweep knows no person {person!r}: it ran on other faces; run study.sweep on these")
         return found
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What the folds need: the configs, each once; the faces tables' folders; the faces by picture size (px); where
+    networks start from, by (backbone, weights); and what these starts learned from."""
+
+    configs: tuple[TrialConfig, ...]
+    folders: tuple[Path, ...]
+    tables: Mapping[int, Faces]
+    starts: Mapping[tuple[str, str], Start]
+    learned_from: LearnedFrom
+
+    @property
+    def faces(self) -> Faces:
+        """The faces, in one of the sizes."""
+        return next(iter(self.tables.values()))
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The config's values for MLflow; none if there are several configs."""
+        return flat(self.configs[0]) if len(self.configs) == 1 else {}
+
+
+def refuse_conflicts(options: Lopo) -> None:
+    """Raise ValueError for options that contradict each other."""
+    if options.best and (options.backbone or options.weights or options.training.trial):
+        raise ValueError("--best takes the sweep's config: give it without --backbone, --weights and --trial")
+    if options.best and options.training.config:
+        raise ValueError("--best takes the sweep's config: give it without --config")
+    if not options.best:
+        refuse_ignored(options, ["sweep"], why="without --best")
+
+
+def read_inputs(plan: Plan, options: Lopo) -> Inputs:
+    """What the plan's folds need. Raises ValueError if faces or weights are not those that the plan allows."""
+    folders = faces_or_synthetic(options.faces or plan.faces, PEOPLE)
+    configs = tuple({config.fingerprint(): config for config in plan.trials.values()}.values())
+    for config in configs:
+        check_frozen(config)
+        config.replace(seed=config.seed + options.seeds - 1)  # the last seed must be valid too
+    tables = {px: load_faces(folders, px=px) for px in sorted({config.px for config in configs})}
+    faces = next(iter(tables.values()))
+    if plan.faces_digest not in (None, faces.digest):
+        raise ValueError(
+            f"the faces at {', '.join(map(str, folders))} are not those the sweep chose on: run study.sweep on these, "
+            "or give the config by hand with --trial FILE"
+        )
+    if plan.apart_from:
+        check_apart(plan.apart_from, folders)
+    used = sorted({(config.backbone, config.weights) for config in configs})
+    starts = {which: read_start(*which) for which in used}
+    plan.check_weights(list(starts.values()))
+    learned_from = worst([check_starts(list(starts.values()), faces.identities, options.allowed), *plan.learned_from])
+    return Inputs(configs, tuple(folders), tables, starts, learned_from)
+
+
 def plan_by_hand(training: Training, *, backbone: str | None, weights: str | None) -> Plan:
     """One config for everyone, given on the command line or in a file."""
     config = training.trial_config(backbone=backbone, weights=weights)
     where = f"in {training.trial}" if training.trial else "on the command line"
-    told = f"one config for everyone, given by hand {where}: nothing was chosen by this command"
-    return Plan(config.backbone, {None: config}, told, True, (), None)
+    selection = f"one config for everyone, given by hand {where}: nothing was chosen by this command"
+    return Plan(config.backbone, {None: config}, selection, True, (), None)
 
 
 def plan_of_sweep(store: tracking.Tracking, *, name: str | None, training: Training) -> Plan:
-    """The winner of the newest finished sweep (of this name or in this folder), a config a block of people.
+    """The winners of the newest finished sweep (with this name or in this folder), a config per block of people.
 
-    Options of training are put in the place of each winner's own, which the selection says. Raises ValueError where no
-    sweep is finished.
+    Options of training replace each winner's values, and the selection says so. Raises ValueError if no sweep is
+    finished.
     """
     sweeps = tracking.finished(store, stage="sweep")
     named = [(run_id, tags) for run_id, _, tags in sweeps if name is None or _is_named(name, tags)]
@@ -104,14 +168,15 @@ def plan_of_sweep(store: tracking.Tracking, *, name: str | None, training: Train
         best.sealed,
         tuple(map(Path, best.faces)),
         best.faces_digest,
-        {**best.choice, "select": best.select, "people": {block.name: list(block.people) for block in best.blocks}},
+        AppliedChoice(**vars(best.choice), select=best.select, people={each.name: each.people for each in best.blocks}),
         tuple(map(Path, best.apart_from)),
-        {(start["backbone"], start["weights"]): start["digest"] for start in best.starts},
+        {(start.backbone, start.weights): start.digest for start in best.starts},
         (best.learned_from,),
         best.unlike,
+        (best.sweep, best.key),
     )
 
 
 def _is_named(name: str, tags: Mapping[str, str]) -> bool:
-    """Whether a sweep is meant by its name, which several may have, or by its folder as its command printed it."""
+    """Whether `name` is the name of a sweep, which several may have, or its folder as its command printed it."""
     return name == tags.get("study.name") or Path(name) == Path(tags.get("study.folder", "."))

@@ -1,7 +1,7 @@
-"""The folds of LOPO as Ray tasks: what is missing is run, by the plain schedule or the fold tree, written and logged.
+"""The folds of LOPO as Ray tasks: runs the missing ones, plain or as a tree, writes and logs their results.
 
-Tasks are pure: faces, weights and a config in, predictions out. The driver alone writes files and MLflow's runs, so
-that a fold is there once or not at all, whoever was killed.
+Tasks are pure: faces, weights and a config in, predictions out. Only the driver writes files and MLflow runs, so that
+a fold is there once or not at all, whichever process is killed.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from trainables.metrics import mae, rmse
 
 @dataclass(frozen=True)
 class Shared:
-    """What lies in Ray's object store once and is read by every training: starting tensors by (backbone, weights), and
-    the faces by what _seen says. tables are the same faces here in the driver, by picture size."""
+    """What is in Ray's object store once and read by every training: initial tensors by (backbone, weights), and faces
+    by _seen. tables: the same faces here in the driver, by picture size."""
 
     tables: Mapping[int, Faces]
     faces: Mapping[tuple[Any, ...], Any]
     weights: Mapping[tuple[str, str], Any]
 
     def given(self, config: TrialConfig) -> tuple[Any, Any]:
-        """References to the faces (or their features) and starting tensors of a config's trainings."""
+        """References to the faces (or their features) and the initial tensors of a config's trainings."""
         return self.faces[_seen(config)], self.weights[config.backbone, config.weights]
 
 
@@ -55,8 +55,10 @@ def run_jobs(
     running: Running | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> list[tuple[str, str]]:
-    """Run what has no file yet, with a progress line; (person, reason) of what failed. running: counts the tasks.
-    tags: of every fold's run in MLflow."""
+    """Run the folds without a file, with a progress bar; returns (person, reason) of those that failed.
+
+    running: counts the tasks. tags: of every fold's MLflow run.
+    """
     running = running or Running()
     kept = {job.file: read for job in jobs if (read := read_fold(job, tables[job.config.px])) is not None}
     missing = [job for job in jobs if job.file not in kept]
@@ -66,19 +68,19 @@ def run_jobs(
     def run_of(job: Job) -> tuple[str | None, str]:
         return logged.get(_fold_key(parent, job), (None, ""))
 
-    for job in finished:  # killed between the file and the end of its run: the run is made up for
+    for job in finished:  # killed between writing the file and logging the run
         run_id, status = run_of(job)
         if status != "FINISHED":
-            part, about = kept[job.file]
-            _log_fold(store, parent, run_id, job, part, about["history"], about["seconds"], tags)
-    say_where([about for _, about in kept.values()], schedule.cpus)
+            part, record = kept[job.file]
+            _log_fold(store, parent, run_id, job, part, record.history, record.seconds, tags)
+    say_where([record for _, record in kept.values()], schedule.cpus)
     shared = _share([job.config for job in missing], tables, starts, schedule, running)
     begin = _start_plain if schedule.kind == "plain" else _start_tree
     waiting = begin(missing, shared, schedule, running)
     failed: list[tuple[str, str]] = []
     errors = {file: _person_mae(part) for file, (part, _) in kept.items()}
-    calm = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants a line now and then, not one a second
-    # a tree's leaves come late and all at once: their rate foretells nothing
+    calm = 0.5 if sys.stderr.isatty() else 30.0  # a log file needs a line now and then
+    # a tree's leaves finish late and all at once: no rate can be estimated
     shown = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]" if schedule.kind == "tree" else None
     looked, at_work = 0.0, 0
     with tqdm(
@@ -86,14 +88,14 @@ def run_jobs(
         bar_format=shown,
     ) as bar:  # fmt: skip
         while waiting:
-            # several at a time: a wait looks at all that are waiting
+            # several at a time: each call of ray.wait looks at all references
             done, _ = ray.wait(list(waiting), num_returns=min(32, len(waiting)), timeout=0.5)
             for reference in done:
                 job = waiting.pop(reference)
                 try:
                     result: FoldResult = ray.get(reference)
                     part = write_fold(job, tables[job.config.px], result)
-                except (ray.exceptions.RayError, ValueError) as error:  # ValueError: no predictions that can be written
+                except (ray.exceptions.RayError, ValueError) as error:  # ValueError: predictions that cannot be written
                     failed.append((job.fold.name, _why(error)))
                 else:
                     _log_fold(store, parent, run_of(job)[0], job, part, result.history, result.seconds, tags)
@@ -101,8 +103,8 @@ def run_jobs(
                 bar.update()
             if time.monotonic() > looked + 1.0:
                 looked, at_work = time.monotonic(), running.count()
-            told = f"{min(at_work, len(waiting))} running, {len(failed)} failed"
-            bar.set_postfix_str(f"{told}, MAE {_so_far(list(errors.values()))}", refresh=False)
+            counts = f"{min(at_work, len(waiting))} running, {len(failed)} failed"
+            bar.set_postfix_str(f"{counts}, MAE {_so_far(list(errors.values()))}", refresh=False)
     return failed
 
 
@@ -119,7 +121,7 @@ def _share(
     schedule: Schedule,
     running: Running,
 ) -> Shared:
-    """Put everything once. Features of frozen stages come from tasks of their own, for which the folds wait."""
+    """Put everything into the object store once. Features of frozen layers come from tasks that the folds wait for."""
     used = sorted({(config.backbone, config.weights) for config in configs})
     weights = {start: put_tensors(read_tensors(starts[start])) for start in used}
     pixels = {px: ray.put(tables[px]) for px in sorted({config.px for config in configs})}
@@ -136,7 +138,7 @@ def _share(
 
 
 def _seen(config: TrialConfig) -> tuple[Any, ...]:
-    """What decides the faces, or features of them, that a training is given: not its seed nor its loss."""
+    """What decides the faces or features that a training gets; its seed and its loss do not."""
     if not config.frozen:
         return (config.px,)
     start = (config.backbone, config.weights)
@@ -144,14 +146,14 @@ def _seen(config: TrialConfig) -> tuple[Any, ...]:
 
 
 def _task(function: Any, schedule: Schedule, running: Running) -> Any:
-    """What starts a Ray task that is run again when its process or node dies, and not when it raises."""
+    """A Ray task that is retried when its process or node dies, and not when it raises."""
     return running.of(
         function, num_cpus=schedule.cpus, num_gpus=schedule.gpus, max_retries=3, scheduling_strategy="SPREAD"
     )
 
 
 def _start_plain(jobs: Sequence[Job], shared: Shared, schedule: Schedule, running: Running) -> dict[Any, Job]:
-    """One task a fold; all wait in Ray's queue, so that no resource is ever idle."""
+    """One task per fold; all wait in Ray's queue, so that no resource is idle."""
     run = _task(run_fold, schedule, running)
     return {
         run(
@@ -167,7 +169,7 @@ def _start_plain(jobs: Sequence[Job], shared: Shared, schedule: Schedule, runnin
 
 
 def _start_tree(jobs: Sequence[Job], shared: Shared, schedule: Schedule, running: Running) -> dict[Any, Job]:
-    """A tree for each config and seed, grown only towards the folds that are missing."""
+    """A tree per config and seed, with only the nodes that the missing folds need."""
     waiting: dict[Any, Job] = {}
     groups: dict[str, dict[str, Job]] = {}
     for job in jobs:
@@ -182,22 +184,22 @@ def _start_tree(jobs: Sequence[Job], shared: Shared, schedule: Schedule, running
 def _grow(
     config: TrialConfig, wanted: Collection[str], shared: Shared, schedule: Schedule, running: Running
 ) -> dict[str, Any]:
-    """The wanted people's leaves, as references. Weights go from task to task in Ray's object store, and leave it when
-    both halves are done."""
+    """References to the wanted people's leaves. Weights pass from task to task through Ray's object store, which frees
+    them when both halves are done."""
     fold, inner = _task(run_fold, schedule, running), _task(run_stage, schedule, running)
-    stages = fold_tree(shared.tables[config.px], seed=config.seed, replay=REPLAY, wanted=wanted)
+    nodes = fold_tree(shared.tables[config.px], seed=config.seed, replay=REPLAY, wanted=wanted)
     faces, start = shared.given(config)
     states: list[Any] = []
     leaves: dict[str, Any] = {}
-    for stage in stages:
-        before = start if stage.parent is None else states[stage.parent]
-        record = config.replace(learning_rate=config.learning_rate * RATE_FALL**stage.depth).to_json()
-        given = (record, faces, before, stage.rows)
-        if stage.test is None:
+    for node in nodes:
+        before = start if node.parent is None else states[node.parent]
+        record = config.replace(learning_rate=config.learning_rate * RATE_FALL**node.depth).to_json()
+        given = (record, faces, before, node.rows)
+        if node.test is None:
             states.append(inner(*given, schedule.cpus, schedule.device))
         else:
             states.append(None)
-            leaves[stage.held[0]] = fold(*given, stage.test, schedule.cpus, schedule.device)
+            leaves[node.held[0]] = fold(*given, node.test, schedule.cpus, schedule.device)
     return leaves
 
 
@@ -235,7 +237,7 @@ def _person_mae(part: Predictions) -> float:
 
 
 def _so_far(errors: Sequence[float]) -> str:
-    """Mean over the folds done, with a normal 95 % interval: a sign of where it goes, not the result."""
+    """Mean over the finished folds with a normal 95 % interval: a preview, not the result."""
     if not errors:
         return "-"
     if len(errors) < 3:

@@ -1,9 +1,10 @@
-"""One pretraining as a Ray Train run: what it takes of the cluster, its epochs as they come, its last snapshot."""
+"""How pretraining runs on Ray Train: what a training takes of the cluster, its epochs as they come, its snapshots."""
 
 from __future__ import annotations
 
+import queue as queues
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from ray.util.queue import Empty, Queue
 
 from study.cluster.placing import Running, Unit, check_room, explaining, side_by_side
 from study.cluster.start import explain
+from study.pretrain.plan import Job
+from study.process import ends
 from trainables.config import TrialConfig
 from trainables.faces.stream import Tables
 from trainables.fitting import Diverged, Epoch, Snapshot
@@ -23,28 +26,24 @@ from trainables.memory import lacking_memory
 from trainables.pretraining import Work, pretrain_worker, read_epoch, read_snapshot
 
 CPUS_ELSEWHERE = 4
-"""Cores of a worker on a cluster that was joined, which may still be growing: its cores now say nothing."""
+"""Cores of a worker on a cluster that was joined. It may still be growing, so its cores of now say nothing."""
 
 _LISTING = "checkpoint_manager_snapshot.json"
-"""Ray Train's own list of the snapshots that it keeps, beside them."""
+"""Ray Train's own list of the snapshots that it keeps, next to them."""
 
 
 @dataclass(frozen=True)
 class Room:
-    """What a training takes: workers, and the cores and GPUs of each.
-
-    joined: on a cluster that others started.
-    """
+    """What a training takes: workers, and the cores and GPUs of each. joined: on a cluster that others started."""
 
     workers: int
     cpus: int
     gpus: float
-
     joined: bool = False
 
     @property
     def at_once(self) -> int:
-        """How many such trainings the cluster holds side by side, when it is full grown; 1 where nobody knows."""
+        """How many such trainings run side by side after the autoscaler has added all nodes; 1 where it is unknown."""
         return max(1, side_by_side(self.unit) // self.workers)
 
     @property
@@ -54,12 +53,41 @@ class Room:
 
 
 def find_room(workers: int, cpus: int | None, gpus: float, *, joined: bool) -> Room:
-    """The room a training takes; cpus None: this machine's cores divided among the workers, CPUS_ELSEWHERE each on a
-    cluster that was joined. Raises ValueError where Ray can never have the room."""
+    """The room of one training. Raises ValueError where Ray can never have it.
+
+    cpus None: this machine's cores divided among the workers; CPUS_ELSEWHERE each on a cluster that was joined.
+    """
     cores = int(ray.cluster_resources().get("CPU", 1))
     room = Room(workers, cpus or (CPUS_ELSEWHERE if joined else max(1, cores // workers)), gpus, joined=joined)
     check_room(room.unit, together=workers, joined=joined)
     return room
+
+
+def run_side_by_side(jobs: Sequence[Job], train: Callable[[Job], None], *, at_once: int) -> list[tuple[Job, Exception]]:
+    """Train the jobs, so many at once, each in a thread; the jobs that failed, and why, as they failed."""
+    waiting: queues.SimpleQueue[Job] = queues.SimpleQueue()
+    for job in jobs:
+        waiting.put(job)
+    failed: list[tuple[Job, Exception]] = []
+
+    def work() -> None:
+        while not ends.interrupted():
+            try:
+                job = waiting.get_nowait()
+            except queues.Empty:
+                return
+            try:
+                train(job)
+            except Exception as error:
+                failed.append((job, error))
+
+    # Called in the main thread, Ray Train takes Ctrl-C for itself. Daemons, so that an interrupted command can leave
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(at_once)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return failed
 
 
 def train_with_ray(
@@ -72,10 +100,10 @@ def train_with_ray(
     room: Room,
     on_epoch: Callable[[Epoch], None],
 ) -> tuple[Snapshot, Epoch]:
-    """Train to the end, from the last snapshot at storage/key where there is one; on_epoch is called here.
+    """The last snapshot and the last epoch of a training, which continues from the snapshot at storage/key if any.
 
-    Gives the last snapshot and the last epoch. Raises Diverged, RuntimeError where workers failed again and again
-    (OSError where a full disk was why), or ChildProcessError where a process died that Ray Train does not start again.
+    on_epoch is called in this process. Raises Diverged, RuntimeError where workers failed again and again (OSError
+    because of a full disk), or ChildProcessError where a process died that Ray Train does not start again.
     """
     _drop_leftovers(storage, key)
     queue, running = Queue(actor_options={"num_cpus": 0}), Running()
@@ -104,7 +132,7 @@ def train_with_ray(
     except (ray.train.ControllerError, ray.exceptions.RayActorError) as error:
         # Ray Train tries again only once its workers are up
         raise ChildProcessError(
-            "one of Ray's processes died while the training was set up; the same command goes on where it stopped"
+            "one of Ray's processes died while the training was set up; the same command continues where it stopped"
         ) from error
     finally:
         queue.put(None)
@@ -112,22 +140,22 @@ def train_with_ray(
     if result.checkpoint is None:
         raise RuntimeError(f"Ray Train ended without a checkpoint in {storage}/{key}")
     with result.checkpoint.as_directory() as place:
-        told = read_epoch(Path(place))
-        if "diverged" not in told:
-            return read_snapshot(Path(place)), Epoch(**told)
+        epoch = read_epoch(Path(place))
+        if "diverged" not in epoch:
+            return read_snapshot(Path(place)), Epoch(**epoch)
     forget(storage, key)
-    raise Diverged(told["diverged"])
+    raise Diverged(epoch["diverged"])
 
 
 def _as_failure(error: ray.train.WorkerGroupError) -> Exception:
-    """The first failed worker's reason in a line. A full disk and too little memory are no bugs: their kind is kept."""
+    """The first failed worker's reason in one line. A full disk and too little memory keep their kind: no bugs."""
     worker, cause = next(iter(error.worker_failures.items()))
-    own = getattr(cause, "_base_exc", cause)  # Ray wraps what a worker raised, and tells only its text openly
+    own = getattr(cause, "_base_exc", cause)  # Ray wraps what a worker raised, and shows only its text
     why = lacking_memory(own) or explain(own)
-    said = f"worker {worker} failed: {why or str(cause).strip().splitlines()[-1]}"
+    line = f"worker {worker} failed: {why or str(cause).strip().splitlines()[-1]}"
     if why:
-        return MemoryError(said) if "memory" in why else OSError(said)
-    return OSError(said) if isinstance(own, OSError) else RuntimeError(said)
+        return MemoryError(line) if "memory" in why else OSError(line)
+    return OSError(line) if isinstance(own, OSError) else RuntimeError(line)
 
 
 def forget(storage: str, key: str) -> bool:
@@ -140,8 +168,8 @@ def forget(storage: str, key: str) -> bool:
 
 
 def _drop_leftovers(storage: str, key: str) -> None:
-    """Delete snapshots of a training that Ray Train's own list lacks: a failure between writing one and listing it (a
-    disk that fills up, a kill) leaves it there, and nobody else would ever take it away."""
+    """Delete snapshots that Ray Train's own list lacks. A failure between writing one and listing it (a full disk, a
+    kill) leaves it there, and Ray Train would never delete it."""
     filesystem, path = fs.FileSystem.from_uri(storage)
     folder, listed = f"{path}/{key}", b""
     if filesystem.get_file_info(f"{folder}/{_LISTING}").type == fs.FileType.File:
@@ -154,14 +182,14 @@ def _drop_leftovers(storage: str, key: str) -> None:
 
 
 def _listen(queue: Queue, on_epoch: Callable[[Epoch], None]) -> None:
-    """Pass on each epoch as the worker tells it."""
+    """Pass on each epoch that the worker reports, until None comes."""
     while True:
         try:
-            told = queue.get(timeout=5)
+            epoch = queue.get(timeout=5)
         except Empty:
             continue
-        except Exception:  # Ray is going down: nothing more will be told
+        except Exception:  # Ray is going down: nothing more will come
             return
-        if told is None:
+        if epoch is None:
             return
-        on_epoch(Epoch(**told))
+        on_epoch(Epoch(**epoch))

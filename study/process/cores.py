@@ -1,4 +1,4 @@
-"""How many cores this process may use: fewer than the machine has where SLURM, taskset, Docker or cgroups bind it."""
+"""How many cores this process may use: SLURM, taskset, Docker and cgroups may allow fewer than the machine has."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 
 def usable_cores(*, root: Path = Path("/")) -> int:
-    """Cores of this process's affinity, or its cgroup's quota where that is less; at least 1. root: of /proc, /sys."""
+    """The cores of this process's affinity, or its cgroups' quota if that is less; at least 1. root: of /proc, /sys."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(1, int(min([float(cores), *_quotas(root)])))
 
 
 def _quotas(root: Path) -> list[float]:
-    """The quotas, in cores, of this process's cgroup and those above it, in both versions of cgroups."""
+    """The quotas, in cores, of this process's cgroup and its parents, in both versions of cgroups."""
     try:
         groups = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -25,7 +25,7 @@ def _quotas(root: Path) -> list[float]:
         if controllers and "cpu" not in controllers.split(","):
             continue
         mount = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
-        # a container sees its own group's files at the mount itself, whatever path it is told
+        # in a container the group's files are at the mount itself, whatever path is listed
         place = mount / path.strip("/")
         while place != mount.parent:
             found.append(_quota(place))
@@ -34,7 +34,7 @@ def _quotas(root: Path) -> list[float]:
 
 
 def _quota(group: Path) -> float | None:
-    """A group's quota in cores; None where it has none."""
+    """A group's quota in cores, or None."""
     try:
         if (group / "cpu.max").is_file():
             quota, period = (group / "cpu.max").read_text().split()

@@ -1,8 +1,8 @@
-"""How a command ends before it is done: by Ctrl-C, SIGTERM and SIGHUP alike, at every moment.
+"""How Ctrl-C, SIGTERM and SIGHUP end a command, at every moment: one line, status 130, nothing marked complete.
 
-An interrupted command says so in one line, marks nothing complete, and ends with status 130. `study/__init__.py` calls
-`while_importing` before anything else is imported, and `study.command.main` calls `listen` before the command's work
-begins. Where this process is not `python -m study.<command>` (tests, Ray's workers), signals are left as they are.
+`study/__init__.py` calls `while_importing` before anything else is imported; `study.cli.run.main` calls `listen` before
+the command's work begins. In any other process than `python -m study.<command>` (tests, Ray's workers), signals are not
+changed.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 INTERRUPTED = 130
-"""The exit status, as a shell has it for Ctrl-C."""
+"""The exit status that shells use for Ctrl-C."""
 
 PATIENCE, AGAIN = 30.0, 2.0
-"""Seconds after which an interrupted command ends even where its clean-up hangs; and until a signal is raised again
-that was lost: Python drops what is raised within a destructor or a callback from C."""
+"""Seconds after which an interrupted command ends even if its clean-up hangs; and until a lost signal is raised again:
+Python drops an exception raised in a destructor or in a callback from C."""
 
 at_end: dict[str, Callable[[str], object]] = {}
-"""By name, what closes something that is open when a command ends before it is done; called with KILLED or FAILED."""
+"""By name: functions that close what is open when a command ends early; called with KILLED or FAILED."""
 
 _handler: Callable[..., Any] | None = None
 _begun, _noticed = threading.Event(), threading.Event()
@@ -33,7 +33,7 @@ _held, _postponed, _again = 0, False, False
 
 
 def while_importing() -> None:
-    """From here on a signal ends the process at once, with the line: nothing has been begun yet."""
+    """From here on a signal ends the process at once, with the line: no work has begun yet."""
     place = next(i for i, word in enumerate(sys.orig_argv) if word.startswith("-m"))
     name = sys.orig_argv[place][2:] or sys.orig_argv[place + 1]
 
@@ -45,13 +45,13 @@ def while_importing() -> None:
 
 
 def listen(prog: str) -> None:
-    """From here on a signal raises KeyboardInterrupt in the main thread, once; where that does not end the command
-    within PATIENCE, the command `prog` is ended."""
+    """From here on a signal raises KeyboardInterrupt in the main thread, once. If that does not end the command `prog`
+    within PATIENCE, the process is ended."""
 
     def interrupt(*_: object) -> None:
         global _postponed, _again
         if _noticed.is_set() or (_begun.is_set() and not _again):
-            return  # it is ending: a second signal shall not cut the clean-up short
+            return  # a second signal must not interrupt the clean-up
         _again = False
         if not _begun.is_set():
             _begun.set()
@@ -66,13 +66,13 @@ def listen(prog: str) -> None:
 
 
 def listen_again() -> None:
-    """Take the signals back from a library that has set its own handler, as Ray does for SIGTERM when it starts."""
+    """Set the handlers again after a library has set its own, as Ray does for SIGTERM when it starts."""
     if _handler is not None and threading.current_thread() is threading.main_thread():
         _set(_handler)
 
 
 def listen_no_more(status: int) -> None:
-    """The command is done: from here on a signal only makes the process leave sooner, with the command's own status."""
+    """The command is done: from here on a signal ends the process at once, with the command's own status."""
     if is_command():
         _set(lambda *_: os._exit(status))
 
@@ -83,19 +83,19 @@ def is_command() -> bool:
 
 
 def interrupted() -> bool:
-    """Whether a signal has come: a thread then begins nothing more."""
+    """Whether a signal has come: threads then start no more work."""
     return _begun.is_set()
 
 
 def notice() -> None:
-    """The main thread is ending the command: no signal is heeded any more."""
+    """The main thread is ending the command: signals are ignored from here on."""
     _begun.set()
     _noticed.set()
 
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """A short piece of work that no signal cuts in two: it raises when the block is over."""
+    """A short block that no signal interrupts: KeyboardInterrupt is raised at its end."""
     global _held, _postponed
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -111,24 +111,24 @@ def held() -> Iterator[None]:
 
 
 def close(status: str) -> None:
-    """Close what is open (at_end). Where that fails, the command ends all the same."""
+    """Call the functions in at_end. Errors in them are ignored: the command ends anyway."""
     for finish in list(at_end.values()):
         with contextlib.suppress(Exception):
             finish(status)
 
 
 def say(prog: str) -> None:
-    """The line of an interrupted command."""
-    with contextlib.suppress(OSError):  # a terminal that was closed
+    """Print the line of an interrupted command."""
+    with contextlib.suppress(OSError):  # the terminal was closed
         os.write(2, f"{prog}: interrupted; the same command continues where it stopped\n".encode())
 
 
 def leave() -> None:
-    """End this process as interrupted, now, whatever its threads are at; and what it started with it."""
+    """End this process now as interrupted, whatever its threads do, together with its child processes."""
     import psutil
 
     children = psutil.Process().children(recursive=True)
-    with contextlib.suppress(OSError):  # Ray's core complains of what is cut off
+    with contextlib.suppress(OSError):  # Ray's core reports its lost connections
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     ray = sys.modules.get("ray")
     if ray is not None:
@@ -155,7 +155,7 @@ def _set(handler: Callable[..., Any]) -> None:
 
 
 def _insist(prog: str) -> None:
-    """Raise a signal again that the main thread has not noticed, and end the process where its clean-up hangs."""
+    """Raise a signal again that the main thread has not noticed, and end the process if its clean-up hangs."""
     global _again
     until = time.monotonic() + PATIENCE
     while not _noticed.wait(AGAIN) and time.monotonic() < until:

@@ -1,6 +1,6 @@
-"""A home and a name for who has none: a job that runs under a bare number (docker run --user 12345, env -i).
+"""A home folder and a user name for a job that has neither (docker run --user 12345, env -i).
 
-MLflow, Ray, torch and Python's own getpass ask for both, some of them already when they are imported.
+MLflow, Ray, torch and Python's own getpass ask for both, some already on import.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from pathlib import Path
 
 
 def ensure_home() -> None:
-    """Set HOME (to a private folder below the system's temporary one) and USER where nobody knows them."""
+    """Set HOME (to a private temporary folder) and USER where they cannot be found out."""
     try:
         Path.home()
     except RuntimeError:
         os.environ["HOME"] = str(_private_folder())
     try:
         getpass.getuser()
-    except (KeyError, OSError, ImportError):  # ImportError: Windows, where it asks the environment alone
+    except (KeyError, OSError, ImportError):  # ImportError: on Windows
         os.environ["USER"] = f"user{_number()}"
 
 
 def _private_folder() -> Path:
-    """The same folder each time, unless another user took its name."""
+    """The same folder each time, unless another user owns that name."""
     user = _number()
     folder = Path(tempfile.gettempdir()) / f"age-study-{user}"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -39,5 +39,5 @@ def _number() -> int:
 
 
 def is_writable_home() -> bool:
-    """Whether something can be kept in this user's home."""
+    """Whether this user's home can be written to."""
     return os.access(Path.home(), os.W_OK | os.X_OK)

@@ -1,12 +1,12 @@
-"""The report's part on how a sweep chose the config that people were tested with, and how far that is to be trusted."""
+"""The report's part on how a sweep chose the config that people were tested with, and how far to trust the choice."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
+from study.artifacts.choice import AppliedChoice
 from study.artifacts.predictions import Predictions
 from study.cli.describe import describe
 from study.plain import plain
@@ -16,75 +16,74 @@ from trainables.config import TrialConfig
 from trainables.metrics import errors
 
 BEHIND = (
-    '"Least error" is the lowest MAE among the complete trials, on out-of-fold predictions of the people chosen on: '
-    'what choosing by the error would claim. "Corrected" is the same after bootstrap bias-corrected cross-validation '
-    "(Tsamardinos et al. 2018): people are resampled, the best trial on those drawn is taken, and its error on the "
-    "people not drawn is averaged. Both are of the same trainings and people, with one seed, pooled over photos; the "
-    "sampler and the pruner had seen all of them, so the true gap is larger rather than smaller. "
-    '"Chosen again": how often such a draw of people chooses the same trial, and the same network. The LOPO error is '
-    "of the block's own people, and its trainings had more photos: it may lie below the others or above."
+    '"Lowest error" is the lowest MAE of the complete trials, on out-of-fold predictions of the people that the choice '
+    'was made on: what reporting the winner\'s own error would claim. "Corrected" is the same after bootstrap '
+    "bias-corrected cross-validation (Tsamardinos et al. 2018): people are resampled, the best trial on the drawn "
+    "people is taken, and its error on the others is averaged. Both are computed from the same trainings and people, "
+    "with one seed, pooled over photos. The sampler and the pruner had seen all of these people, so the true gap is "
+    'more likely larger than smaller. "Chosen again": the share of resamplings that choose the same trial, and the '
+    "same network. The LOPO error is that of the block's own people, and its trainings had more photos: it may be "
+    "lower or higher."
 )
-"""What stands under the table."""
+"""The text below the table."""
 
 
 def choices(section: Section) -> str:
-    """A table and sentences for each result that a sweep chose the config of; empty where there is none."""
+    """A table and sentences for each result whose config a sweep chose; "" if there is none."""
     parts = []
     for label, each in section.results.items():
-        choice = each.about.get("choice")
-        if choice:
+        if choice := each.about.choice:
             start = [f"**{label}**"] if len(section.results) > 1 else []
-            parts += [*start, choice_table(each.about, each.predictions), *sentences(choice)]
+            parts += [*start, choice_table(choice, each.predictions), *sentences(choice)]
     return "\n\n".join([*parts, BEHIND]) if parts else ""
 
 
-def choice_table(about: Mapping[str, Any], predictions: Predictions) -> str:
-    """What each block chose, claimed and, on its own people, got."""
-    choice = about["choice"]
+def choice_table(choice: AppliedChoice, predictions: Predictions) -> str:
+    """A row per block: its winner, the error that its choice claims, and its LOPO error on the block's own people."""
     rows = []
-    for row in choice["blocks"]:
+    for row in choice.blocks:
         rows.append(
             [
-                row["block"],
-                f"{row['trial']}: {describe(TrialConfig.from_json(row['config']))}",
-                f"{row['complete']} on {row['people']}",
-                f"{row['claimed']:.2f}",
-                f"{row['corrected']:.2f}",
-                f"{row['again']:.0%}, {row['same_backbone']:.0%}".replace("%", " %"),
-                _honest(predictions, choice["people"][row["block"]]),
+                row.block,
+                f"{row.trial}: {describe(TrialConfig.from_json(row.config))}",
+                f"{row.complete} on {row.people}",
+                f"{row.claimed:.2f}",
+                f"{row.corrected:.2f}",
+                f"{row.again:.0%}, {row.same_backbone:.0%}".replace("%", " %"),
+                _honest(predictions, choice.people[row.block]),
             ]
         )
-    header = ["block", "its choice", "trials on people", "least error", "corrected", "chosen again: trial, network"]
+    header = ["block", "winner", "trials on people", "lowest error", "corrected", "chosen again: trial, network"]
     return table([*header, "LOPO on its own people"], rows)
 
 
-def sentences(choice: Mapping[str, Any]) -> list[str]:
-    """The optimism gap in one sentence, and how far the blocks agree in another."""
-    gap = choice["optimism"]
+def sentences(choice: AppliedChoice) -> list[str]:
+    """The optimism in one sentence, and how far the blocks agree in another."""
+    gap = choice.optimism
     what = {
-        "blocks": "None of it is in the LOPO figure: each block's people had no part in its choice.",
-        "dev": "None of it is in the LOPO figure: the choice was made on a dev part of the pretraining data.",
-        "none": "The LOPO figure itself was chosen in this way, on these very people: it is optimistic.",
-    }[choice["select"]]
+        "blocks": "None of it is in the LOPO error: each block's people had no part in its choice.",
+        "dev": "None of it is in the LOPO error: the choice was made on a dev part of the pretraining data.",
+        "none": "The LOPO error itself was chosen in this way, on these same people: it is optimistic.",
+    }[choice.select]
     found = [
-        f"Choosing by the error and reporting that error would have claimed {gap['claimed']:.2f} years; corrected for "
-        f"having been the least of many it is {gap['corrected']:.2f}, an optimism of {gap['gap']:.2f} years (95 % over "
-        f"people {gap['gap_low']:.2f} to {gap['gap_high']:.2f}). {what}"
+        f"Reporting the error that the choice was made by would have claimed {gap.claimed:.2f} years; corrected for "
+        f"being the lowest of many it is {gap.corrected:.2f}, an optimism of {gap.gap:.2f} years (95 % over "
+        f"people {gap.gap_low:.2f} to {gap.gap_high:.2f}). {what}"
     ]
-    if len(choice["blocks"]) > 1:
-        backbones = choice["backbones"]
+    if len(choice.blocks) > 1:
+        backbones = choice.backbones
         agree = len(set(backbones)) == 1
         networks = f"all chose {backbones[0]}" if agree else f"they differ in the network ({', '.join(backbones)})"
-        ranges = ", ".join(f"{name} {low:.3g} to {high:.3g}" for name, (low, high) in choice["spread"].items())
-        rho = choice["rank_correlation"]
-        ranks = f" A pair of blocks has {choice['common_trials']} trials in common on average"
+        ranges = ", ".join(f"{name} {low:.3g} to {high:.3g}" for name, (low, high) in choice.spread.items())
+        rho = choice.rank_correlation
+        ranks = f" A pair of blocks has {choice.common_trials} trials in common on average"
         ranks += f", and ranks them alike with Spearman's ρ = {rho:.2f}." if rho is not None else ", too few to rank."
         found.append(f"Do the {len(backbones)} blocks agree? On the network: {networks}. Spread: {ranges}.{ranks}")
     return found
 
 
 def _honest(predictions: Predictions, people: Sequence[str]) -> str:
-    """The LOPO error pooled over the photos of a block's people (everyone, where it names none)."""
+    """The LOPO error pooled over the photos of a block's people (of everyone if it names none)."""
     # the record's names are plain (study.report.sections.Result)
     named = [who for who in predictions.people.tolist() if plain(who) in set(people)]
     chosen = np.isin(predictions.person, named) if people else np.ones(len(predictions), bool)

@@ -1,8 +1,7 @@
-"""The report's pictures: each function takes figures that were computed elsewhere and returns a matplotlib
-Figure.
+"""The report's pictures as matplotlib Figures. Each function draws values that were computed elsewhere.
 
-Colours are Okabe and Ito's, told apart by every kind of colour vision; line styles and marker shapes say the
-same again. No pyplot: a Figure made here belongs to whoever asked for it and draws without a display.
+Colours are Okabe and Ito's, which can be told apart with every kind of colour vision; line styles and marker shapes
+repeat the difference. No pyplot: a Figure made here belongs to its caller and needs no display.
 """
 
 from __future__ import annotations
@@ -18,9 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from study.artifacts.predictions import Predictions
+from study.report.paper import PAPER_MAE, backbone_name
+from study.report.sections import Section, name_of
 from study.statistics.bootstrap import Interval, Intervals
 from study.statistics.calibration import LEVELS, PIT_BINS, Calibration
-from study.statistics.summary import THRESHOLDS, Decade
+from study.statistics.summary import THRESHOLDS, Decade, by_decade
 
 INK, GREY, PALE = "#222222", "#767676", "#d9d9d9"
 LEADER = "#0072B2"
@@ -32,16 +33,75 @@ OURS = "this study, 95 % over people"
 
 @dataclass(frozen=True)
 class Caption:
-    """What a picture is about: its title, and on which data, people and pretraining it stands."""
+    """A picture's title, and below it the data, people and pretraining that it shows."""
 
     title: str
     data: str
 
 
-def cs_curves(curves: Mapping[str, Intervals], *, leader: str, guess: Intervals, caption: Caption) -> Figure:
-    """Figure 4 of the paper: the share of photos with an error up to each threshold, the mean over people.
+PICTURES = {
+    "mae": "Mean absolute error by backbone, with intervals over people, and the paper's",
+    "cs": "Curves of the cumulative score from 0 to 15 years",
+    "error-by-age": "Mean absolute error by decade of true age",
+    "predicted-against-true": "Predicted against true age, one dot per photo",
+    "calibration": "Coverage of central intervals, and the PIT histogram",
+}
+"""The pictures of a section by kind, each with its alternative text."""
 
-    `leader` is drawn in LEADER, with its 95 % interval over people; the constant guess in grey.
+SHOWN = 20
+"""Configs in one picture, those with the lowest MAE: more lines cannot be told apart. The tables have all."""
+
+
+def draw(section: Section) -> dict[str, Figure]:
+    """The pictures of a section by kind."""
+    leader, summaries = section.leader, section.summaries
+    best = sorted(section.results, key=lambda label: summaries[label].mae.value)[:SHOWN]
+    data = section.data + (f" The {SHOWN} best of {len(summaries)} configs." if len(summaries) > SHOWN else "")
+    guess_by_decade = by_decade(section.guess, draws=section.draws)
+    # The paper's values are of FG-NET: in a picture of other people they would mislead.
+    on_fgnet = section.about.dataset == "fgnet"
+    paper = {backbone_name(backbone): mae for backbone, mae in PAPER_MAE.items() if on_fgnet}
+    names = {label: name_of(section.results[label].about) for label in best}
+    rows = [MaeRow(label, summaries[label].mae, paper.get(name)) for label, name in names.items()]
+    rows += [MaeRow(name, None, mae) for name, mae in paper.items() if name not in names.values()]
+    rows.sort(key=lambda row: (row.ours is None, row.ours.value if row.ours else row.paper))
+    return {
+        "mae": mae_rows(
+            rows,
+            guess=section.guess_summary.mae.value,
+            caption=Caption("Mean absolute error by backbone", data),
+            paper="the paper" if paper else None,
+        ),
+        "cs": cs_curves(
+            {label: summaries[label].cs for label in best},
+            leader=leader,
+            guess=section.guess_summary.cs,
+            caption=Caption("Cumulative score: share of photos by largest error", data),
+        ),
+        "error-by-age": error_by_age(
+            {label: section.decades[label] for label in best},
+            leader=leader,
+            guess=guess_by_decade,
+            caption=Caption("Error by age", data),
+        ),
+        "predicted-against-true": predicted_against_true(
+            section.results[leader].predictions.average_seeds(),
+            name=leader,
+            guess=float(section.guess.predicted.mean()),
+            caption=Caption("Predicted against true age", data),
+        ),
+        "calibration": calibration(
+            {label: section.calibrations[label] for label in best},
+            leader=leader,
+            caption=Caption("Calibration: are the predicted probabilities right?", data),
+        ),
+    }
+
+
+def cs_curves(curves: Mapping[str, Intervals], *, leader: str, guess: Intervals, caption: Caption) -> Figure:
+    """Figure 4 of the paper: the share of photos with an error up to each threshold, mean over people.
+
+    The leader's curve has its 95 % interval over people; the constant guess is grey.
     """
     figure, (axes,) = _figure(caption, width=8.0, height=5.6)
     years = np.array(THRESHOLDS)
@@ -70,7 +130,7 @@ def cs_curves(curves: Mapping[str, Intervals], *, leader: str, guess: Intervals,
 def error_by_age(
     decades: Mapping[str, Sequence[Decade]], *, leader: str, guess: Sequence[Decade], caption: Caption
 ) -> Figure:
-    """MAE by decade of true age with 95 % intervals over people, above how many photos each decade has."""
+    """MAE by decade of true age with 95 % intervals over people, and below it the number of photos in each decade."""
     figure, (axes, below) = _figure(caption, width=8.0, height=6.2, rows=2, ratios=(4.0, 1.0))
     place = {each.low: i for i, each in enumerate(guess)}
     bars = decades[leader]
@@ -91,7 +151,7 @@ def error_by_age(
             label=name,
             zorder=4,
         )
-    # The guess is off by 50 years in the last decades: written, not drawn, where it would squash the bars.
+    # In the last decades the guess is off by 50 years. There it is written, not drawn, to keep the bars readable.
     ends = [d.mae.high if np.isfinite(d.mae.high) else d.mae.value for d in bars]
     top = 1.2 * max([*ends, *(d.mae.value for _, theirs in others for d in theirs)])
     for i, each in enumerate(guess):
@@ -123,9 +183,9 @@ def error_by_age(
 
 
 def predicted_against_true(predictions: Predictions, *, name: str, guess: float, caption: Caption) -> Figure:
-    """One dot a photo: predicted over true age, the diagonal, and the running median of the predictions.
+    """Predicted against true age, one dot per photo, with the diagonal and the running median of the predictions.
 
-    `predictions` has one row a photo (Predictions.average_seeds); `guess` is the constant guess in years.
+    predictions: one row per photo (Predictions.average_seeds). guess: the constant guess in years.
     """
     figure, (axes,) = _figure(caption, width=7.2, height=7.2)
     age, predicted = predictions.age.astype(float), predictions.predicted.astype(float)
@@ -134,7 +194,7 @@ def predicted_against_true(predictions: Predictions, *, name: str, guess: float,
     axes.fill_between(ends, ends - 5, ends + 5, color=PALE, alpha=0.6, linewidth=0, label="within 5 years")
     axes.plot(ends, ends, color=INK, linewidth=1, label="exact")
     axes.axhline(guess, color=GREY, linestyle=":", linewidth=1.5, label="constant guess")
-    # Ages are whole years: a fixed spread of a third of a year keeps dots of one age from hiding each other.
+    # Ages are whole years: dots of one age are spread over a third of a year, so that they do not hide each other.
     shift = (np.arange(len(age)) * 0.618 % 1 - 0.5) * 0.7
     axes.scatter(age + shift, predicted, s=16, color=LEADER, alpha=0.45, linewidth=0, label=f"a photo, by {name}")
     centres, medians = _running_median(age, predicted)
@@ -146,8 +206,7 @@ def predicted_against_true(predictions: Predictions, *, name: str, guess: float,
 
 
 def calibration(found: Mapping[str, Calibration], *, leader: str, caption: Caption) -> Figure:
-    """Left: how many true ages central intervals hold, against how many they should. Right: the PIT
-    histogram."""
+    """Left: the coverage of central intervals against their level. Right: the PIT histogram."""
     figure, (left, right) = _figure(caption, width=9.6, height=5.4, columns=2)
     levels, ours = 100 * np.array(LEVELS), found[leader]
     if np.isfinite(ours.coverage.low).all():
@@ -156,8 +215,8 @@ def calibration(found: Mapping[str, Calibration], *, leader: str, caption: Capti
     left.plot(levels, 100 * ours.coverage.value, color=LEADER, linewidth=2.6, label=leader, zorder=4)
     for i, name in enumerate(n for n in found if n != leader):
         left.plot(levels, 100 * found[name].coverage.value, label=name, **_line(i))
-    left.text(96, 6, "below the line:\ntoo sure of itself", ha="right", va="bottom", color=GREY, fontsize=9)
-    left.plot([0, 100], [0, 100], color=INK, linewidth=1, label="as it should be")
+    left.text(96, 6, "below the line:\noverconfident", ha="right", va="bottom", color=GREY, fontsize=9)
+    left.plot([0, 100], [0, 100], color=INK, linewidth=1, label="ideal")
     left.set(xlim=(0, 100), ylim=(0, 100))
     left.set(xlabel="central interval of the prediction (%)", ylabel="true ages inside (%)")
     _legend(left, loc="upper left")
@@ -190,7 +249,7 @@ def calibration(found: Mapping[str, Calibration], *, leader: str, caption: Capti
 
 @dataclass(frozen=True)
 class MaeRow:
-    """A line of the MAE picture: ours, the paper's, or both; None where there is none."""
+    """A line of the MAE picture: ours, the paper's, or both; None: there is none."""
 
     name: str
     ours: Interval | None
@@ -198,8 +257,7 @@ class MaeRow:
 
 
 def mae_rows(rows: Sequence[MaeRow], *, guess: float, caption: Caption, paper: str | None) -> Figure:
-    """Ours with 95 % intervals over people, and the paper's figures, which have none, as rings. Best
-    first."""
+    """Our MAE with 95 % intervals over people, best first, and the paper's, which has no intervals, as rings."""
     figure, (axes,) = _figure(caption, width=8.0, height=1.9 + 0.36 * len(rows))
     for i, row in enumerate(rows):
         if row.paper is not None:
@@ -216,7 +274,7 @@ def mae_rows(rows: Sequence[MaeRow], *, guess: float, caption: Caption, paper: s
     for row in rows:
         if row.ours is not None:
             seen += [x for x in (row.ours.low, row.ours.value, row.ours.high) if np.isfinite(x)]
-    low, high = min(*seen, guess), max(seen)  # a guess that is better than all of them is on the axis
+    low, high = min(*seen, guess), max(seen)  # a guess that is better than all of them must be visible
     margin = 0.08 * (high - low) + 0.05
     right = high + margin
     axes.set_xlim(max(0, low - margin), right)
@@ -226,8 +284,8 @@ def mae_rows(rows: Sequence[MaeRow], *, guess: float, caption: Caption, paper: s
     if paper is not None:
         ring: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": OTHERS[0], "markersize": 8}
         axes.plot([], [], "o", linestyle="none", label=paper, **ring)
-    told = f"constant guess {guess:.2f}" + ("" if guess < right else ", off the axis")
-    axes.plot([], [], color=GREY, linestyle=":", linewidth=1.5, label=told)
+    name = f"constant guess {guess:.2f}" + ("" if guess < right else ", off the axis")
+    axes.plot([], [], color=GREY, linestyle=":", linewidth=1.5, label=name)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.set(xlabel="mean absolute error over people (years)", ylim=(len(rows) - 0.4, -0.6))
     axes.grid(visible=False, axis="y")
@@ -235,7 +293,7 @@ def mae_rows(rows: Sequence[MaeRow], *, guess: float, caption: Caption, paper: s
     return figure
 
 
-# ---- what all of them share -------------------------------------------------------------------------
+# ---- shared by all of them -------------------------------------------------------------------------
 
 
 def _figure(
@@ -247,9 +305,9 @@ def _figure(
     columns: int = 1,
     ratios: Sequence[float] | None = None,
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with the caption above and bare axes, in inches."""
+    """A figure (sizes in inches) with the caption at its top, and its empty axes."""
     figure = Figure(figsize=(width, height), dpi=140, layout="constrained")
-    # A rule of thumb of 14 letters an inch at 9 points keeps the caption inside the picture.
+    # At 9 points about 14 letters fit into an inch.
     data = textwrap.fill(caption.data, int(14 * width))
     lines = 1 + data.count("\n")
     inches = 0.42 + 0.17 * lines
@@ -278,7 +336,7 @@ def _legend(axes: Axes, *handles: Any, loc: Any = "best") -> None:
 
 
 def _legend_above(axes: Axes, *, first: str) -> None:
-    """A legend between the caption and the axes, where it can hide nothing."""
+    """A legend between the caption and the axes, so that it hides nothing."""
     handles, names = axes.get_legend_handles_labels()
     order = sorted(range(len(names)), key=lambda i: names[i] != first)
     axes.legend(
@@ -292,20 +350,20 @@ def _sorted_others(curves: Mapping[str, Intervals], leader: str) -> list[tuple[s
     return sorted(others, key=lambda pair: -float(pair[1].value.sum()))
 
 
-def _whiskers(axes: Axes, where: Sequence[int], figures: Sequence[Interval], *, colour: str) -> None:
-    for x, figure in zip(where, figures, strict=True):
-        if np.isfinite(figure.low):
-            axes.plot([x, x], [figure.low, figure.high], color=colour, linewidth=1.4, zorder=5)
+def _whiskers(axes: Axes, where: Sequence[int], metrics: Sequence[Interval], *, colour: str) -> None:
+    for x, metric in zip(where, metrics, strict=True):
+        if np.isfinite(metric.low):
+            axes.plot([x, x], [metric.low, metric.high], color=colour, linewidth=1.4, zorder=5)
 
 
 def _aside(i: int, others: int) -> float:
-    """Where the i-th of several markers stands beside the middle of a bar, which is the whisker's."""
+    """The offset of the i-th of several markers from the middle of a bar, where the whisker is."""
     places = np.linspace(-0.36, 0.36, others + 1 + others % 2)
     return float(np.delete(places, len(places) // 2)[i] if others % 2 == 0 else places[places != 0][i])
 
 
 def _running_median(age: np.ndarray, predicted: np.ndarray) -> tuple[list[float], list[float]]:
-    """Medians of windows of nine years, where there are at least eight photos."""
+    """Medians over windows of nine years with at least eight photos."""
     centres, medians = [], []
     for centre in range(int(age.min()), int(age.max()) + 1):
         inside = np.abs(age - centre) <= 4

@@ -1,7 +1,6 @@
-"""Figures that others published on FG-NET, to stand beside ours. All are leave-one-person-out MAE in years.
+"""Metrics that others published on FG-NET: leave-one-person-out errors in years, unless said otherwise.
 
-They were reached with other pretraining than ours, and none came with an interval: they are a horizon, not a
-paired comparison.
+Their pretraining differs from ours, and none has an interval: they show what is possible, and are no paired comparison.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ NAMES: dict[str, str] = {
     **{f"efficientnet_b{i}": f"EfficientNet-B{i}" for i in range(8)},
     "efficientnet_lite0": "EfficientNet-Lite0",
 }
-"""How backbones are written in tables and pictures; one that is not here goes by its name in the config."""
+"""Names of backbones in tables and pictures; others keep their name in the config."""
 
 PAPER_MAE: dict[str, float] = {
     "alexnet": 4.47,
@@ -45,7 +44,7 @@ PAPER_PRETRAINING = "IMDB-WIKI (523,051 photos) and UTKFace (23,612)"
 
 @dataclass(frozen=True)
 class Published:
-    """One figure from the literature."""
+    """One MAE (years) from the literature."""
 
     method: str
     pretraining: str
@@ -64,16 +63,16 @@ LOPO_ON_FGNET = (
     Published("Mean-variance loss", "without IMDB-WIKI", 4.10),
     Published("DEX", "without IMDB-WIKI", 4.63),
 )
-"""Other leave-one-person-out figures on FG-NET, the best first."""
+"""Leave-one-person-out MAE of other methods on FG-NET, the best first."""
 
 CROSS_TEST_ON_FGNET = (
     Published("ResNet-50", "random weights", 7.71),
     Published("ResNet-50", "ImageNet", 6.63),
     Published("ResNet-50", "IMDB-WIKI", 4.94),
 )
-"""Another protocol: trained on UTKFace alone, tested on all of FG-NET, which it never saw."""
+"""Another protocol: trained on UTKFace alone, tested on all of FG-NET."""
 
 
 def backbone_name(backbone: str) -> str:
-    """How a backbone is written for people."""
+    """The name of a backbone as people write it."""
     return NAMES.get(backbone, backbone)

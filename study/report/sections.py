@@ -1,16 +1,15 @@
-"""LOPO results put together where they may be compared, with all that the report says of them. Pure: no
-disk."""
+"""LOPO results in groups that may be compared, with every value that the report gives. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
+from study.artifacts.about import About
 from study.artifacts.brands import branded, unlike
 from study.artifacts.predictions import Predictions
-from study.artifacts.records import check_about
+from study.artifacts.pretraining import StartRecord
 from study.plain import plain, plain_record, printable, slug
 from study.report.paper import backbone_name
 from study.statistics.bootstrap import DRAWS
@@ -27,46 +26,45 @@ from study.statistics.summary import (
 )
 
 DATASETS = {"fgnet": "FG-NET", "utkface": "UTKFace", "people": "Synthetic people"}
-"""How datasets are written in titles; one that is not here goes by its name."""
+"""Names of datasets in titles; others keep the name in their record."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """One complete LOPO result: what it is about (about.json of its run) and its predictions.
+    """One complete LOPO result: its name in MLflow, what it is about, and its predictions.
 
-    Name and record are made plain (study.plain), since they go into the report's Markdown and pictures. Raises
-    ValueError for a record that lacks a field or has one of another type.
+    Name and record are made plain (study.plain), since they go into the report's Markdown and pictures.
     """
 
     name: str
-    about: Mapping[str, Any]
+    about: About
     predictions: Predictions
 
     def __post_init__(self) -> None:
         where = f"{printable(self.name)}: about.json"
-        about = plain_record(check_about(self.about, where), where)
+        about = About.from_json(plain_record(self.about.to_json()), where=where)
         object.__setattr__(self, "name", plain(self.name, most=200))
         object.__setattr__(self, "about", about)
 
 
 @dataclass(frozen=True)
 class Section:
-    """Results on the same photos of the same faces table: what may be compared. Everything is computed once.
+    """Results on the same photos of the same faces table: they may be compared. Everything is computed once.
 
-    `results` holds them by a label that tells them apart; `leader` is the label of the lowest MAE.
+    results: by a label that tells them apart. leader: the label of the result with the lowest MAE.
     """
 
     results: Mapping[str, Result]
     draws: int = DRAWS
 
     @property
-    def about(self) -> Mapping[str, Any]:
-        """What the leading result is about."""
+    def about(self) -> About:
+        """The record of the leader."""
         return self.results[self.leader].about
 
     @property
     def built_in(self) -> bool:
-        return bool(self.about.get("built_in"))
+        return self.about.built_in
 
     @cached_property
     def summaries(self) -> dict[str, Summary]:
@@ -108,28 +106,28 @@ class Section:
 
     @property
     def title(self) -> str:
-        """On which data, in words: "FG-NET"."""
-        return " and ".join(DATASETS.get(part, part) for part in str(self.about["dataset"]).split(", "))
+        """The names of the datasets: "FG-NET"."""
+        return " and ".join(DATASETS.get(part, part) for part in self.about.dataset.split(", "))
 
     @property
     def unlike(self) -> str:
-        """How the starts of the networks compared here differ, those of a sweep included; "" where they are alike."""
-        told: dict[str, list[str]] = {}
+        """How the starts of the networks compared here, and in the sweeps behind them, differ; "" if they do not."""
+        by_sweep: dict[str, list[str]] = {}
         for label, each in self.results.items():
-            told.setdefault(str((each.about.get("pretraining") or {}).get("unlike") or ""), []).append(label)
+            by_sweep.setdefault(each.about.pretraining.unlike, []).append(label)
         starts = [start for each in self.results.values() for start in _starts(each.about)]
-        among = [f"in the sweep behind {', '.join(who)}, {differ}" for differ, who in told.items() if differ]
+        among = [f"in the sweep behind {', '.join(who)}, {differ}" for differ, who in by_sweep.items() if differ]
         return "; ".join(filter(None, [unlike(starts), *among]))
 
     @property
     def slug(self) -> str:
-        """Names this section's pictures, as one component of a path: "fgnet-1a2b3c"."""
-        name = "-".join(str(self.about["dataset"]).split(", "))
-        return f"{slug(name)}-{slug(self.about['faces_digest'], most=6)}"
+        """The start of this section's file names: "fgnet-1a2b3c"."""
+        name = "-".join(self.about.dataset.split(", "))
+        return f"{slug(name)}-{slug(self.about.faces_digest, most=6)}"
 
     @property
     def data(self) -> str:
-        """On which data, how many people, and with which pretraining: what stands above every picture."""
+        """The data, the number of people, and the pretraining: the caption of every picture."""
         summary = self.summaries[self.leader]
         kind = " (synthetic, not real)" if self.built_in else ""
         start = f"{self.title}{kind}, leave one person out: {summary.people} people, {summary.photos:,} photos."
@@ -140,46 +138,35 @@ class Section:
 
 
 def sections(results: Sequence[Result], *, draws: int = DRAWS) -> list[Section]:
-    """Results put together where they may be compared: same dataset, same faces digest, same photos.
+    """The results in groups that may be compared: same dataset, same faces digest, same photos.
 
-    Real people come first, and among those the sections with most results.
+    Real people come first, then the section with the most results.
     """
     groups: dict[tuple[object, ...], list[Result]] = {}
     for each in results:
         table = each.predictions
         photos = tuple(table.photo[: table.photos].tolist())
-        groups.setdefault((each.about["dataset"], each.about["faces_digest"], photos), []).append(each)
-    ordered = sorted(groups.values(), key=lambda group: (bool(group[0].about.get("built_in")), -len(group)))
+        groups.setdefault((each.about.dataset, each.about.faces_digest, photos), []).append(each)
+    ordered = sorted(groups.values(), key=lambda group: (group[0].about.built_in, -len(group)))
     return [Section(dict(zip(labels(group), group, strict=True)), draws) for group in ordered]
 
 
-def trials(about: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The configs that the people were tested with: one, or one a block of people where the choice was sealed."""
-    return list(about.get("trials") or [about["trial"]])
-
-
-def setting(about: Mapping[str, Any], key: str) -> str:
-    """A value of the config for people to read; those of several configs, "64 or 96"."""
-    return " or ".join(dict.fromkeys(str(trial.get(key, "–")) for trial in trials(about)))
-
-
-def name_of(about: Mapping[str, Any]) -> str:
+def name_of(about: About) -> str:
     """The backbone as people write it; of several, "EfficientNet-B0 or ResNet-34"."""
-    return " or ".join(dict.fromkeys(backbone_name(str(trial["backbone"])) for trial in trials(about)))
+    return " or ".join(map(backbone_name, about.backbones))
 
 
 def labels(results: Sequence[Result]) -> list[str]:
-    """The backbone's name for each result, with what tells it from others of the same backbone in
-    brackets."""
+    """The backbone's name for each result, with what differs from others of the same backbone in brackets."""
     flat = [_flat(each.about) for each in results]
-    names = [branded(name_of(each.about), each.about) for each in results]
+    names = [branded(name_of(each.about), each.about.brand) for each in results]
     found = []
     for i, (name, own) in enumerate(zip(names, flat, strict=True)):
         rivals = [flat[j] for j, other in enumerate(names) if other == name and j != i]
         differ = [key for key in own if any(own[key] != rival.get(key) for rival in rivals)]
-        told = ", ".join(_AFTER.get(key, f"{key} {{}}").format(own[key]) for key in differ[:4])
-        found.append(f"{name} ({told})" if told else name)
-    # Two runs of one and the same config: only their number tells them apart.
+        shown = ", ".join(_AFTER.get(key, f"{key} {{}}").format(own[key]) for key in differ[:4])
+        found.append(f"{name} ({shown})" if shown else name)
+    # Two runs of the same config differ in their number only.
     return [
         label if found.count(label) == 1 else f"{label} [{found[: i + 1].count(label)}]"
         for i, label in enumerate(found)
@@ -189,13 +176,13 @@ def labels(results: Sequence[Result]) -> list[str]:
 _AFTER = {"px": "{} px", "epochs": "{} epochs", "seeds": "{} seeds", "folds": "{}", "loss": "{}", "schedule": "{} rate"}
 
 
-def _flat(about: Mapping[str, Any]) -> dict[str, str]:
+def _flat(about: About) -> dict[str, str]:
     # LOPO's schedule, plain or tree; the config's own "schedule" is the learning rate's
-    own = {"folds": str(about.get("schedule", "plain")), "seeds": str(len(about.get("seeds", [0])))}
+    own = {"folds": about.schedule, "seeds": str(len(about.seeds))}
     values: dict[str, list[str]] = {}
-    for trial in trials(about):
-        for key, value in trial.items():
-            if key in ("backbone", "seed", "weights"):  # weights is a path: the pretraining's sentence says what it is
+    for config in about.configs:
+        for key, value in config.items():
+            if key in ("backbone", "seed", "weights"):  # weights is a path: `pretraining` describes it
                 continue
             inner = value.items() if isinstance(value, Mapping) else [("", value)]
             for k, v in inner:
@@ -204,15 +191,15 @@ def _flat(about: Mapping[str, Any]) -> dict[str, str]:
     return {**own, "pretraining": pretraining(about)}
 
 
-def _starts(about: Mapping[str, Any]) -> list[Mapping[str, str]]:
-    return list(about.get("starts") or [{"backbone": name_of(about), "what": pretraining(about)}])
+def _starts(about: About) -> tuple[StartRecord, ...]:
+    return about.starts or (StartRecord(name_of(about), "", "", pretraining(about)),)
 
 
-def pretraining(about: Mapping[str, Any]) -> str:
-    """One sentence on what the network had seen before these photos."""
-    return sentence((about.get("pretraining") or {}).get("what", "not recorded"))
+def pretraining(about: About) -> str:
+    """What the network was pretrained on, as a sentence."""
+    return sentence(about.pretraining.what)
 
 
-def sentence(text: object) -> str:
+def sentence(text: str) -> str:
     """The text with one full stop at its end."""
-    return str(text).rstrip(". ") + "."
+    return text.rstrip(". ") + "."

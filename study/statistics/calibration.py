@@ -1,7 +1,7 @@
-"""Whether a predicted age distribution means what it says: NLL, CRPS, coverage, PIT. Pure NumPy.
+"""Calibration of predicted age distributions: NLL, CRPS, coverage of central intervals, PIT.
 
-The variance term of the mean-variance loss shapes the distribution, so the distribution is judged, not only
-its mean. All of these are proper or exact for ages in whole years, and need no random numbers.
+The variance term of the mean-variance loss shapes the distribution, so the distribution is evaluated, not only its
+mean. NLL and CRPS are proper scores; coverage and PIT are exact for ages in whole years. None needs random numbers.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from study.artifacts.predictions import Predictions
 from study.statistics.bootstrap import DRAWS, LEVEL, Interval, Intervals, bootstrap, person_means
 
 LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))
-"""Levels of central intervals at which coverage is given: 5 % to 95 %."""
+"""Levels of the central intervals whose coverage is measured: 5 % to 95 %."""
 
 PIT_BINS = 10
 
 LEAST_PROBABILITY = 1e-6
-"""Floor of the probability in the NLL: one impossible age costs 13.8 nats, not the whole mean."""
+"""Lowest probability in the NLL: an age with probability 0 costs 13.8 nats, and does not make the mean infinite."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How a config's distributions fare, pooled over photos (and seeds), with intervals over people.
+    """The calibration of a config's distributions, pooled over photos (and seeds), with intervals over people.
 
-    nll in nats, crps in years (for an answer without spread it is the absolute error, so it compares with
-    MAE); coverage[i] is the share of true ages in the central interval of probability LEVELS[i]; width is the
-    mean number of whole years that a central 90 % interval takes; pit has a share of 1 / PIT_BINS in each bin
-    where the distributions are right: heavy ends mean too narrow, a heavy middle too wide.
+    nll: nats. crps: years; without any spread it is the absolute error, so it can be compared with the MAE.
+    coverage[i]: the share of true ages inside the central interval of probability LEVELS[i]. width: mean number of
+    whole years in a central 90 % interval. pit: share of photos in each bin; 1 / PIT_BINS everywhere if the
+    distributions are right. High ends mean that they are too narrow, a high middle that they are too wide.
     """
 
     nll: Interval
@@ -40,26 +40,26 @@ class Calibration:
     pit: Float64[np.ndarray, " bins"]
 
     def covered(self, level: float) -> Interval:
-        """The share of true ages in the central interval of one of the LEVELS."""
+        """The share of true ages inside the central interval of one of the LEVELS."""
         return self.coverage[LEVELS.index(level)]
 
     @property
     def miscalibration(self) -> float:
-        """Mean distance of coverage from level, 0 to 0.5; 0 where the distributions are right."""
+        """Mean absolute difference of coverage and level, from 0 (right) to 0.5."""
         return float(np.abs(self.coverage.value - np.array(LEVELS)).mean())
 
     @property
     def sentence(self) -> str:
-        """The finding in plain words, from the central 80 % interval."""
+        """The result in one sentence, from the central 80 % interval."""
         seen = self.covered(0.8)
         if np.isnan(seen.low) or seen.low <= 0.8 <= seen.high:
-            verdict = "which fits"
+            verdict = "as they should"
         elif seen.value < 0.8:
-            verdict = "so the distributions are too narrow: the model is surer than it may be"
+            verdict = "so the distributions are too narrow: the model is overconfident"
         else:
-            verdict = "so the distributions are too wide: the model is less sure than it may be"
+            verdict = "so the distributions are too wide: the model is underconfident"
         span = "" if np.isnan(seen.low) else f" ({100 * seen.low:.0f} to {100 * seen.high:.0f})"
-        return f"The central 80 % intervals hold {100 * seen.value:.0f} %{span} of the true ages, {verdict}."
+        return f"The central 80 % intervals contain {100 * seen.value:.0f} %{span} of the true ages, {verdict}."
 
 
 def calibrate(predictions: Predictions, *, draws: int = DRAWS, seed: int = 0, level: float = LEVEL) -> Calibration:
@@ -88,8 +88,7 @@ def calibrate(predictions: Predictions, *, draws: int = DRAWS, seed: int = 0, le
 def negative_log_likelihood(
     distribution: Float[np.ndarray, "rows ages"], age: Int16[np.ndarray, " rows"]
 ) -> Float64[np.ndarray, " rows"]:
-    """-log of the probability given to the true age, in nats; ages beyond the distribution have the
-    floor's."""
+    """-log of the predicted probability of the true age, in nats, as LEAST_PROBABILITY beyond the last age."""
     known = np.minimum(age, distribution.shape[1] - 1)
     probability = np.where(age == known, distribution[np.arange(len(age)), known].astype(np.float64), 0.0)
     return -np.log(np.maximum(probability, LEAST_PROBABILITY))
@@ -98,7 +97,7 @@ def negative_log_likelihood(
 def crps(distribution: Float[np.ndarray, "rows ages"], age: Int16[np.ndarray, " rows"]) -> Float64[np.ndarray, " rows"]:
     """Continuous ranked probability score in years: the integral of (F(x) - [age <= x])^2 over x.
 
-    F is a staircase with steps at whole years, so the integral is a sum over them, exactly.
+    F is a step function with steps at whole years, so the integral is exactly a sum over years.
     """
     top = max(distribution.shape[1], int(age.max()) + 1)
     above = _cumulative(distribution, top) - (age[:, None] <= np.arange(top))
@@ -108,9 +107,9 @@ def crps(distribution: Float[np.ndarray, "rows ages"], age: Int16[np.ndarray, " 
 def pit_range(
     distribution: Float[np.ndarray, "rows ages"], age: Int16[np.ndarray, " rows"]
 ) -> tuple[Float64[np.ndarray, " rows"], Float64[np.ndarray, " rows"]]:
-    """(F(age - 1), F(age)): for a right model, a number drawn evenly between the two is uniform on 0 to 1.
+    """(F(age - 1), F(age)): if the model is right, a uniform number between the two is uniform on 0 to 1.
 
-    That is the probability integral transform of a count (Czado, Gneiting and Held, Biometrics 2009).
+    This is the probability integral transform of a count (Czado, Gneiting and Held, Biometrics 2009).
     """
     cumulative = _cumulative(distribution, max(distribution.shape[1], int(age.max()) + 1))
     row = np.arange(len(age))
@@ -123,9 +122,9 @@ def share_within(
     start: Float64[np.ndarray, " bands"],
     end: Float64[np.ndarray, " bands"],
 ) -> Float64[np.ndarray, "rows bands"]:
-    """The share of the PIT range low to high that lies in each band: what random draws would give on average.
+    """The share of the PIT range low to high inside each band: the average of what random numbers would give.
 
-    Whole-year intervals would cover more than their level even for a right model; this share does not.
+    Intervals of whole years cover more than their level even if the model is right; this share does not.
     """
     low = np.minimum(low, 1 - 1e-9)
     high = np.maximum(high, low + 1e-9)  # an age of probability 0 is a point
@@ -133,8 +132,7 @@ def share_within(
 
 
 def central_interval(distribution: Float[np.ndarray, "rows ages"], *, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """The first and last whole year of the central interval: the quantiles (1 - level) / 2 and (1 + level) /
-    2."""
+    """First and last whole year of the central interval: the quantiles (1 - level) / 2 and (1 + level) / 2."""
     cumulative = _cumulative(distribution, distribution.shape[1])
     tail = (1 - level) / 2
     return (cumulative < tail).sum(axis=1), (cumulative < 1 - tail - 1e-12).sum(axis=1)

@@ -1,11 +1,10 @@
-"""Figures with their uncertainty: what predictions of the people left out say about a config, and what not.
+"""Metrics with confidence intervals: what held-out predictions do and do not show about a config.
 
-Everything here is computed from a predictions table (study.artifacts.predictions) and is pure NumPy.
+Everything here is computed from a predictions table (study.artifacts.predictions).
 
-Two means run through this module. *Over people* is the paper's: a figure for each fold, then the mean of the
-folds (in LOPO a fold is a person), so that each person counts once. *Pooled* counts each photo once.
-Intervals are always over people: photos of one person share a face, so resampling photos would promise too
-much.
+There are two kinds of mean. *Over people* is the paper's: a metric for each fold, then the mean of the folds (in LOPO a
+fold is a person), so that each person counts once. *Pooled* counts each photo once. Intervals are always over people:
+photos of one person share a face, so resampling photos would give intervals that are too narrow.
 """
 
 from __future__ import annotations
@@ -32,18 +31,21 @@ from study.statistics.bootstrap import (
 from trainables.metrics import errors
 
 THRESHOLDS = tuple(range(16))
-"""Years at which the cumulative score is given: CS(0) to CS(15)."""
+"""Thresholds of the cumulative score in years: CS(0) to CS(15)."""
+
+PAIRS = 256
+"""Pairs of configs that are resampled together. Memory grows with it, not with the number of pairs."""
 
 # ---- MAE, RMSE, CS, bias --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The main figures of one config. Years, but for cs (percent); with seeds, means over the seeds.
+    """The main metrics of one config, in years (cs: percent). With several seeds they are means over the seeds.
 
-    mae, rmse and cs are means over people as in the paper; *_pooled count each photo once. seed_maes has the
-    MAE over people of each seed, whose spread no interval over people shows. committee is the MAE over people
-    of the seeds' averaged answers, a model that costs one training a seed; nan where there is one seed.
+    mae, rmse and cs are means over people as in the paper; *_pooled count each photo once. seed_maes: the MAE over
+    people of each seed; intervals over people do not contain their spread. committee: the MAE over people of the seeds'
+    averaged predictions, a model that costs one training per seed; nan if there is one seed.
     """
 
     people: int
@@ -64,17 +66,17 @@ def summarise(predictions: Predictions, *, draws: int = DRAWS, seed: int = 0, le
     error = errors(predictions.predicted, predictions.age)
     within = np.abs(error)[:, None] <= np.array(THRESHOLDS, np.float64)
     linear = person_means(np.column_stack([np.abs(error), error, 100.0 * within]), predictions.person)
-    # A root is not linear: it is taken by seed (and fold) before any mean, as one training would be judged.
+    # A root is not linear: it is taken for each seed (and fold) before any mean, as for a single training.
     of_seed = [
         person_means(np.square(error[rows])[:, None], predictions.person[rows])
         for rows in (predictions.seed == s for s in predictions.seeds)
     ]
     roots = PersonMeans(linear.people, np.mean([np.sqrt(m.means) for m in of_seed], axis=0), linear.rows)
 
-    def over_people(weights: Float64[np.ndarray, "draws people"]) -> Float64[np.ndarray, "draws figures"]:
+    def over_people(weights: Float64[np.ndarray, "draws people"]) -> Float64[np.ndarray, "draws metrics"]:
         return np.hstack([linear.over_people(weights), roots.over_people(weights)])
 
-    def pooled(weights: Float64[np.ndarray, "draws people"]) -> Float64[np.ndarray, "draws figures"]:
+    def pooled(weights: Float64[np.ndarray, "draws people"]) -> Float64[np.ndarray, "draws metrics"]:
         root = np.mean([np.sqrt(m.pooled(weights)) for m in of_seed], axis=0)
         return np.hstack([linear.pooled(weights), root])
 
@@ -112,7 +114,7 @@ def mae_over_people(predictions: Predictions, *, seed: int) -> float:
 
 @dataclass(frozen=True)
 class Decade:
-    """Errors on photos of people who were low to high years old, pooled, in years."""
+    """Pooled errors (years) on the photos with true ages from low to high."""
 
     low: int
     high: int
@@ -123,10 +125,9 @@ class Decade:
 
 
 def by_decade(predictions: Predictions, *, draws: int = DRAWS, seed: int = 0, level: float = LEVEL) -> list[Decade]:
-    """MAE and bias by decade of true age (0 to 9, 10 to 19, ...), decades without a photo left out.
+    """MAE and bias by decade of true age (0 to 9, 10 to 19, ...), for the decades that have photos.
 
-    Figures are pooled within the decade; intervals are over people, and nan where a decade has fewer than
-    FEW_PEOPLE of them.
+    Metrics are pooled within the decade. Intervals are over people, and nan if a decade has fewer than FEW_PEOPLE.
     """
     error = errors(predictions.predicted, predictions.age)
     decade = predictions.age // 10
@@ -144,7 +145,7 @@ def by_decade(predictions: Predictions, *, draws: int = DRAWS, seed: int = 0, le
 
 @dataclass(frozen=True)
 class PersonError:
-    """MAE and bias of one person's photos, in years."""
+    """MAE and bias on one person's photos, in years."""
 
     person: str
     photos: int
@@ -153,7 +154,7 @@ class PersonError:
 
 
 def by_person(predictions: Predictions) -> list[PersonError]:
-    """Errors of each person, the worst first."""
+    """Errors of each person, the largest MAE first."""
     error = errors(predictions.predicted, predictions.age)
     means = person_means(np.column_stack([np.abs(error), error]), predictions.person)
     seeds = len(predictions.seeds)
@@ -171,8 +172,8 @@ def by_person(predictions: Predictions) -> list[PersonError]:
 class Comparison:
     """How much better one config is than another, paired over people.
 
-    difference is the MAE over people of `worse` less that of `better`, in years, so never below 0; p is of a
-    sign-flip test over people, and holm the same after Holm's correction over all comparisons made together.
+    difference: MAE over people of `worse` minus that of `better`, in years, so never below 0. p: of a sign-flip test
+    over people. holm: p after Holm's correction over all comparisons that were made together.
     """
 
     better: str
@@ -185,12 +186,12 @@ class Comparison:
 
     @property
     def decided(self) -> bool:
-        """Whether the data tell the two apart: the corrected test and the interval must both say so."""
+        """Whether the data show a difference: both the corrected test and the interval must."""
         return self.holm <= 1 - self.level and self.difference.low > 0
 
     @property
     def sentence(self) -> str:
-        """The finding in plain words."""
+        """The result in one sentence."""
         gap = f"{self.difference.value:.2f} years"
         if not np.isnan(self.difference.low):
             low_to_high = f"{self.difference:.2f}".split("(")[1].rstrip(")")
@@ -216,33 +217,39 @@ def compare(
 ) -> list[Comparison]:
     """Every pair of configs compared by MAE over people, the largest difference first.
 
-    The test flips the sign of each person's difference at random (the null: either config would have served
-    this person as well as the other), two-sided. Raises ValueError where configs were not tested on the same
-    photos.
+    The test flips the sign of each person's difference at random (null hypothesis: for each person, either config could
+    have had either error), two-sided. Memory does not grow with the number of pairs, except for the results. Raises
+    ValueError if the configs were not tested on the same photos.
     """
     if len({tuple(_key(table)) for table in configs.values()}) > 1:
-        raise ValueError(f"{', '.join(configs)} were not tested on the same photos: only like is compared with like")
+        raise ValueError(f"{', '.join(configs)} were not tested on the same photos: they cannot be compared")
     means = {name: _absolute(table) for name, table in configs.items()}
     pairs = [sorted(pair, key=lambda name: means[name].means.mean()) for pair in itertools.combinations(configs, 2)]
     if not pairs:
         return []
     first = next(iter(means.values()))
-    gaps = np.hstack([means[worse].means - means[better].means for better, worse in pairs])
-    gap = PersonMeans(first.people, gaps, first.rows)
-    difference = bootstrap(gap.over_people, people=len(gaps), draws=draws, seed=seed, level=level)
-    signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(flips, len(gaps)))
-    as_far = np.abs(signs @ gaps) >= np.abs(gaps.sum(axis=0)) * (1 - 1e-9)
-    p = [float(each) for each in (1 + as_far.sum(axis=0)) / (1 + flips)]  # the data count as one of the flips
+    people = len(first.people)
+    signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(flips, people))
+    differences: list[Interval] = []
+    p: list[float] = []
+    for start in range(0, len(pairs), PAIRS):
+        some = pairs[start : start + PAIRS]
+        gaps = np.hstack([means[worse].means - means[better].means for better, worse in some])
+        gap = PersonMeans(first.people, gaps, first.rows)
+        found = bootstrap(gap.over_people, people=people, draws=draws, seed=seed, level=level)
+        differences += [found[i] for i in range(len(some))]
+        flipped = signs @ gaps
+        as_far = np.abs(flipped, out=flipped) >= np.abs(gaps.sum(axis=0)) * (1 - 1e-9)
+        p += ((1 + as_far.sum(axis=0)) / (1 + flips)).tolist()  # the data themselves count as one of the flips
     comparisons = [
-        Comparison(better, worse, difference[i], p[i], corrected, len(pairs), level)
-        for i, ((better, worse), corrected) in enumerate(zip(pairs, holm(p), strict=True))
+        Comparison(better, worse, difference, uncorrected, corrected, len(pairs), level)
+        for (better, worse), difference, uncorrected, corrected in zip(pairs, differences, p, holm(p), strict=True)
     ]
     return sorted(comparisons, key=lambda each: -each.difference.value)
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's (1979) step-down corrected p-values, in the order given: the chance of any false claim stays
-    below p."""
+    """Holm's (1979) step-down corrected p-values, in the order given. They bound the chance of any false claim."""
     order = np.argsort(p, kind="stable")
     steps = np.asarray(p, np.float64)[order] * np.arange(len(p), 0, -1)
     corrected = np.empty(len(p))
@@ -267,14 +274,14 @@ def _key(predictions: Predictions) -> list[tuple[str, str, int]]:
     )
 
 
-# ---- the least that a model must beat -------------------------------------------------------------
+# ---- the baseline, and failed models -------------------------------------------------------------
 
 
 def constant_guess(predictions: Predictions) -> Predictions:
-    """The answer of a model that never looks: for each person, the median age on the other people's photos.
+    """The baseline that ignores the photo: for each person, the median age on the other people's photos.
 
-    Its distribution is how often each age occurs on the other people's photos, so NLL and CRPS have their
-    least too. On FG-NET its MAE is 9.71 pooled and 9.72 over people.
+    Its distribution is how often each age occurs on the other people's photos, as a baseline for NLL and CRPS. On
+    FG-NET its MAE is 9.71 pooled and 9.72 over people.
     """
     first = slice(0, predictions.photos)
     age, person = predictions.age[first], predictions.person[first]
@@ -301,21 +308,19 @@ def constant_guess(predictions: Predictions) -> Predictions:
 
 
 SPREAD_ALARM = 0.2
-"""All predictions spread less than this share of the ages' spread: the model answers nearly one age for
-all."""
+"""Alarm if the standard deviation of all predictions is below this share of the true ages'."""
 
 FOLD_SPREAD_ALARM = 0.1
-"""The same within a fold, where the left-out person's own ages spread by at least two years."""
+"""The same within a fold, if the standard deviation of the person's true ages is at least two years."""
 
 
 def alarms(predictions: Predictions, *, draws: int = DRAWS, seed: int = 0) -> list[str]:
-    """What looks like a model that collapsed to a constant, one sentence each; empty where nothing does.
+    """One sentence for each sign of a model that predicts nearly one age for every photo; empty if there is none.
 
-    The rule. (1) The standard deviation of all predictions of a seed is below 20 % of that of the true ages.
-    (2) The MAE is not below the constant guess's, with an interval over people that leaves 0 out. (3) Within
-    a fold, the predictions' standard deviation is below 10 % of the ages', for a person with at least 3
-    photos whose ages have a standard deviation of at least 2 years: one fold's training collapsed though the
-    others did not.
+    (1) The standard deviation of all predictions of a seed is below 20 % of that of the true ages. (2) The MAE is not
+    lower than the constant guess's, with an interval over people that excludes 0. (3) Within a fold, the predictions'
+    standard deviation is below 10 % of the ages', for a person with at least 3 photos whose ages have a standard
+    deviation of at least 2 years: the training of this one fold collapsed.
     """
     found = []
     for s in predictions.seeds:
@@ -323,8 +328,8 @@ def alarms(predictions: Predictions, *, draws: int = DRAWS, seed: int = 0) -> li
         share = predictions.predicted[rows].std() / max(predictions.age[rows].std(), 1e-9)
         if share < SPREAD_ALARM:
             found.append(
-                f"Seed {s} answers nearly the same age for everyone: its predictions spread "
-                f"{share:.0%} as far as the true ages.".replace("%", " %")
+                f"Seed {s} predicts nearly the same age for everyone: the standard deviation of its predictions is "
+                f"{share:.0%} of the true ages'.".replace("%", " %")
             )
     if len(predictions.people) > 1:
         guess, ours = _absolute(constant_guess(predictions)), _absolute(predictions)
@@ -332,7 +337,7 @@ def alarms(predictions: Predictions, *, draws: int = DRAWS, seed: int = 0) -> li
         better = bootstrap(gain.over_people, people=len(ours.people), draws=draws, seed=seed)[0]
         if better.value <= 0 or better.low <= 0:
             found.append(
-                f"No better than a constant guess: MAE {ours.means.mean():.2f} years, the guess scores "
+                f"Not better than a constant guess: MAE {ours.means.mean():.2f} years, constant guess "
                 f"{guess.means.mean():.2f}."
             )
     collapsed = []
@@ -344,5 +349,5 @@ def alarms(predictions: Predictions, *, draws: int = DRAWS, seed: int = 0) -> li
     if collapsed:
         folds = len(predictions.seeds) * len(predictions.people)
         named = ", ".join(collapsed[:5]) + (f" and {len(collapsed) - 5} more" if len(collapsed) > 5 else "")
-        found.append(f"Nearly one age for all photos of the person in {len(collapsed)} of {folds} folds: {named}.")
+        found.append(f"Nearly one age for all photos of a person in {len(collapsed)} of {folds} folds: {named}.")
     return found

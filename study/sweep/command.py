@@ -21,12 +21,15 @@ from study.cli.options import PEOPLE, STRANGERS, faces_or_synthetic, home
 from study.cluster.placing import check_room, gpu_share
 from study.files.locks import hold
 from study.starts import check_apart, check_starts, find_starts
-from study.sweep.finalists import Winner, check_block
+from study.sweep.finalists import Winner, choose
+from study.sweep.journal import read_finals, read_journal
+from study.sweep.optimism import count_photos
 from study.sweep.options import Sweep, read_question
 from study.sweep.optuna_storage import sync_mirror
-from study.sweep.plan import SweepRun, make_blocks
-from study.sweep.ray_tune import block_search, run_block, share, trial_unit
-from study.sweep.search import read_journal
+from study.sweep.plan import SweepRun, make_blocks, side_by_side
+from study.sweep.ray_tune import block_search, run_blocks, share, trial_unit
+from study.sweep.recorder import best_table
+from study.sweep.search import check_block
 from study.sweep.selection import (
     Block,
     claim,
@@ -36,7 +39,7 @@ from study.tracking import runs as tracking
 from trainables import code_version
 from trainables.config import TrialConfig, fingerprint
 from trainables.device import resolve_precision
-from trainables.faces.table import load_faces, read_identities
+from trainables.faces.table import Faces, load_faces, read_identities
 from trainables.provenance import environment
 
 
@@ -48,10 +51,10 @@ def sweep(options: Sweep) -> int:
     name = options.name or options.space
     folder = (options.out or home(read_identities(tested).datasets) / "sweeps") / name
     with hold(folder.parent, folder.name):
-        return run_blocks(options, folder, tested, space, base)
+        return run_sweep(options, folder, tested, space, base)
 
 
-def run_blocks(options: Sweep, folder: Path, tested: list[Path], space: Space, base: TrialConfig) -> int:
+def run_sweep(options: Sweep, folder: Path, tested: list[Path], space: Space, base: TrialConfig) -> int:
     """The sweep in its folder, which this process holds."""
     sizes = space.sizes(base)
     folders = tested
@@ -65,7 +68,7 @@ def run_blocks(options: Sweep, folder: Path, tested: list[Path], space: Space, b
     starts = find_starts(pretrained, space, base, from_file=from_file)
     learned_from = check_starts(list(starts.values()), identities, options.allowed)
     differ = unlike([start.record for start in starts.values()])
-    print(f"Pretraining: {learned_from['sentence']}" + (f". NOTE: {differ}" if differ else ""), flush=True)
+    print(f"Pretraining: {learned_from.sentence}" + (f". NOTE: {differ}" if differ else ""), flush=True)
     blocks = make_blocks(options, faces, starts, seed=base.seed)
     name = options.name or options.space
     options.ray.start()
@@ -83,45 +86,66 @@ def run_blocks(options: Sweep, folder: Path, tested: list[Path], space: Space, b
         "device": device,
         "precision": resolve_precision(base, device),
     }
+    if options.networks:
+        settings["networks"] = list(space.backbones)
     if space.own != ("dropout",):  # as it is without --config, --px and --dropout
         settings["own"] = list(space.own)
     unit = trial_unit(options)
     fit = check_room(unit, joined=options.ray.joins, count=None if options.parallel else "--parallel")
     parallel = options.parallel or fit
+    trials = options.trials or max(12, 3 * len(space.backbones))
+    lag = side_by_side(parallel, len(blocks), trials, forced=options.parallel is not None)
     here = {**environment("cpu"), "threads": str(options.cpus_per_trial)}
-    lag = claim(folder, settings, lag=2 * parallel, environment=here, force=options.force)
+    lag = claim(folder, settings, lag=lag, environment=here, force=options.force)
     store = tracking.connect()
     key = f"sweep-{name}-{fingerprint(settings)}"
     told = {"space": options.space, "select": options.select, "blocks": len(blocks), "folds": options.folds}
     told |= {"faces": ", ".join(map(str, folders)), "objective": options.objective}
-    mark = {"sealed": options.select != "none", "learned_from": learned_from}
+    mark = brand(sealed=options.select != "none", learned_from=learned_from)
     parent = tracking.find_or_start(
         store,
         key=key,
         name=branded(f"sweep {name}", mark),
         stage="sweep",
         params=told,
-        tags={"study.brand": brand(mark) or "none"},
+        tags={"study.brand": mark or "none"},
     )
     print(
-        f"Sweep {name!r}: {len(blocks)} block(s) x {options.trials} trials, {len(faces)} faces"
+        f"Sweep {name!r}: {len(blocks)} block(s) x {trials} trials, {len(faces)} faces"
         + (f" of {len(faces.people)} people" if faces.people else "")
-        + f", {', '.join(map(str, sizes))} px, {len(blocks[0].folds)} inner fold(s), {base.epochs} epochs",
+        + f", {', '.join(map(str, sizes))} px, {len(blocks[0].folds)} inner fold(s), {base.epochs} epochs\n"
+        f"{parallel} folds side by side; {lag} trial(s) of a block at once: each knows all before it"
+        + (f" but the last {lag - 1}" if lag > 1 else ""),
         flush=True,
     )
     shared = share(faces, folders, sizes, starts)
-    running = SweepRun(options, folder, space, base, starts, learned_from, shared, store, parent, key, parallel, lag)
+    running = SweepRun(
+        options, folder, space, base, starts, learned_from, shared, store, parent, key, trials, parallel, lag
+    )
     for block in blocks:
-        check_block(block_search(running, read_journal(folder / block.name, faces), None), folder / block.name, faces)
+        check_block(block_search(running, block, faces), folder / block.name)
     _sync(running, blocks)
-    deadline = None if options.minutes is None else time.monotonic() + options.minutes * 60
-    chosen: list[tuple[Block, Winner]] = []
-    for index, block in enumerate(blocks):
-        ends = None if deadline is None else time.monotonic() + (deadline - time.monotonic()) / (len(blocks) - index)
-        chosen.append((block, run_block(running, block, ends)))
-    _sync(running, blocks)  # anew where trials ended side by side: now in the journal's order
-    conclude(running, chosen, tested, folders, faces)
+    run_blocks(running, blocks, None if options.minutes is None else time.monotonic() + options.minutes * 60)
+    _sync(running, blocks)  # again where trials ended side by side: now in the journal's order
+    conclude(running, [(block, choose_winner(running, block, faces)) for block in blocks], tested, folders, faces)
     return 0
+
+
+def choose_winner(running: SweepRun, block: Block, faces: Faces) -> Winner:
+    """The block's choice, with the table of its best trials printed. Raises ValueError where no trial is complete."""
+    place = running.folder / block.name
+    journal, finals = read_journal(place), read_finals(place)
+    options = running.options
+    found = choose(
+        journal, finals, most=options.finalists, seeds=options.final_seeds, photos=count_photos(faces)
+    )  # fmt: skip
+    print(f"\n{block.name}: the best trials\n{best_table(journal, finals)}\n", flush=True)
+    if found is None:
+        raise ValueError(
+            f"no trial of {block.name} was completed; their reasons are in {place}/*.json "
+            "(raise --trials or --minutes, or --prune 0)"
+        )
+    return found
 
 
 def _sync(running: SweepRun, blocks: Sequence[Block]) -> None:

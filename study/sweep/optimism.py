@@ -14,12 +14,12 @@ import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 from scipy.stats import spearmanr
 
+from study.artifacts.choice import BlockChoice, Choice, Optimism
 from study.sweep.journal import Tried
 from trainables.faces.table import Faces
 from trainables.losses import MeanVariance
@@ -30,7 +30,7 @@ DRAWS, OUTER = 1000, 200
 
 @dataclass(frozen=True)
 class Errors:
-    """A block's complete trials: MAE (years) by trial and person, and how many photos each person's is of."""
+    """A block's complete trials with each decoder: MAE (years) by row and person, and each person's photos."""
 
     numbers: tuple[int, ...]
     people: tuple[str, ...]
@@ -51,13 +51,19 @@ class Correction:
         return self.corrected - self.least
 
 
+def count_photos(faces: Faces) -> Counter[str]:
+    """How many photos each person has; a face that names no person stands for itself, under its photo's name."""
+    return Counter(str(who or photo) for who, photo in zip(faces.person, faces.photo, strict=True))
+
+
 def errors_of(journal: Mapping[int, Tried], faces: Faces) -> Errors:
-    """The complete trials' errors, from the journal alone; faces says how many photos a person has."""
+    """The complete trials' errors, one row for each decoder that the choice had; from the journal alone."""
     complete = [tried for _, tried in sorted(journal.items()) if tried.state == "complete"]
-    count = Counter(str(who or photo) for who, photo in zip(faces.person, faces.photo, strict=True))
+    count = count_photos(faces)
     people = tuple(sorted(complete[0].people))
-    mae = np.array([[tried.people[who] for who in people] for tried in complete], np.float64)
-    return Errors(tuple(t.number for t in complete), people, mae, np.array([count[p] for p in people], np.float64))
+    rows = [(tried.number, each) for tried in complete for each in (tried.decoded.values() or [tried.people])]
+    mae = np.array([[each[who] for who in people] for _, each in rows], np.float64)
+    return Errors(tuple(n for n, _ in rows), people, mae, np.array([count[p] for p in people], np.float64))
 
 
 def correct(
@@ -80,7 +86,7 @@ def correct(
     )
 
 
-def optimism(blocks: Sequence[Errors], *, draws: int = DRAWS, outer: int = OUTER, seed: int = 0) -> dict[str, float]:
+def optimism(blocks: Sequence[Errors], *, draws: int = DRAWS, outer: int = OUTER, seed: int = 0) -> Optimism:
     """Least and corrected error, mean over blocks, and their gap with a 95 % interval over people.
 
     A person who is in several blocks' studies is drawn for all of them at once.
@@ -98,13 +104,13 @@ def optimism(blocks: Sequence[Errors], *, draws: int = DRAWS, outer: int = OUTER
             ]
         )
     low, high = np.nanquantile(np.mean(gaps, axis=1), [0.025, 0.975])
-    return {
-        "claimed": float(np.mean([each.least for each in whole])),
-        "corrected": float(np.mean([each.corrected for each in whole])),
-        "gap": float(np.mean([each.gap for each in whole])),
-        "gap_low": float(low),
-        "gap_high": float(high),
-    }
+    return Optimism(
+        claimed=float(np.mean([each.least for each in whole])),
+        corrected=float(np.mean([each.corrected for each in whole])),
+        gap=float(np.mean([each.gap for each in whole])),
+        gap_low=float(low),
+        gap_high=float(high),
+    )
 
 
 def common_trials(journals: Sequence[Mapping[int, Tried]]) -> tuple[int, float | None]:
@@ -124,20 +130,20 @@ def common_trials(journals: Sequence[Mapping[int, Tried]]) -> tuple[int, float |
     return int(np.mean(counts)) if counts else 0, float(np.mean(rhos)) if rhos else None
 
 
-def spread(chosen: Sequence[Tried]) -> dict[str, list[float]]:
+def spread(chosen: Sequence[Tried]) -> dict[str, tuple[float, float]]:
     """Least and largest value that the blocks chose of the learning rate and, where all have it, both lambdas."""
     values = {"learning rate": [tried.config.learning_rate for tried in chosen]}
     losses = [tried.config.loss for tried in chosen]
     if all(isinstance(loss, MeanVariance) for loss in losses):
         values["λ1"] = [loss.mean_weight for loss in losses if isinstance(loss, MeanVariance)]
         values["λ2"] = [loss.variance_weight for loss in losses if isinstance(loss, MeanVariance)]
-    return {name: [min(each), max(each)] for name, each in values.items()}
+    return {name: (min(each), max(each)) for name, each in values.items()}
 
 
 def describe_choice(
     names: Sequence[str], journals: Sequence[Mapping[int, Tried]], chosen: Sequence[Tried], faces: Faces
-) -> dict[str, Any]:
-    """Plain JSON for best.json and the report: stability of the choice, and the optimism gap. Years."""
+) -> Choice:
+    """For best.json and the report: the stability of the choice, and its optimism (years)."""
     errors = [errors_of(journal, faces) for journal in journals]
     rows = []
     for name, each, journal, winner in zip(names, errors, journals, chosen, strict=True):
@@ -145,24 +151,24 @@ def describe_choice(
         draws = sum(found.picks.values())
         like = [n for n, tried in journal.items() if tried.config.backbone == winner.config.backbone]
         rows.append(
-            {
-                "block": name,
-                "trial": winner.number,
-                "config": dict(winner.trial),
-                "complete": len(each.numbers),
-                "people": len(each.people),
-                "claimed": found.least,
-                "corrected": found.corrected,
-                "again": found.picks.get(winner.number, 0) / draws,
-                "same_backbone": sum(found.picks.get(n, 0) for n in like) / draws,
-            }
+            BlockChoice(
+                block=name,
+                trial=winner.number,
+                config=dict(winner.trial),
+                complete=len(set(each.numbers)),
+                people=len(each.people),
+                claimed=found.least,
+                corrected=found.corrected,
+                again=found.picks.get(winner.number, 0) / draws,
+                same_backbone=sum(found.picks.get(n, 0) for n in like) / draws,
+            )
         )
     shared, rho = common_trials(journals)
-    return {
-        "blocks": rows,
-        "optimism": optimism(errors),
-        "backbones": [tried.config.backbone for tried in chosen],
-        "spread": spread(chosen),
-        "common_trials": shared,
-        "rank_correlation": rho,
-    }
+    return Choice(
+        blocks=tuple(rows),
+        optimism=optimism(errors),
+        backbones=tuple(tried.config.backbone for tried in chosen),
+        spread=spread(chosen),
+        common_trials=shared,
+        rank_correlation=rho,
+    )

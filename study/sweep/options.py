@@ -13,9 +13,7 @@ from study.cli.options import Allowed, Training
 from study.cli.run import refuse_ignored
 from study.cluster.start import Joining
 from study.sweep.search import Objective
-from study.sweep.selection import (
-    Select,
-)
+from study.sweep.selection import Select
 from trainables.config import TrialConfig
 from trainables.fields import Chance, Count, Part, Positive, Range, Whole
 
@@ -30,8 +28,10 @@ class Sweep:
     backbones, efficientnet (B0 to B7 with size and drop path), frozen (four networks and how many of their early stages
     stay frozen), transformers (ViT, Swin, ConvNeXt, EfficientNetV2), paper (its eleven networks), or tour (what make
     study runs)."""
-    trials: Count = 12
-    """Trials of each block."""
+    networks: tuple[str, ...] = ()
+    """Narrows the space to these of its networks."""
+    trials: Count | None = None
+    """Trials of each block. Default: three for each network of the space, at least 12."""
     minutes: Positive | None = None
     """Start no further trial after this long (all blocks together); finalists' seeds are run all the same."""
     select: Select = "blocks"
@@ -64,7 +64,8 @@ class Sweep:
     final_seeds: Whole = 1
     """Further seeds of each finalist; 0: the trials' one seed decides."""
     parallel: Count | None = None
-    """Trials side by side; default: as many as the resources hold."""
+    """Folds trained side by side. Default: as many as the resources hold; all blocks go on at once, and each has no
+    more trials side by side than a sixth of --trials, so that most trials can learn from others."""
     cpus_per_trial: int = 1
     gpus_per_trial: float | None = None
     """Share of a GPU: 0.1 puts ten trials on one. Default: 0.25 where there are GPUs, else none."""
@@ -87,6 +88,8 @@ def read_question(options: Sweep) -> tuple[Space, TrialConfig]:
     """The space and its base config. Raises ValueError where the options ask for what cannot be, before any face is
     read."""
     space = replace(find_space(options.space), own=options.training.own)
+    if options.networks:
+        space = space.narrowed(options.networks)
     if options.select == "blocks" and options.blocks < 2:
         raise ValueError(f"--blocks {options.blocks} seals nothing: expected 2 or more, or --select dev or none")
     refuse_ignored(

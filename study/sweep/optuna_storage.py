@@ -100,7 +100,7 @@ def distributions(
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     study.enqueue_trial(dict(params))
     trial = study.ask()
-    space.ask(trial, base)
+    space.config(trial, base)
     return {name: kind for name, kind in trial.distributions.items() if name in params}
 
 

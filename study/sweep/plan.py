@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces import Space
+from study.artifacts.pretraining import LearnedFrom
 from study.starts import Start
 from study.sweep.options import Sweep
 from study.sweep.optuna_storage import Mirror
@@ -27,8 +28,8 @@ from trainables.faces.table import Faces
 class SweepRun:
     """What all blocks of a sweep under way share.
 
-    parallel: trials side by side. lag: how far a trial's knowledge is behind (study.sweep.search): twice those side by
-    side, so that a slow trial does not keep the others waiting.
+    trials: of each block. parallel: folds that are trained side by side. lag: trials of a block side by side; each
+    knows all before them (study.sweep.search).
     """
 
     options: Sweep
@@ -36,11 +37,12 @@ class SweepRun:
     space: Space
     base: TrialConfig
     starts: Mapping[str, Start]
-    learned_from: Mapping[str, Any]
+    learned_from: LearnedFrom
     shared: Mapping[str, Any]
     store: tracking.Tracking
     parent: str
     key: str
+    trials: int
     parallel: int
     lag: int
 

@@ -1,167 +1,182 @@
-"""What a sweep records while Ray Tune runs: the journal, MLflow's child runs, and a line a trial for people."""
+"""What a sweep records while Ray Tune runs: the journal, MLflow's child runs, and one printed line per trial."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
 
 from study.cli.describe import describe, describe_loss, flat
-from study.sweep.finalists import finals_folder
-from study.sweep.journal import FINISHED
+from study.sweep.checks import FINISHED
+from study.sweep.journal import Part, Tried, best, ranked, write_part, write_tried
 from study.sweep.optuna_storage import Mirror, mirror_trial
-from study.sweep.search import Tried, best, ranked, write_tried
+from study.sweep.search import BlockSearch
 from study.tracking import runs as tracking
 from trainables.config import TrialConfig
-from trainables.costs import count_cost
 from trainables.trial import WORST_MAE
+
+CURVE = ("validation_mae", "train_loss", "learning_rate", "faces_per_second")
+"""What each epoch logs to MLflow, where it was measured."""
+
+
+@dataclass(frozen=True)
+class BlockRecord:
+    """A block under way: the folder of its journal, its search, and its study in Optuna's storage."""
+
+    name: str
+    folder: Path
+    search: BlockSearch
+    mirror: Mirror
+
+
+Which = tuple[str, int, int]
+"""A trial: its block's name, its number, and which further seed of a finalist it is (0: none)."""
 
 
 class Recorder(Callback):
-    """Tune's callback in the driver: every finished trial to the journal, its own MLflow run, and the mirror.
+    """Tune's callback in the driver: every finished fold and trial to the journal, a trial's MLflow run, the mirror.
 
-    A finalist with another seed (point["repeat"]) is kept beside the journal and marked in MLflow; Optuna's storage,
+    A finalist with another seed (repeat > 0) is kept apart in the journal and marked in MLflow; Optuna's storage,
     which numbers trials, does not show it.
     """
 
     def __init__(
-        self,
-        journal: dict[int, Tried],
-        folder: Path,
-        store: tracking.Tracking,
-        *,
-        parent: str,
-        key: str,
-        block: str,
-        mirror: Mirror,
-        trials: int,
-        expected: int,
-        brand: str = "",
+        self, blocks: Sequence[BlockRecord], store: tracking.Tracking, *, parent: str, key: str, brand: str = ""
     ) -> None:
-        """trials: of the block in all. expected: at most so many will run here, finalists' seeds among them. brand: the
-        sweep's (study.artifacts.brands), for each trial's run in MLflow."""
-        self.journal, self.folder, self.store = journal, folder, store
-        self.parent, self.key, self.block, self.trials = parent, key, block, trials
-        self.mirror, self.expected, self.brand = mirror, expected, brand
-        self.runs: dict[tuple[int, int], str] = {}
-        self.folds: dict[tuple[int, int], dict[str, float]] = {}
-        self.last: dict[tuple[int, int], dict[str, Any]] = {}
-        self.began: dict[tuple[int, int], float] = {}
-        self.at_work: set[tuple[int, int]] = set()
+        """parent, key: the sweep's run in MLflow and the key that its children's begin with. brand: the sweep's
+        (study.artifacts.brands), for each trial's run."""
+        self.blocks = {block.name: block for block in blocks}
+        self.store, self.parent, self.key, self.brand = store, parent, key, brand
+        self.runs: dict[Which, str] = {}
+        self.last: dict[str, dict[str, Any]] = {}  # of Tune's trials
+        self.began: dict[str, float] = {}
+        self.at_work: set[str] = set()
         self.start = time.monotonic()
         self.here = 0
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self.at_work.add(trial.trial_id)
         self._begin(trial)
-        self.at_work.add(_which(trial))
 
     def _begin(self, trial: Any) -> None:
-        which = number, repeat = _which(trial)
-        self.began[which], self.folds[which], self.last[which] = time.monotonic(), {}, {}
-        config = TrialConfig.from_json(trial.config["trial"])
-        self.runs[which] = tracking.find_or_start(
-            self.store,
-            key=f"{self.key}-{self.block}-{number}" + (f"-seed{repeat}" if repeat else ""),
-            name=f"{self.block} trial {number:03d} {config.backbone}" + (f", seed {config.seed}" if repeat else ""),
-            stage="trial",
-            parent=self.parent,
-            params=flat(config) | {"block": self.block},
-            tags={
-                "study.block": self.block,
-                "study.trial": str(number),
-                "study.brand": self.brand or "none",
-                **({"study.final": str(repeat)} if repeat else {}),
-            },
-        )
+        self.began[trial.trial_id], self.last[trial.trial_id] = time.monotonic(), {}
+        self._run(_which(trial), TrialConfig.from_json(trial.config["trial"]))
+
+    def _run(self, which: Which, config: TrialConfig) -> str:
+        """The trial's run in MLflow, begun with its first fold."""
+        if which not in self.runs:
+            block, number, repeat = which
+            self.runs[which] = tracking.find_or_start(
+                self.store,
+                key=f"{self.key}-{block}-{number}" + (f"-seed{repeat}" if repeat else ""),
+                name=f"{block} trial {number:03d} {config.backbone}" + (f", seed {config.seed}" if repeat else ""),
+                stage="trial",
+                parent=self.parent,
+                params=flat(config) | {"block": block},
+                tags={
+                    "study.block": block,
+                    "study.trial": str(number),
+                    "study.brand": self.brand or "none",
+                    **({"study.final": str(repeat)} if repeat else {}),
+                },
+            )
+        return self.runs[which]
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-        which = _which(trial)
-        step = int(result["step"])
-        curve = {
-            name: result[name]
-            for name in ("validation_mae", "train_loss", "learning_rate", "faces_per_second")
-            if name in result
-        }
-        if result.get("people"):  # a fold is over
-            self.folds[which][str(result["fold"])] = result["mae"]
-            curve["mae"] = result["mae"]
-        if "mae" in result or result["state"] in FINISHED:
-            self.last[which] = result
-        tracking.log_steps(self.store, self.runs[which], [(step, curve)])
+        if result["state"] in FINISHED:
+            self.last[trial.trial_id] = result
+        which, config = _which(trial), TrialConfig.from_json(trial.config["trial"])
+        if not self.blocks[which[0]].search.is_over(which[1:]):
+            step = result["fold"] * config.epochs + result["epoch"]
+            curve = {name: result[name] for name in CURVE if name in result}
+            tracking.log_steps(self.store, self._run(which, config), [(step, curve)])
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._end(trial, "failed", "the trial ended without a result")
+        self._end(trial, "the training ended without a result")
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         file = Path(trial.error_file)  # Tune copies it to where get_error() looks only later
-        self._end(trial, "failed", reason(file.read_text() if file.is_file() else ""))
+        self._end(trial, reason(file.read_text() if file.is_file() else ""))
 
-    def _end(self, trial: Any, state: str, why: str) -> None:
-        which = number, repeat = _which(trial)
-        if which not in self.runs:  # its process was ended before it could start
+    def _end(self, trial: Any, why: str) -> None:
+        """A fold has ended: into the journal, and to its block's search."""
+        if trial.trial_id not in self.began:  # its process was ended before it could start
             self._begin(trial)
-        self.at_work.discard(which)
-        last = self.last.get(which, {})
-        if last.get("state") in FINISHED:
-            state, why = last["state"], last.get("why", "")
-        if last.get("mae") is not None and not math.isfinite(last["mae"]):  # never to be chosen, nor told to Optuna
-            state, why = "diverged", f"its MAE is {last['mae']}"
-            self.folds[which] = {}
-            last = {"mae": WORST_MAE, "latency_ms": last.get("latency_ms", 0.0)}
-        config = TrialConfig.from_json(trial.config["trial"])
-        cost = count_cost(config.backbone, config.px, config.ages)
-        tried = Tried(
+        self.at_work.discard(trial.trial_id)
+        name, number, repeat = _which(trial)
+        block = self.blocks[name]
+        if block.search.is_over((number, repeat)):  # its trial ended while it ran side by side with others
+            return
+        last = self.last.pop(trial.trial_id) or {"state": "failed", "why": why}
+        mae = last.get("mae") if last["state"] != "failed" else None
+        if mae is not None and not math.isfinite(mae):  # never to be chosen, nor passed to Optuna
+            last = {"state": "diverged", "why": f"its MAE is {mae}", "latency_ms": last.get("latency_ms", 0.0)}
+            mae = WORST_MAE
+        part = Part(
             number,
-            state,
-            trial.config["trial"],
-            trial.config["params"],
-            last.get("mae") if state != "failed" else None,
-            last.get("people", {}),
-            {str(row): value for row, value in last.get("predicted", {}).items()},
-            self.folds.get(which, {}),
-            last.get("trial_seconds", time.monotonic() - self.began[which]),
-            why,
-            cost.parameters,
-            cost.macs,
-            last.get("latency_ms", 0.0),
             repeat,
-            last.get("halfway", {}),
+            trial.config["fold"],
+            last["state"],
+            trial.config["trial"],
+            mae,
+            people=last.get("people", {}),
+            predicted={str(row): years for row, years in last.get("predicted", {}).items()},
+            halfway=last.get("halfway", {}),
+            decoded=last.get("decoded", {}),
+            seconds=last.get("fold_seconds", time.monotonic() - self.began[trial.trial_id]),
+            why=last.get("why", ""),
+            latency_ms=last.get("latency_ms", 0.0),
         )
-        write_tried(finals_folder(self.folder) if repeat else self.folder, tried)
-        if not repeat:
-            self.journal[number] = tried
-        self.here += 1
-        run = self.runs[which]
-        final = {"final_mae": tried.mae} if tried.mae is not None and state == "complete" else {}
-        status = "FAILED" if state in ("failed", "diverged") else "FINISHED"
+        write_part(block.folder, part)
+        block.search.receive(part)
+        self.write_over()
+
+    def write_over(self) -> None:
+        """Every trial that is over since the last call: to the journal, to MLflow, to the mirror, and a line."""
+        for block in self.blocks.values():
+            for tried in block.search.take_over():
+                write_tried(block.folder, tried)
+                self.here += 1
+                run = self._run((block.name, tried.number, tried.repeat), tried.config)
+                self._finish_run(run, tried)
+                if not tried.repeat:
+                    mirror_trial(block.mirror, tried, run_id=run)
+                print(self._line(block, tried), flush=True)
+
+    def _finish_run(self, run: str, tried: Tried) -> None:
+        final = {"final_mae": tried.mae} if tried.mae is not None and tried.state == "complete" else {}
+        status = "FAILED" if tried.state in ("failed", "diverged") else "FINISHED"
+        epochs = tried.config.epochs
+        so_far = [((int(fold) + 1) * epochs, {"mae": mae}) for fold, mae in tried.folds.items()]
+        tracking.log_steps(self.store, run, so_far)
         tracking.log_json(self.store, run, "trial.json", {"trial": dict(tried.trial)})
-        told = {"study.state": state, tracking.COMPLETE: "yes"} | ({"study.why": why} if why else {})
+        tags = {"study.state": tried.state, tracking.COMPLETE: "yes"}
+        tags |= {"study.why": tried.why} if tried.why else {}
         costs = {"seconds": tried.seconds, "parameters": tried.parameters, "macs": tried.macs}
         costs |= {"latency_ms": tried.latency_ms} if tried.latency_ms else {}
-        tracking.finish(self.store, run, metrics={**final, **costs}, tags=told, status=status)
-        if not repeat:
-            mirror_trial(self.mirror, tried, run_id=run)
-        print(self._line(tried), flush=True)
+        tracking.finish(self.store, run, metrics={**final, **costs}, tags=tags, status=status)
 
-    def _line(self, tried: Tried) -> str:
-        leader = best(self.journal)
+    def _line(self, block: BlockRecord, tried: Tried) -> str:
+        search = block.search
+        leader = best(search.journal)
         lead = f"best {leader.mae:.2f} (trial {leader.number})" if leader else "none complete yet"
-        left = (time.monotonic() - self.start) / self.here * (self.expected - self.here)
+        missing = sum(each.search.missing for each in self.blocks.values())
+        left = (time.monotonic() - self.start) / self.here * missing
         score = f"MAE {tried.mae:.2f}" if tried.mae is not None else tried.why
-        done = f"seed {tried.config.seed}" if tried.repeat else f"{len(self.journal)}/{self.trials}"
+        done = f"seed {tried.config.seed}" if tried.repeat else f"{len(search.journal)}/{search.trials}"
         return (
-            f"[{self.block}] {done}  trial {tried.number:03d} {tried.state:<8} {score}  "
+            f"[{block.name}] {done}  trial {tried.number:03d} {tried.state:<8} {score}  "
             f"{describe(tried.config)}  {tried.seconds:.0f} s | {lead} | {left / 60:.0f} min left"
         )
 
 
-def _which(trial: Any) -> tuple[int, int]:
-    """A trial's number, and which further seed of a finalist it is (0: none)."""
-    return trial.config["number"], trial.config.get("repeat", 0)
+def _which(trial: Any) -> Which:
+    return trial.config["block"], trial.config["number"], trial.config["repeat"]
 
 
 def reason(text: str) -> str:

@@ -19,6 +19,7 @@ import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +27,7 @@ import optuna
 
 from search_spaces import Space
 from study.sweep.finalists import finalists
-from study.sweep.journal import Part, Tried, best, join
+from study.sweep.journal import Part, Tried, best, finals_folder, join
 from trainables.config import TrialConfig
 from trainables.costs import count_cost
 from trainables.trial import hopeless
@@ -68,7 +69,7 @@ class Training:
 
 @dataclass
 class _Begun:
-    """A trial that is not over. knew: trials told to the sampler when it was asked. passed: folds that passed the test."""
+    """A trial that is not over. knew: trials that the sampler knew when it was asked. passed: folds that it passed."""
 
     config: TrialConfig
     params: Mapping[str, Any]
@@ -160,6 +161,13 @@ class BlockSearch:
         """Whether there is nothing left to train."""
         return self._finals_begun and not self.begun
 
+    @property
+    def missing(self) -> int:
+        """Trials and finalists' further seeds that are not over, at most."""
+        finals = 0 if self._finals_begun else self.most * self.seeds
+        seeds = sum(repeat > 0 for _, repeat in self.begun)
+        return finals + seeds + (0 if self.ended else max(0, self.trials - len(self.journal)))
+
     def is_over(self, key: tuple[int, int]) -> bool:
         """Whether a trial is over, so that a fold of it that still runs is for nothing."""
         return key not in self.begun
@@ -228,7 +236,7 @@ class BlockSearch:
         """Errors of the best first fold among the trials asked after those that this one knows, and before it; {}
         without any, None while one of them is still in its first fold."""
         mine = begun.parts[0].people
-        best_mae, best_people = float("inf"), {}
+        best_mae, best_people = float("inf"), dict[str, float]()
         for other in range(begun.knew, number):
             if other in self.journal:
                 config, people = self.journal[other].config, self.journal[other].people
@@ -238,7 +246,7 @@ class BlockSearch:
                 return None
             common = [people[who] for who in mine if who in people]
             if common and self._comparable(begun.config, config) and np.mean(common) < best_mae:
-                best_mae, best_people = float(np.mean(common)), people
+                best_mae, best_people = float(np.mean(common)), dict(people)
         return best_people
 
     # What Optuna asks, and is told --------------------------------------------------------------------------------
@@ -360,6 +368,22 @@ class BlockSearch:
             seed=seed, multivariate=True, group=True, n_startup_trials=STARTUP, constant_liar=True,
             warn_independent_sampling=False,
         )  # fmt: skip
+
+
+def check_block(search: BlockSearch, block: Path) -> None:
+    """Raise ValueError where a block's files do not hold what the sweep asks for. search: over them, to be thrown
+    away afterwards."""
+    try:
+        search.replay()
+    except ValueError as error:
+        raise ValueError(f"{block}: {error}") from error
+    for (number, repeat), tried in sorted(search.finals.items()):
+        first = search.journal.get(number)
+        if first and tried.config != first.config.replace(seed=first.config.seed + repeat):
+            raise ValueError(
+                f"{finals_folder(block)} has seed {repeat} of trial {number} with another config than the journal: "
+                "delete that file to run the seed again"
+            )
 
 
 def next_training(blocks: Sequence[BlockSearch]) -> tuple[int, Training] | None:

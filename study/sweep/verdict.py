@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from study.artifacts.best import Best, BlockWinner
-from study.artifacts.brands import branded, unlike
+from study.artifacts.brands import brand, branded, unlike
 from study.cli.describe import describe
 from study.cli.options import is_synthetic
 from study.files.storage import write_json
 from study.sweep.finalists import Winner
+from study.sweep.journal import read_journal
 from study.sweep.optimism import describe_choice
 from study.sweep.optuna_storage import study_of
 from study.sweep.pareto import cost_field, draw_front, front_table
 from study.sweep.plan import SweepRun
 from study.sweep.plots import draw
-from study.sweep.search import COSTS, read_journal
-from study.sweep.selection import (
-    Block,
-)
+from study.sweep.search import COSTS
+from study.sweep.selection import Block
 from study.tracking import runs as tracking
 from study.tracking.sqlite import sqlite_uri
 from trainables.faces.table import Faces, read_identities
@@ -33,7 +33,7 @@ def conclude(
     options, store, parent, folder = running.options, running.store, running.parent, running.folder
     journals = {block.name: read_journal(folder / block.name) for block, _ in chosen}
     cost = cost_field(options.objective)
-    mark = {"sealed": options.select != "none", "learned_from": running.learned_from}
+    mark = brand(sealed=options.select != "none", learned_from=running.learned_from)
     for block, _ in chosen:
         journal = journals[block.name]
         plots = draw(study_of(running.mirror(block), journal), folder, name=block.name, mark=branded("", mark))
@@ -42,7 +42,8 @@ def conclude(
         tracking.log_files(store, parent, [*plots, *([picture] if picture else [])])
         if options.objective in COSTS:
             print(f"{block.name}: the best at each cost\n{front_table(journal, cost)}\n", flush=True)
-    told = describe_choice(list(journals), list(journals.values()), [winner.tried for _, winner in chosen], faces)
+    winners = [replace(winner.tried, trial=winner.config.to_json()) for _, winner in chosen]
+    told = describe_choice(list(journals), list(journals.values()), winners, faces)
     best = Best(
         sweep=folder.name,
         select=options.select,
@@ -56,31 +57,31 @@ def conclude(
         choice=told,
         blocks=tuple(
             BlockWinner(
-                block.name, block.people, dict(winner.tried.trial), winner.tried.number, winner.mae, winner.seeds
+                block.name, block.people, winner.config.to_json(), winner.tried.number, winner.mae, winner.seeds
             )
             for block, winner in chosen
         ),
         key=running.key,
         space=options.space,
-        trials=options.trials,
+        trials=running.trials,
         built_in=is_synthetic(read_identities(tested).datasets),
     )
     write_json(folder / "best.json", best.to_json())
     tracking.log_json(store, parent, "best.json", best.to_json())
-    figures = {f"mae {block.name}": winner.mae for block, winner in chosen} | told["optimism"]
+    figures = {f"mae {block.name}": winner.mae for block, winner in chosen} | asdict(told.optimism)
     found_by = {tracking.COMPLETE: "yes", "study.name": folder.name, "study.folder": str(folder)}
     tracking.finish(store, parent, metrics=figures, tags=found_by)
     where = {"blocks": "on others", "dev": "on the dev part", "none": "on everyone"}[options.select]
     for block, winner in chosen:
         seeds = f", mean of {winner.seeds} seeds" if winner.seeds > 1 else ""
         print(
-            f"{branded(block.name, mark)} chose trial {winner.tried.number:03d}: {describe(winner.tried.config)}, "
+            f"{branded(block.name, mark)} chose trial {winner.tried.number:03d}: {describe(winner.config)}, "
             f"MAE {winner.mae:.2f} {where}{seeds}"
         )
-    gap = told["optimism"]
+    gap = told.optimism
     print(
-        f"Of that choice: the least error claims {gap['claimed']:.2f}, corrected for being the least of many "
-        f"{gap['corrected']:.2f} (optimism {gap['gap']:.2f}, 95 % {gap['gap_low']:.2f} to {gap['gap_high']:.2f})"
+        f"Of that choice: the least error claims {gap.claimed:.2f}, corrected for being the least of many "
+        f"{gap.corrected:.2f} (optimism {gap.gap:.2f}, 95 % {gap.gap_low:.2f} to {gap.gap_high:.2f})"
     )
     print(f"Next: python -m study.lopo --best --sweep {shlex.quote(str(folder))}        Look: {tracking.how_to_look()}")
     live = f"optuna-dashboard {shlex.quote(sqlite_uri(folder / 'optuna.db'))}"

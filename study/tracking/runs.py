@@ -1,6 +1,7 @@
-"""MLflow's runs, found again by a key, so that a rerun never doubles one.
+"""MLflow's runs, found again by a key, so that a rerun never creates a second one.
 
-Only this module and the two it stands on, study.tracking.store and study.tracking.errors, import MLflow.
+Only study.tracking imports MLflow: where the runs are kept is in store, how one is written in records, a server that is
+away in outage.
 """
 
 from __future__ import annotations
@@ -11,95 +12,24 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cache, partial
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import quote, unquote
+from typing import Any
+from urllib.parse import unquote
 
-from study.artifacts.records import check_about
+from study.artifacts.about import About
 from study.plain import printable
 from study.process import ends
 from study.tracking import store
-from study.tracking.errors import Place, is_outage, translated, why_never
-from study.tracking.outage import Server, ask, flush, settle, write
+from study.tracking.errors import translated
+from study.tracking.outage import ask, flush, settle, write
+from study.tracking.records import COMPLETE, KEY, PARENT, PENDING, STAGE, Begin, Record, Tracking, artifacts, put
 from study.tracking.spool import Spool, at_end
 
-# after study.tracking.store, which tells MLflow how to behave
-from mlflow import MlflowClient  # isort: skip
-from mlflow.entities import Metric, Param, RunTag  # isort: skip
-from mlflow.exceptions import MlflowException  # isort: skip
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST  # isort: skip
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # isort: skip
-
-EXPERIMENT = store.EXPERIMENT
-KEY, STAGE, COMPLETE = "study.key", "study.stage", "study.complete"
-_PARENT, _NAME = "mlflow.parentRunId", "mlflow.runName"
-_PENDING = "key:"
-"""In place of the id of a run that could not be begun yet; its key follows."""
-
-_BATCH = 1000 - 200
-"""Metrics a call: MLflow's server takes 1000 metrics, params and tags together."""
-
-Answer = TypeVar("Answer")
-
 _open: dict[str, tuple[Tracking, str]] = {}
-"""Runs that this process has begun and not ended, by key: where they are, and their id."""
-
-
-@cache
-def _client(uri: str) -> MlflowClient:
-    """One client a process: it holds the connections."""
-    return MlflowClient(tracking_uri=uri)
-
-
-@dataclass(frozen=True)
-class Tracking:
-    """A connection: plain values and a client, so that it travels to Ray tasks.
-
-    spool: where records wait while a server does not answer; None where there is no server.
-    """
-
-    uri: str
-    experiment: str
-    spool: Spool | None = None
-
-    @property
-    def client(self) -> MlflowClient:
-        return _client(self.uri)
-
-    @property
-    def place(self) -> Place:
-        """Where it leads, for messages."""
-        return store.place_of(self.uri)
-
-
-@dataclass(frozen=True)
-class Begin:
-    """A run to be found by its record's key, or begun. known_new: nobody can have begun it before. at: milliseconds."""
-
-    name: str
-    stage: str
-    parent: str | None
-    at: int
-    known_new: bool
-
-
-@dataclass(frozen=True)
-class Record:
-    """What is to be written to one run, in JSON's terms: values and times (milliseconds) as they were measured.
-
-    run: its id; or key and begin. metrics: (name, value, time, step). end: (status, time).
-    """
-
-    run: str | None = None
-    key: str = ""
-    begin: Begin | None = None
-    params: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    metrics: Sequence[Sequence[Any]] = ()
-    end: Sequence[Any] | None = None
+"""Runs that this process has started and not ended, by key: their place and their id."""
 
 
 @dataclass(frozen=True)
@@ -108,16 +38,16 @@ class LopoRun:
 
     run_id: str
     name: str
-    about: dict[str, Any]
+    about: About
     predictions: Path
 
 
 def connect(*, home: Path | None = None) -> Tracking:
-    """MLFLOW_TRACKING_URI where set, else SQLite in mlruns/ of the working directory. Creates what is missing.
+    """A connection to MLFLOW_TRACKING_URI if that is set, else to SQLite in mlruns/ of the working directory.
 
-    Called once in a command's driver, before any fan-out: creating the schema from many processes is a race. What an
-    earlier command could not send is sent first. Raises OSError or ValueError, in one line, for a place that cannot be
-    used; its text holds no password.
+    Creates the database and the experiment if they are missing. Call it once in a command's driver, before any Ray task
+    starts: creating the schema from many processes is a race. Records that an earlier command could not send are sent
+    first. Raises OSError or ValueError, in one line without passwords, for a place that cannot be used.
     """
     home = (home or Path("mlruns")).resolve()
     uri = store.given()
@@ -129,17 +59,16 @@ def connect(*, home: Path | None = None) -> Tracking:
             return Tracking(*store.open_given(uri))
     uri = store.server_uri(uri)
     waiting = Spool(home / "waiting" / hashlib.sha256(uri.encode()).hexdigest()[:12])
-    # asked with no records in sight: what waits needs the experiment's id
+    # an empty spool: the records that wait need the experiment's id
     asking = Tracking(uri, "", Spool(waiting.folder / "none"))
-    tracking = Tracking(uri, _ask(asking, lambda: store.experiment(asking.client, None, asking.place)), waiting)
-    server = _server(tracking)
-    flush(server)
-    at_end[waiting.folder] = partial(settle, server)
+    tracking = Tracking(uri, ask(asking, lambda: store.experiment(asking.client, None, asking.place)), waiting)
+    flush(tracking, waiting)
+    at_end[waiting.folder] = partial(settle, tracking, waiting)
     return tracking
 
 
 def how_to_look() -> str:
-    """The command that opens the page with all runs, as it is typed in this folder."""
+    """The command that opens MLflow's UI on these runs, as it is typed in this folder."""
     uri = store.given()
     if store.is_server(uri):
         return f"open {store.server_uri(uri)}"
@@ -158,32 +87,32 @@ def find_or_start(
     tags: Mapping[str, str] | None = None,
     params: Mapping[str, Any] | None = None,
 ) -> str:
-    """The id of the run with this key: found again and set running, or started.
+    """The id of the run with this key: found again and set to RUNNING, or started.
 
-    Without a parent, it is the command's own run, and a server that does not answer is an error. With one, the run may
-    be begun later, and what is returned then stands for it until it has its id.
+    Without a parent it is the command's own run, and a server that does not answer is an error. A child run may be
+    started later: then its key is returned, marked as such, and the other functions here take that like an id.
     """
     begin = Begin(name, stage, parent, _now(), known_new=False)
     record = Record(key=key, begin=begin, params=_params(params or {}), tags=dict(tags or {}))
-    # open already: who is interrupted between the run's beginning and its id finds it by its key
-    _open[key], ends.at_end["tracking"] = (tracking, f"{_PENDING}{key}"), _end_open
-    run_id = _ask(tracking, lambda: _put(tracking, record, [])) if parent is None else _write(tracking, record)
+    # listed before it is started: a command that is interrupted before it has the id finds the run by its key
+    _open[key], ends.at_end["tracking"] = (tracking, f"{PENDING}{key}"), _end_open
+    run_id = ask(tracking, lambda: put(tracking, record)) if parent is None else write(tracking, record)
     _open[key] = (tracking, run_id)
     return run_id
 
 
 def log_steps(tracking: Tracking, run_id: str, steps: Iterable[tuple[int, Mapping[str, float]]]) -> None:
-    """Curves: (step, {metric: value}) pairs in one call. Values that are no numbers are left out."""
-    _write(tracking, Record(run_id, metrics=_metrics(steps)))
+    """Log curves, given as (step, {metric: value}) pairs, in one call. NaN is left out."""
+    write(tracking, Record(run_id, metrics=_metrics(steps)))
 
 
 def log_files(tracking: Tracking, run_id: str, files: Sequence[Path]) -> None:
-    """Files as artifacts of a run, under their own names."""
-    _write(tracking, Record(run_id), files)
+    """Log files as artifacts of a run, under their own names."""
+    write(tracking, Record(run_id), files)
 
 
 def log_json(tracking: Tracking, run_id: str, name: str, record: object) -> None:
-    """A JSON artifact: what code reads back, since MLflow's params come back as strings."""
+    """Log a JSON artifact, for code to read back: MLflow returns params as strings."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / name
         file.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
@@ -198,19 +127,19 @@ def finish(
     tags: Mapping[str, str] | None = None,
     status: str = "FINISHED",
 ) -> None:
-    """Log the last figures and close the run (FINISHED, FAILED or KILLED)."""
-    figures = _metrics([(0, metrics or {})])
-    with ends.held():  # else a run may be complete and still open
-        _write(tracking, Record(run_id, metrics=figures, tags=dict(tags or {}), end=(status, _now())))
+    """Log the last metrics and tags, and end the run (FINISHED, FAILED or KILLED)."""
+    last = _metrics([(0, metrics or {})])
+    with ends.held():  # else a run may be tagged complete and still be RUNNING
+        write(tracking, Record(run_id, metrics=last, tags=dict(tags or {}), end=(status, _now())))
         for key in [key for key, (_, known) in _open.items() if known == run_id]:
             del _open[key]
 
 
 def _end_open(status: str) -> None:
-    """Close every run that this process has begun and not ended, as the command ends before they do."""
+    """End every run that this process has started and not ended, since the command ends early."""
     for key, (tracking, run_id) in list(_open.items()):
-        with contextlib.suppress(Exception):  # such as: it was interrupted before the run began
-            _write(tracking, Record(run_id, end=(status, _now())))
+        with contextlib.suppress(Exception):  # for example, it was interrupted before the run was started
+            write(tracking, Record(run_id, end=(status, _now())))
         del _open[key]
 
 
@@ -226,18 +155,18 @@ def log_whole(
     steps: Sequence[tuple[int, Mapping[str, float]]],
     tags: Mapping[str, str] | None = None,
 ) -> str:
-    """A run that is over, in three calls: made (or `run_id` taken, where it was begun before), filled, closed."""
+    """Log a run that is already over, in three calls; returns its id. run_id: of a run started earlier, if any."""
     begin = None if run_id else Begin(name, stage, parent, _now(), known_new=True)
     end = ("FINISHED", _now())
     with ends.held():
-        return _write(tracking, Record(run_id, key, begin, _params(params), dict(tags or {}), _metrics(steps), end))
+        return write(tracking, Record(run_id, key, begin, _params(params), dict(tags or {}), _metrics(steps), end))
 
 
 def finished(tracking: Tracking, *, stage: str) -> list[tuple[str, str, dict[str, str]]]:
-    """(run id, name, tags) of the complete runs of a stage, newest first."""
+    """(run id, name, tags) of every complete run of a stage, newest first."""
     query = f"tags.`{STAGE}` = '{stage}' and tags.`{COMPLETE}` = 'yes'"
     newest = ["attributes.start_time DESC"]
-    runs = _ask(
+    runs = ask(
         tracking,
         lambda: tracking.client.search_runs([tracking.experiment], query, order_by=newest, max_results=1000),
     )
@@ -245,12 +174,12 @@ def finished(tracking: Tracking, *, stage: str) -> list[tuple[str, str, dict[str
 
 
 def children(tracking: Tracking, parent: str) -> dict[str, tuple[str, str]]:
-    """Key of each child run of a parent: (run id, status)."""
-    return _ask(tracking, lambda: _children(tracking, parent))
+    """(run id, status) of each child run of a parent, by key."""
+    return ask(tracking, lambda: _children(tracking, parent))
 
 
 def _children(tracking: Tracking, parent: str) -> dict[str, tuple[str, str]]:
-    query, token = f"tags.`{_PARENT}` = '{parent}'", None
+    query, token = f"tags.`{PARENT}` = '{parent}'", None
     found: dict[str, tuple[str, str]] = {}
     while True:
         page = tracking.client.search_runs([tracking.experiment], query, max_results=1000, page_token=token)
@@ -261,7 +190,7 @@ def _children(tracking: Tracking, parent: str) -> dict[str, tuple[str, str]]:
 
 
 def read_json(tracking: Tracking, run_id: str, name: str) -> Any:
-    """A JSON artifact of a run. Raises ValueError where it is none, OSError where it is not there."""
+    """A run's JSON artifact, parsed. Raises ValueError where it is not JSON, OSError where it is missing."""
     with tempfile.TemporaryDirectory() as folder:
         file = _download(tracking, run_id, name, Path(folder))
         try:
@@ -271,18 +200,18 @@ def read_json(tracking: Tracking, run_id: str, name: str) -> Any:
 
 
 def finished_lopo(tracking: Tracking, *, folder: Path) -> list[LopoRun]:
-    """Every complete LOPO result, newest first and each once, its files copied under `folder`.
+    """Every complete LOPO result, newest first and each once, with its files copied into `folder`.
 
-    What cannot be read, or is there twice, is left out with a line on stderr.
+    A result that cannot be read, or that a newer run has too, is left out with a line on stderr.
     """
     results: list[LopoRun] = []
     keys: set[str] = set()
     for number, (run_id, name, tags) in enumerate(finished(tracking, stage="lopo")):
         key = unquote(tags.get(KEY, run_id))
         try:
-            about = check_about(read_json(tracking, run_id, "about.json"), "about.json")
-            if f"lopo-{about.get('key', key)}" != key and "key" in about:
-                raise ValueError(f"about.json is of the result {about['key']}, the run of {key.removeprefix('lopo-')}")
+            about = About.from_json(read_json(tracking, run_id, "about.json"), where="about.json")
+            if about.key and f"lopo-{about.key}" != key:
+                raise ValueError(f"about.json is of the result {about.key}, the run of {key.removeprefix('lopo-')}")
             if key in keys:
                 raise ValueError("a newer run has the same result")
             place = folder / f"{number:05d}"
@@ -292,7 +221,7 @@ def finished_lopo(tracking: Tracking, *, folder: Path) -> list[LopoRun]:
             left_out(run_id, name, error)
             continue
         keys.add(key)
-        results.append(LopoRun(run_id, name, dict(about), predictions))
+        results.append(LopoRun(run_id, name, about, predictions))
     return results
 
 
@@ -304,98 +233,9 @@ def left_out(run_id: str, name: str, why: Exception) -> None:
 
 def _download(tracking: Tracking, run_id: str, name: str, place: Path) -> Path:
     try:
-        return Path(_ask(tracking, lambda: _artifacts(tracking, run_id).download_artifacts(name, str(place))))
+        return Path(ask(tracking, lambda: artifacts(tracking, run_id).download_artifacts(name, str(place))))
     except OSError as error:
         raise type(error)(f"run {run_id}: {error}") from error
-
-
-def _artifacts(tracking: Tracking, run_id: str) -> Any:
-    """The run's files where MLflow has them now: its client goes on with where they were when it first asked."""
-    run = tracking.client.get_run(run_id)
-    return get_artifact_repository(run.info.artifact_uri, tracking_uri=tracking.uri)
-
-
-def _write(tracking: Tracking, record: Record, files: Sequence[Path] = ()) -> str:
-    """Write a record, or keep it where the server does not answer. Returns the run's id, or what stands for it."""
-
-    def put() -> str:
-        return _put(tracking, record, files)
-
-    with translated(tracking.place):
-        if tracking.spool is None:
-            return put()
-        return write(_server(tracking), put, asdict(record), files) or record.run or f"{_PENDING}{record.key}"
-
-
-def _put(tracking: Tracking, record: Record, files: Sequence[Path], *, again: bool = False) -> str:
-    """Write a record and return the run's id. Twice is as once: runs are found by key, params and tags are the same,
-    and MLflow keeps one of two metrics with equal step, time and value. again: an earlier try may have got through.
-    """
-    client, params, tags = tracking.client, record.params, record.tags
-    run_id = record.run or ""
-    if record.begin is not None:
-        begin = record.begin
-        there = None if begin.known_new and not again else _find(tracking, record.key)
-        links = {_PARENT: begin.parent} if begin.parent else {}
-        if there is None:
-            marks = {KEY: _quoted(record.key), STAGE: begin.stage, _NAME: begin.name, **links}
-            made = client.create_run(tracking.experiment, start_time=begin.at, tags=marks, run_name=begin.name)
-            run_id = made.info.run_id
-        else:
-            run_id = there.info.run_id
-            client.update_run(run_id, status="RUNNING", name=begin.name)
-            params = {name: value for name, value in params.items() if name not in there.data.params}
-            if begin.parent != there.data.tags.get(_PARENT):  # its parent was deleted in MLflow's page
-                tags = {**tags, **links}
-    elif run_id.startswith(_PENDING):
-        there = _find(tracking, run_id.removeprefix(_PENDING))
-        if there is None:
-            raise MlflowException(f"no run {run_id}", error_code=RESOURCE_DOES_NOT_EXIST)
-        run_id = there.info.run_id
-    metrics = [Metric(name, value, at, step) for name, value, at, step in record.metrics]
-    told = [RunTag(name, value) for name, value in tags.items()]
-    written = [Param(name, value) for name, value in params.items()]
-    if metrics or told or written:
-        client.log_batch(run_id, metrics=metrics[:_BATCH], params=written, tags=told)
-        for start in range(_BATCH, len(metrics), _BATCH):
-            client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
-    if files:
-        artifacts = _artifacts(tracking, run_id)
-        for file in files:
-            artifacts.log_artifact(str(file))
-    if record.end is not None:
-        status, at = record.end
-        client.set_terminated(run_id, status=status, end_time=at)
-    return run_id
-
-
-def _find(tracking: Tracking, key: str) -> Any:
-    """The run with this key, or None."""
-    query = f"tags.`{KEY}` = '{_quoted(key)}'"
-    found = tracking.client.search_runs([tracking.experiment], query, max_results=1)
-    return found[0] if found else None
-
-
-def _quoted(key: str) -> str:
-    """A key as it stands in tags and queries: a sweep's name may hold quotation marks."""
-    return quote(key, safe=" ()+,./:=@-_", errors="surrogateescape")
-
-
-def _server(tracking: Tracking) -> Server:
-    """The server as study.tracking.outage takes it. Its waiting records are those of this working directory."""
-    assert tracking.spool is not None
-
-    def deliver(record: dict[str, Any], files: Sequence[Path]) -> str:
-        begin = record["begin"] and Begin(**record["begin"])
-        return _put(tracking, Record(**{**record, "begin": begin}), files, again=True)
-
-    never = partial(why_never, place=tracking.place)
-    return Server(tracking.place.shown, tracking.spool, deliver, is_outage, never)
-
-
-def _ask(tracking: Tracking, question: Callable[[], Answer]) -> Answer:
-    with translated(tracking.place):
-        return question() if tracking.spool is None else ask(_server(tracking), question)
 
 
 def _now() -> int:

@@ -1,4 +1,4 @@
-"""SQLite files by the URI that SQLAlchemy takes, whatever their folders are called."""
+"""URIs of SQLite files for SQLAlchemy, whatever the names of their folders."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from sqlalchemy.engine import URL, make_url
 
 
 def sqlite_uri(file: Path) -> str:
-    """sqlite:///..., with what means something in a URI quoted: a folder may be called "a%20b" or "what?".
+    """sqlite:///..., quoted where needed: a folder may be called "a%20b" or "what?".
 
-    Raises OSError where a name cannot be said so.
+    Raises OSError for a name that no URI can hold.
     """
     path = file.as_posix()
     try:

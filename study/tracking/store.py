@@ -1,4 +1,4 @@
-"""Where the runs are kept: MLFLOW_TRACKING_URI, or an SQLite file of this folder that goes with it wherever it goes."""
+"""Where the runs are kept: MLFLOW_TRACKING_URI, or an SQLite file in this folder, which may be moved as a whole."""
 
 from __future__ import annotations
 
@@ -10,29 +10,18 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+import mlflow
 import sqlalchemy
 from alembic.script import ScriptDirectory
-from sqlalchemy.engine import make_url
-
-# Before the import: the study tells nobody that it runs, and prints no emoji after every run.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("DO_NOT_TRACK", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-# MLflow's own retries would send a run's creation again whose answer was lost, and double it; and would hold a training
-# up for four minutes. What to do with a server that does not answer is decided in study.tracking.outage.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-
-import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from sqlalchemy.engine import make_url
 
 from study.plain import without_secrets
 from study.tracking.errors import Place, no_mlflow, other_schema
 from study.tracking.sqlite import sqlite_uri
 
-# Pages on what SQLite could not do, which is told in a line, and lines on its tables
+# These log pages about SQLite's errors, which the study reports in one line, and lines about its tables
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 logging.getLogger("mlflow.utils.databricks_utils").setLevel(logging.CRITICAL)
 
@@ -42,11 +31,11 @@ _DATABASES = ("postgresql", "mysql", "mssql")
 _DATABRICKS = ("databricks", "databricks-uc", "uc")
 _EXPECTED = "expected http://host:5000, sqlite:///file.db or postgresql://..., or nothing for mlruns/ of this folder"
 _WAIT = 20.0
-"""Seconds for a lock on SQLite's file, as MLflow waits."""
+"""Seconds to wait for a lock on SQLite's file: as long as MLflow does."""
 
 
 def given() -> str:
-    """MLFLOW_TRACKING_URI where it is set and not blank, else ""."""
+    """MLFLOW_TRACKING_URI, or "" where it is unset or blank."""
     return os.environ.get("MLFLOW_TRACKING_URI", "").strip()
 
 
@@ -55,7 +44,7 @@ def is_server(uri: str) -> bool:
 
 
 def place_of(uri: str) -> Place:
-    """A URI for messages, where no password may stand."""
+    """The place that a URI names, for messages: without its password."""
     typed = '"$MLFLOW_TRACKING_URI"'
     if not uri.startswith("sqlite"):
         return Place(without_secrets(uri), typed)
@@ -74,7 +63,7 @@ def place_of(uri: str) -> Place:
 
 
 def server_uri(uri: str) -> str:
-    """The server's address without user and password, which go where MLflow reads them and nothing prints them.
+    """The server's address without user and password, which are moved to the variables where MLflow reads them.
 
     Raises ConnectionError where it is no address.
     """
@@ -95,36 +84,36 @@ def server_uri(uri: str) -> str:
 
 
 def open_given(uri: str) -> tuple[str, str]:
-    """The URI as MLflow is given it, and the experiment's id, in whatever else than a server MLFLOW_TRACKING_URI names.
+    """The URI for MLflow and the experiment's id, where MLFLOW_TRACKING_URI names anything but a server.
 
-    Raises ValueError where MLflow keeps nothing there, and what the database raises.
+    Raises ValueError where MLflow cannot keep runs there, and the database's errors.
     """
-    told, scheme = f"MLFLOW_TRACKING_URI={without_secrets(uri)}", urlsplit(uri).scheme.lower()
+    asked, scheme = f"MLFLOW_TRACKING_URI={without_secrets(uri)}", urlsplit(uri).scheme.lower()
     if uri.split(":")[0] in _DATABRICKS:
         pass
     elif scheme in ("", "file") or len(scheme) == 1:
         if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
-            raise ValueError(f"{told} is a folder, in which MLflow keeps no runs any more: {_EXPECTED}")
+            raise ValueError(f"{asked} is a folder, in which MLflow keeps no runs any more: {_EXPECTED}")
     elif scheme.split("+")[0] == "sqlite":
-        uri = _open_sqlite(uri, told)
+        uri = _open_sqlite(uri, asked)
     elif scheme.split("+")[0] in _DATABASES:
-        _knock(uri)  # MLflow would ask ten times, without a word
+        _try_to_connect(uri)  # MLflow would silently try ten times
     elif "://" not in uri:
-        raise ValueError(f"{told} is not known to MLflow: {_EXPECTED}")
+        raise ValueError(f"{asked} is not known to MLflow: {_EXPECTED}")
     try:
         client = MlflowClient(uri)
     except MlflowException as error:
         if "unsupported URI" not in str(error) and "registry" not in str(error).lower():
             raise
-        raise ValueError(f"{told} is not known to MLflow: {_EXPECTED}") from error
+        raise ValueError(f"{asked} is not known to MLflow: {_EXPECTED}") from error
     return uri, experiment(client, None, place_of(uri))
 
 
-def _open_sqlite(uri: str, told: str) -> str:
-    """The URI with an absolute path: a worker's working directory is Ray's."""
+def _open_sqlite(uri: str, asked: str) -> str:
+    """The URI with an absolute path, since a worker's working directory is Ray's."""
     url = make_url(uri)
     if url.database in (None, "", ":memory:"):
-        raise ValueError(f"{told} keeps its runs in memory, where no later command finds them: {_EXPECTED}")
+        raise ValueError(f"{asked} keeps its runs in memory, where no later command finds them: {_EXPECTED}")
     if url.query:
         return uri
     file = Path(os.path.abspath(str(url.database)))
@@ -135,7 +124,7 @@ def _open_sqlite(uri: str, told: str) -> str:
     return _mlflow_uri(file)
 
 
-def _knock(uri: str) -> None:
+def _try_to_connect(uri: str) -> None:
     engine = sqlalchemy.create_engine(uri)
     try:
         engine.connect().close()
@@ -147,10 +136,10 @@ def _knock(uri: str) -> None:
 
 
 def open_local(home: Path) -> tuple[str, str]:
-    """The URI of home/mlflow.db and the experiment's id in it; artifacts lie in home/artifacts. Makes what is missing.
+    """The URI of home/mlflow.db and the experiment's id in it; artifacts are in home/artifacts. Creates both.
 
-    MLflow records where artifacts lie by absolute path. Where the folder was renamed, moved or copied since, the paths
-    in this database are brought up to date, so that nothing is read from or written to the old place.
+    MLflow stores absolute paths of artifacts. Where the folder was renamed, moved or copied since, the paths in this
+    database are updated, so that nothing is read from or written to the old place.
     """
     file, artifacts = home / "mlflow.db", home / "artifacts"
     try:
@@ -159,8 +148,8 @@ def open_local(home: Path) -> tuple[str, str]:
         if not isinstance(error, FileExistsError | NotADirectoryError | PermissionError):
             raise
         raise type(error)(
-            f"{artifacts} cannot be made ({error.strerror}): expected a folder of this user's; change that, type the "
-            "command in another folder, or name another place in MLFLOW_TRACKING_URI"
+            f"{artifacts} cannot be made ({error.strerror}): expected a folder that this user may write to; change "
+            "that, type the command in another folder, or name another place in MLFLOW_TRACKING_URI"
         ) from error
     _check_writable(file, artifacts)
     where = artifacts.as_uri()
@@ -176,12 +165,12 @@ def open_local(home: Path) -> tuple[str, str]:
 
 
 def _mlflow_uri(file: Path) -> str:
-    """With SQLAlchemy's driver named: MLflow makes folders by the quoted name for URIs that begin with sqlite:///."""
+    """The file's URI with the driver's name: for sqlite:/// alone MLflow would create a folder of the quoted name."""
     return sqlite_uri(file).replace("sqlite:", "sqlite+pysqlite:", 1)
 
 
 def experiment(client: MlflowClient, artifacts: str | None, place: Place) -> str:
-    """The id of the study's experiment, made where it is missing. Raises FileNotFoundError where it was deleted."""
+    """The id of the study's experiment, created if missing. Raises FileNotFoundError where it was deleted."""
     there = client.get_experiment_by_name(EXPERIMENT)
     if there is None:
         try:
@@ -209,40 +198,39 @@ def experiment(client: MlflowClient, artifacts: str | None, place: Place) -> str
 
 
 def _check_writable(file: Path, *folders: Path) -> None:
-    """Raises OSError where the file, its folder or one of the folders may not be written."""
+    """Raises OSError where this user may not write to the file, its folder or one of the folders."""
     if file.exists() and not file.is_file():
         raise OSError(f"{file} is a folder: expected MLflow's database there; move it away")
-    for place in (file.parent, file, *folders):  # SQLite writes files next to its own
+    for place in (file.parent, file, *folders):  # SQLite writes further files into the folder
         if place.exists() and not os.access(place, os.W_OK | os.R_OK):
             raise PermissionError(
-                f"{place} may not be written by this user: make it writable, or name another place in "
-                "MLFLOW_TRACKING_URI"
+                f"this user may not write to {place}: make it writable, or name another place in MLFLOW_TRACKING_URI"
             )
 
 
 def _check_sound(file: Path) -> None:
-    """Raises sqlite3.Error where this is no sound SQLite database with MLflow's tables: MLflow would try ten times.
+    """Raises sqlite3.Error where the file is no sound SQLite database of MLflow's: MLflow itself would try ten times.
 
-    Raises OSError where it is another MLflow's: from an earlier one's tables, MLflow would make its own in place, and a
-    kill meanwhile would leave nothing that any MLflow can read.
+    Raises OSError where another version of MLflow made it: MLflow would upgrade an earlier one in place, and a kill
+    meanwhile would leave a file that no version can read.
     """
     with contextlib.closing(sqlite3.connect(file, timeout=_WAIT)) as database:
         versions = database.execute("SELECT version_num FROM alembic_version").fetchall()
-        (told,) = database.execute("PRAGMA quick_check(1)").fetchone()
-    if told != "ok" or not versions:
-        raise sqlite3.DatabaseError(f"database is malformed: {told}")
+        (result,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    if result != "ok" or not versions:
+        raise sqlite3.DatabaseError(f"database is malformed: {result}")
     if versions[0][0] not in ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations")).get_heads():
         raise OSError(other_schema(versions[0][0], place_of(_mlflow_uri(file))))
 
 
 def _make(file: Path, artifacts: str) -> None:
-    """MLflow makes its tables in some fifty steps, and a kill among them leaves a file that no later command can open:
-    so they are made under another name, and renamed."""
+    """Create the database under another name, then rename it: MLflow creates its tables in some fifty steps, and a kill
+    between them leaves a file that no later command can open."""
     if file.exists() and file.stat().st_size:
-        for left in file.parent.glob(f".{file.name}.*"):  # by a command that was killed
+        for left in file.parent.glob(f".{file.name}.*"):  # of a command that was killed
             left.unlink(missing_ok=True)
         return
-    for log in ("-wal", "-shm"):  # of a database that is gone: SQLite would add it to the new one
+    for log in ("-wal", "-shm"):  # of a deleted database: SQLite would apply them to the new one
         file.with_name(file.name + log).unlink(missing_ok=True)
     new = file.with_name(f".{file.name}.{os.getpid()}")
     try:
@@ -250,7 +238,7 @@ def _make(file: Path, artifacts: str) -> None:
         experiment(client, artifacts, Place(str(file), str(file)))
         with contextlib.suppress(AttributeError):  # Windows deletes no open file
             client._tracking_client.store._dispose_engine()
-        if file.exists() and not file.stat().st_size:  # an empty file, which says nothing
+        if file.exists() and not file.stat().st_size:
             file.unlink(missing_ok=True)
         _name(new, file)
     finally:
@@ -269,8 +257,8 @@ def _name(new: Path, file: Path) -> None:
 
 
 def _follow(file: Path, artifacts: str) -> bool:
-    """Where this database was made in another folder, replace that folder's name in it; whether there was anything to
-    replace. In one transaction: a kill leaves the old names or the new."""
+    """Replace the folder in which this database was made by the present one, in one transaction. Returns whether they
+    differ."""
     with contextlib.closing(sqlite3.connect(file, timeout=_WAIT, isolation_level=None)) as database:
         made = database.execute("SELECT name, artifact_location FROM experiments").fetchall()
         elsewhere = {
@@ -302,16 +290,16 @@ _PLACES = (
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
-"""Where MLflow's schema keeps absolute paths."""
+"""Table and column of all absolute paths in MLflow's schema."""
 
 
 def _paths(old: str, artifacts: str) -> tuple[str, str]:
-    """The two folders as paths, as MLflow writes the default experiment's."""
+    """The two folders as paths: MLflow's default experiment has no URI."""
     return unquote(urlsplit(old).path), unquote(urlsplit(artifacts.removesuffix("/artifacts")).path)
 
 
 def _write_ahead(file: Path) -> None:
-    """Switch SQLite to its write-ahead log, for good: a run is written several times faster, and a reader (mlflow ui)
-    no longer stops the writer. Where another process holds the file this time, all goes on as before."""
+    """Switch SQLite to its write-ahead log, for good: writing a run is several times faster, and a reader (mlflow ui)
+    does not block the writer. Skipped where another process holds the file."""
     with contextlib.closing(sqlite3.connect(file)) as database, contextlib.suppress(sqlite3.OperationalError):
         database.execute("PRAGMA journal_mode=WAL")

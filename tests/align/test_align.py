@@ -1,4 +1,4 @@
-"""The align command: one row a photo, whatever the photos are; the same table on every rerun."""
+"""The align command: one row for each photo, good or hostile; the same table on every rerun."""
 
 import contextlib
 import io
@@ -57,7 +57,7 @@ def points_file() -> str:
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory, local_ray) -> Path:
-    """A folder with fgnet/ and its table out/: aligned once, to be looked at and copied, not changed.
+    """A folder with fgnet/ and its table out/: aligned once; tests read and copy it, and never change it.
 
     A small FG-NET of 3 people with 12 good photos, two pairs of identical bytes, and ten that are hostile."""
     folder = tmp_path_factory.mktemp("pristine")
@@ -212,7 +212,7 @@ def test_other_options_never_mix_with_a_table(copied):
     assert len(table(options.out, "faces")) == 15
 
 
-def test_another_folder_does_not_replace_a_table_without_a_word(copied, root, tmp_path, capsys):
+def test_another_folder_replaces_a_table_only_with_force_and_a_line(copied, root, tmp_path, capsys):
     options = copied
     whole = content(options.out)
     (tmp_path / "second" / "images").mkdir(parents=True)
@@ -261,7 +261,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(copied):
     assert (Path(options.out) / "faces" / "mine.parquet").read_bytes() == b"precious"
 
 
-def test_changed_photos_are_aligned_anew(copied, root):
+def test_changed_photos_are_aligned_again(copied, root):
     options = copied
     (root / "images" / "001A10.JPG").write_bytes(jpeg(999))
     (root / "images" / "002A11.JPG").unlink()

@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from study.align.command import list_photos
 from study.align.datasets import DATASETS
+from study.align.listing import list_photos
 from study.files.storage import Folder, open_folder
 from study.landmarks.photos import Photo, Reason, Reject
 
@@ -126,7 +126,7 @@ def test_each_datasets_folder_is_refused_by_the_others():
 
 
 @pytest.mark.parametrize("dataset", ["fgnet", "utkface"])
-def test_a_name_that_is_no_utf8_is_set_aside_and_the_others_go_on(tmp_path, dataset):
+def test_a_name_that_is_no_utf8_is_rejected_and_the_others_are_listed(tmp_path, dataset):
     folder, good = {"fgnet": ("images/", "001A02.JPG"), "utkface": ("", "20_0_0_20170110225502403.jpg")}[dataset]
     root = folder_with(tmp_path, folder + good)
     strange = os.fsencode(good).replace(b".", b"\xe9.")

@@ -1,4 +1,4 @@
-"""The built-in people: what a newcomer's first run relies on."""
+"""The synthetic people: what the first run of a new user relies on."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ def test_no_two_photos_are_the_same():
     assert len({hashlib.sha256(path.read_bytes()).digest() for path in files}) == len(files)
 
 
-def test_both_data_sets_take_at_most_12_megabytes():
+def test_both_datasets_take_at_most_12_megabytes():
     files = [path for root in (PEOPLE, STRANGERS) for path in root.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 12_000_000
 
 
-def test_file_size_is_drawn_without_regard_to_age():
+def test_file_size_does_not_depend_on_age():
     size = [path.stat().st_size for path in _images()]
     age = [int(path.name[4:6]) for path in _images()]
     assert abs(np.corrcoef(size, age)[0, 1]) < 0.12
@@ -115,8 +115,8 @@ def test_dlib_finds_the_people_and_agrees_with_the_truth():
 
 
 @pytest.mark.skipif(importlib.util.find_spec("anny") is None, reason="the extra demo is not installed")
-def test_a_photo_drawn_anew_is_the_stored_one():
-    """To the byte on the machine it was drawn on; elsewhere sines and blurs may round otherwise, unseen by the eye."""
+def test_a_photo_rendered_again_is_the_stored_one():
+    """Byte for byte on the machine it was rendered on; elsewhere sines and blurs may round differently."""
     from tools.built_in_people import album, cast
     from tools.built_in_people.photograph import photograph
 

@@ -1,4 +1,4 @@
-"""IMDB-WIKI's .mat is read whole, fast and in little memory, and each row gets the age and fate it should."""
+"""IMDB-WIKI's .mat is read whole, fast and in little memory; each row becomes a photo with its age, or a reject."""
 
 import csv
 import datetime
@@ -118,13 +118,13 @@ def columns_of(names: list[tuple[str, int, int, int, int]], rows: int) -> dict[s
 
 @pytest.mark.skipif(not NAMES.is_file(), reason="the real names are not on this machine")
 def test_all_523051_rows_within_60_seconds_and_2_gigabytes(tmp_path):
-    """Half with IMDB's names, half with WIKI's; each part rejects the other's, whose person it cannot tell."""
+    """Half with IMDB's names, half with WIKI's; each part rejects the other's, whose names it cannot parse."""
     names = real_names()
     assert len(names) == 9150
     (tmp_path / "imdb.mat").write_bytes(big_mat(columns_of(names, ROWS)))
     code = (
         # VmHWM: getrusage's peak would be that of this test process, which a child inherits
-        "import time; from study.align.command import list_photos; from study.align.datasets import DATASETS;"
+        "import time; from study.align.listing import list_photos; from study.align.datasets import DATASETS;"
         "from study.files.storage import open_folder; start = time.process_time();"
         f"photos, rejects = list_photos(DATASETS['imdb'], open_folder({str(tmp_path)!r}));"
         "print(photos.num_rows, len(rejects), time.process_time() - start,"
@@ -143,7 +143,7 @@ def test_all_523051_rows_within_60_seconds_and_2_gigabytes(tmp_path):
 @pytest.mark.skipif(not NAMES.is_file(), reason="the real names are not on this machine")
 @pytest.mark.parametrize("part", ["imdb", "wiki"])
 def test_ages_of_the_real_names(tmp_path, part):
-    """The file's ages are plain differences of years; by the rule, who was born from July on is a year younger."""
+    """The file's ages are plain differences of years; by our rule, people born from July on are a year younger."""
     names = [row for row in real_names() if row[0].startswith("nm") == (part == "imdb")]
     fields = columns_of(names, len(names))
     save(tmp_path / part / f"{part}.mat", part, **{name: list(column) for name, column in fields.items()})
@@ -303,7 +303,7 @@ def test_wiki_filtered_and_saved_again_by_scipy_is_read(tmp_path, how, packed, r
     ],
     ids=range(5),
 )
-def test_another_file_named_mat_is_told_by_what_it_is(tmp_path, content, said):
+def test_the_error_for_another_file_named_mat_says_what_it_is(tmp_path, content, said):
     (tmp_path / "wiki.mat").write_bytes(content)
     with pytest.raises(ValueError, match=said) as error:
         list(DATASETS["wiki"].photos(open_folder(tmp_path)))

@@ -7,16 +7,15 @@ import json
 import pytest
 
 from study.artifacts.best import Best, BlockWinner
+from study.artifacts.choice import Choice, Optimism
+from study.artifacts.pretraining import LearnedFrom, StartRecord
 from trainables.config import TrialConfig
 
-CHOICE = {
-    "blocks": [], "optimism": dict.fromkeys(("claimed", "corrected", "gap", "gap_low", "gap_high"), 0.0),
-    "backbones": ["resnet18"], "spread": {"λ1": [0.1, 0.2]}, "common_trials": 0, "rank_correlation": None,
-}  # fmt: skip
-LEARNED = {"state": "apart", "photos": 0, "people": 0, "compared": 9, "synthetic": False, "sentence": "compared"}
+CHOICE = Choice((), Optimism(4.0, 4.2, 0.2, 0.1, 0.3), ("resnet18",), {"λ1": (0.1, 0.2)}, 0, None)
+LEARNED = LearnedFrom("apart", photos=0, people=0, compared=9, synthetic=False, sentence="compared")
 BEST = Best(
     sweep="mine", select="blocks", sealed=True, faces=("runs/fgnet",), faces_digest="d", apart_from=(),
-    starts=({"backbone": "resnet18", "weights": "random", "digest": "random", "what": "none"},), learned_from=LEARNED,
+    starts=(StartRecord("resnet18", "random", "random", "none"),), learned_from=LEARNED,
     unlike="", choice=CHOICE,
     blocks=(BlockWinner("block1of2", ("a/1", "a/2"), TrialConfig(backbone="resnet18").to_json(), 3, 4.5, 2),),
 )  # fmt: skip

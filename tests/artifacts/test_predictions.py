@@ -102,7 +102,7 @@ def test_files_that_are_no_predictions_are_named(tmp_path):
         read_predictions(tmp_path / "text.parquet")
     write_predictions(tmp_path / "p.parquet", predictions(), about=ABOUT)
     pq.write_table(pq.read_table(tmp_path / "p.parquet").drop_columns(["seed"]), tmp_path / "q.parquet")
-    with pytest.raises(ValueError, match="no predictions table"):
+    with pytest.raises(ValueError, match="is not a predictions table"):
         read_predictions(tmp_path / "q.parquet")
 
 

@@ -1,15 +1,15 @@
-"""Faults on purpose: each kind in each stage at a random moment; the same command again until it ends with 0; compare.
+"""Inject each kind of fault into each stage, repeat the command until it ends with 0, and compare what it leaves.
 
     python -m tests.chaos                                         everything: an hour or two
     python -m tests.chaos --stages lopo --kinds disk network      some of it
     python -m tests.chaos --short                                 what the tests run
 
-A stage runs on drawn faces (align: on the built-in people) in a temporary folder, first undisturbed. Then, for each
-kind of fault, in a new folder: the fault strikes at a moment drawn between the command's start and the time that the
-undisturbed one took, and lasts --away seconds, or until the command gives up, where it lasts at all. Then the command
-is typed again until it ends with 0. A row says what that cost and whether all is as in the undisturbed run: results
-(faces, weights, trials and choice, predictions), MLflow's runs (each once and finished, with the same metrics), no
-file half-written after any command. Status 1 where anything differs.
+A stage first runs undisturbed, on generated faces (align: on the synthetic people) in a temporary folder. Then, for
+each kind of fault, it runs in a new folder: the fault strikes at a random moment within the time of the undisturbed run
+and, if it is one that lasts, goes on for --away seconds or until the command gives up. Then the command is typed again
+until it ends with 0. A row says what that cost, and whether all is as in the undisturbed run: results (faces, weights,
+trials and winner, predictions), MLflow's runs (each once and finished, with the same metrics), and no half-written file
+after any command. Status 1 where anything differs.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ from tests.chaos.servers import postgres_programs, servers
 from tests.chaos.suffering import HEADER, Ordeal, Undisturbed, print_table, suffer, undisturbed
 
 SHORT = {"lopo": ("disk", "clock")}
-"""The short form: what no other test does to a stage, in the one that starts fastest."""
+"""The short form: faults that no other test injects, in the stage that starts fastest."""
 _INSIDE = "CHAOS_MOUNTS"
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is done to what."""
+    """Which faults, in which stages."""
 
     stages: tuple[Literal["align", "pretrain", "sweep", "lopo"], ...] = ("align", "pretrain", "sweep", "lopo")
     kinds: tuple[str, ...] = tuple(KINDS)
-    """Of faults; each where the stage has what it strikes."""
+    """Kinds of faults. A stage that has no actor, for example, is left out."""
     rounds: int = 1
-    """How often each."""
+    """How often each fault is injected."""
     away: float = 60.0
-    """Seconds that a fault lasts which lasts: server, database, cable, disk, store."""
+    """Duration in seconds of the faults that last: server, database, network, disk, store."""
     seed: int = 0
-    """Of the moments, and of whom is struck."""
+    """Of the random moments and victims."""
     short: bool = False
-    """A full disk and a clock that jumps, for 5 s each: what the tests run."""
+    """Only a full disk and a clock that jumps, for 5 s each, as in `make test`."""
 
 
 def main(options: Options) -> int:
-    """All of it; status 1 where anything differs, 2 for wrong words."""
+    """Inject all faults and print a table; status 1 where anything differs, 2 for an unknown kind."""
     if unknown := set(options.kinds) - set(KINDS):
         print(f"no fault {', '.join(sorted(unknown))}: expected some of {', '.join(KINDS)}", file=sys.stderr)
         return 2
@@ -72,9 +72,9 @@ def main(options: Options) -> int:
             server = tracking if kind in WITH_SERVER else None
             known = (stage, server is not None)
             if known not in expected:
-                told = f"{stage}-undisturbed" + ("-with-server" if server else "")
-                expected[known] = undisturbed(Path(folder) / told, stage, server)
-                print(f"{told}: {expected[known].seconds:.0f} s", flush=True)
+                name = f"{stage}-undisturbed" + ("-with-server" if server else "")
+                expected[known] = undisturbed(Path(folder) / name, stage, server)
+                print(f"{name}: {expected[known].seconds:.0f} s", flush=True)
             away = min(options.away, 5.0) if options.short else options.away
             ordeal = Ordeal(stage, kind, away, expected[known], server, draw)
             row = suffer(Path(folder) / f"{stage}-{number}", ordeal)
@@ -91,17 +91,17 @@ def _kinds(options: Options, stage: str) -> list[str]:
 
 
 def _missing(kind: str) -> str:
-    """Why a fault cannot be made here; "" where it can."""
+    """Why a fault cannot be injected on this machine; "" if it can."""
     if kind in WITH_SERVER and postgres_programs() is None:
         return "PostgreSQL is not installed: Debian's package postgresql"
     if kind in MOUNTED and _INSIDE not in os.environ:
-        return "needs root and util-linux, for a mount of its own"
+        return "needs root and util-linux, to mount a disk of its own"
     return ""
 
 
 @contextlib.contextmanager
 def _tracking(kinds: list[str]) -> Iterator[Tracking | None]:
-    """The servers, where a fault needs them."""
+    """The servers, if a fault needs them."""
     if not WITH_SERVER.intersection(kinds):
         yield None
         return
@@ -110,7 +110,7 @@ def _tracking(kinds: list[str]) -> Iterator[Tracking | None]:
 
 
 def _own_mounts() -> None:
-    """Go on in a mount namespace that ends with this process, so that no mount outlives it or is seen elsewhere."""
+    """Restart in a mount namespace of its own, so that no mount outlives this process or is seen by others."""
     own = ["unshare", "--mount", "--propagation", "private"]
     with contextlib.suppress(FileNotFoundError):
         if os.geteuid() == 0 and subprocess.run([*own, "true"], capture_output=True).returncode == 0:

@@ -1,4 +1,4 @@
-"""A network cable: passes on what is sent to a port, until it is cut."""
+"""A network cable: a proxy for one port that can be cut."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Cable:
-    """From a port of its own to another one on loopback.
+    """Forwards connections from a port of its own to another one on loopback.
 
-    While it is cut, nothing gets through and nobody is told: connections stay as they are, what was sent goes on
-    waiting, and new connections are taken and never answered. Mended, it passes on what waited, as TCP does.
+    While it is cut, nothing gets through and no error is raised: connections stay open, data waits, and new connections
+    are accepted but not answered. After mend() the waiting data is sent, as TCP does.
     """
 
     target: int
@@ -24,20 +24,20 @@ class Cable:
         self.whole.set()
         self._door = socket.create_server(("127.0.0.1", 0))
         self.port = self._door.getsockname()[1]
-        # the server only lets in who calls it by its own name; both ports have five digits
+        # the server checks the Host header, so its port is replaced; both ports have five digits
         self._names = tuple(f"127.0.0.1:{port}".encode() for port in (self.port, self.target))
         threading.Thread(target=self._welcome, daemon=True).start()
 
     def cut(self) -> None:
-        """From now on nothing gets through."""
+        """Stop forwarding."""
         self.whole.clear()
 
     def mend(self) -> None:
-        """All gets through again."""
+        """Forward again."""
         self.whole.set()
 
     def close(self) -> None:
-        """Take no more connections."""
+        """Accept no more connections."""
         self._door.close()
 
     def _welcome(self) -> None:

@@ -1,7 +1,7 @@
-"""What is done to a command on purpose, and undone: each kind of fault with what it needs around the command.
+"""The kinds of faults: how each is injected into a command and ended, and what it needs.
 
-None touches anything outside the command, its folder and the servers started for it. Two need a mount of their own, and
-so root: python -m tests.chaos then runs in a mount namespace that ends with it.
+None touches anything but the command, its folder and the servers started for it. Two need a mount of their own, and so
+root: python -m tests.chaos then runs in its own mount namespace.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ WITH_SERVER = {"server", "database", "network"}
 MOUNTED = {"disk", "store"}
 KINDS = {
     "driver": "SIGKILL to the command itself",
-    "worker": "SIGKILL to a busy process of Ray's below it",
+    "worker": "SIGKILL to one of its busy Ray processes",
     "actor": "SIGKILL to the stage's own actor: align's landmarker, pretraining's trainer, the sweep's trial",
     "feeder": "SIGKILL to the task that feeds pretraining",
-    "raylet": "SIGKILL to the node, and with it the object store, which is part of it",
-    "head": "SIGKILL to Ray's head (GCS); what the study keeps is in files, so the same command goes on",
+    "raylet": "SIGKILL to the raylet, with its object store",
+    "head": "SIGKILL to Ray's head (GCS)",
     "store": "the object store's /dev/shm is full",
     "server": "SIGKILL to the MLflow server, started again later",
     "database": "SIGKILL to PostgreSQL, started again later",
-    "network": "the cable to the MLflow server is cut, mended later",
+    "network": "the connection to the MLflow server is cut, and restored later",
     "disk": "the disk of the working folder is full",
-    "clock": "the clock jumps ahead by hours or days, and later back behind its start",
+    "clock": "the clock jumps ahead by hours or days, and later back to before the start",
 }
 QUIET = (*WITH_SERVER, "disk", "clock")
-"""Faults that a command must tell in a line, without a traceback."""
+"""Faults that a command must report in one line, without a traceback."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """strike: begin it below a command; False where there is nobody to strike (yet). mend: end it, where it lasts.
-    environment: the command's."""
+    """strike: inject it into a command; False where the victim does not exist (yet). mend: end it, if it is one that
+    lasts. environment: of the command."""
 
     strike: Callable[[subprocess.Popen], bool]
     mend: Callable[[], None] = lambda: None
@@ -52,20 +52,20 @@ class Fault:
 
 @dataclass(frozen=True)
 class Tracking:
-    """The tracking server of faults that need one."""
+    """The tracking server, for faults that need one."""
 
     postgres: Postgres
     mlflow: Mlflow
 
 
 def applies(kind: str, stage: str) -> bool:
-    """Whether a stage has what the fault strikes: LOPO has no actors, and pretraining alone has a feeder."""
+    """Whether a stage has the fault's victim: LOPO has no actors, and only pretraining has a feeder."""
     return kind in STAGES[stage].victims or kind not in ("actor", "feeder")
 
 
 @contextmanager
 def made(kind: str, stage: str, place: Path, tracking: Tracking | None, draw: random.Random) -> Iterator[Fault]:
-    """The fault, ready for a command in that folder; all it needed is put away afterwards."""
+    """The fault, prepared for a command in that folder; all that it needed is removed afterwards."""
     victims = STAGES[stage].victims
     if kind in victims:
         yield Fault(lambda process: strike(process, victims[kind], draw))
@@ -102,7 +102,7 @@ def _done(act: Callable[[], None]) -> Callable[[subprocess.Popen], bool]:
 
 
 def _clock(place: Path, draw: random.Random) -> Fault:
-    """First ahead, then, when mended, behind."""
+    """A clock that jumps ahead and, when the fault ends, back to before the start."""
     file = place / "clock"
     file.write_bytes(struct.pack("d", 0.0))
 
@@ -111,13 +111,13 @@ def _clock(place: Path, draw: random.Random) -> Fault:
             clock.write(struct.pack("d", seconds))
 
     ahead, behind = draw.uniform(3600, 30 * 86400), draw.uniform(60, 86400)
-    told = {"PYTHONPATH": f"{ROOT / 'tests' / 'chaos' / 'clock'}:{ROOT}", "CHAOS_CLOCK": str(file)}
-    return Fault(_done(lambda: jump(ahead)), lambda: jump(-behind), told)
+    environment = {"PYTHONPATH": f"{ROOT / 'tests' / 'chaos' / 'clock'}:{ROOT}", "CHAOS_CLOCK": str(file)}
+    return Fault(_done(lambda: jump(ahead)), lambda: jump(-behind), environment)
 
 
 @contextmanager
 def _mounted(place: Path, *, megabytes: int) -> Iterator[None]:
-    """A small file system over a folder."""
+    """A small file system mounted over a folder."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "chaos", str(place)], check=True)
     try:
         yield
@@ -126,13 +126,13 @@ def _mounted(place: Path, *, megabytes: int) -> Iterator[None]:
 
 
 def small_disk(place: Path) -> object:
-    """A context in which the folder is a disk of its own, with room for a stage's run (pretraining: 218 MB)."""
+    """A context in which the folder is a disk of its own, large enough for an undisturbed run (pretraining: 218 MB)."""
     place.mkdir()
     return _mounted(place, megabytes=320)
 
 
 def _fill(place: Path, draw: random.Random) -> bool:
-    """Leave some kilobytes at most, or nothing, so that now one write fails first, now another."""
+    """Leave at most some kilobytes, a random number of them, so that not always the same write fails first."""
     with (place / ".filler").open("wb", buffering=0) as filler:
         for size in (1 << 20, 4096):
             with contextlib.suppress(OSError):

@@ -1,16 +1,16 @@
-"""Kill a stage at random moments, type the same command again, and compare its end with an undisturbed run's.
+"""Kill a stage at random moments, type the same command again, and compare its results with an undisturbed run's.
 
     python -m tests.chaos.kills --stage lopo --kills 20
     python -m tests.chaos.kills --stage sweep --kills 20
     python -m tests.chaos.kills --stage pretrain --kills 20
     python -m tests.chaos.kills --stage align --kills 20 --root FGNET
 
-Drawn faces in a temporary folder, or (align) the built-in people or FG-NET. Who is killed (SIGKILL) is drawn each time:
-the driver, one of Ray's busy processes, the stage's actor or its feeder, the raylet, the head. A command that outlives
-a kill is waited for; one that fails is typed again; one whose raylet or head was killed must end by itself within a
-minute. When it has ended with 0, all it left is compared, and it is begun anew in another folder until there were
-enough kills. Prints each kill, the units (shards, epochs, trials, folds) that were finished and done again all the
-same, and whether the results and MLflow's runs are those of the undisturbed run; status 1 where they are not.
+It runs on generated faces in a temporary folder, or (align) on the synthetic people or FG-NET. The victim of SIGKILL
+is random: the driver, one of Ray's busy processes, the stage's actor or feeder, the raylet, the head. A command that
+survives is waited for; one that fails is typed again; one whose raylet or head was killed must end by itself within a
+minute. When it has ended with 0, its results are compared, and it starts again in another folder until there were
+enough kills. Prints each kill, how many finished units (shards, epochs, trials, folds) were done again, and whether the
+results and MLflow's runs are those of the undisturbed run; status 1 where they are not.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class Options:
     stage: Literal["align", "pretrain", "sweep", "lopo"] = "lopo"
     kills: int = 20
     kinds: tuple[str, ...] = ()
-    """Who is killed: driver, worker (any busy process of Ray's), raylet, head; with align, pretrain and sweep also
-    actor, with pretrain also feeder. Default: all that the stage has."""
+    """Victims: driver, worker (any busy Ray process), raylet, head; with align, pretrain and sweep also actor, with
+    pretrain also feeder. Default: all that the stage has."""
     seed: int = 0
     root: Path | None = None
-    """With --stage align: FG-NET's folder, in place of the built-in people."""
+    """With --stage align: FG-NET's folder, instead of the synthetic people."""
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -58,8 +58,8 @@ class Options:
 
 
 @dataclass
-class Told:
-    """What happened to one stage: kills by kind, commands typed, those that hung, finished units done again."""
+class Tally:
+    """What happened to one stage: kills by kind, commands typed, commands that hung, finished units done again."""
 
     kills: Counter[str] = field(default_factory=Counter)
     commands: int = 0
@@ -68,7 +68,7 @@ class Told:
 
 
 def ended(process: subprocess.Popen[bytes], seconds: float) -> int | None:
-    """The command's status, waited for so long; None where it still runs."""
+    """The command's exit status after at most so many seconds; None if it still runs."""
     try:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -76,36 +76,36 @@ def ended(process: subprocess.Popen[bytes], seconds: float) -> int | None:
 
 
 def units_again(stage: Stage, place: Path, before: dict[str, object]) -> int:
-    """Units that were finished before and have been done again since."""
+    """How many units were finished before and have been done again since."""
     now = stage.units(place)
     return sum(now.get(name) != mark for name, mark in before.items())
 
 
-def kill_until_done(place: Path, options: Options, draw: random.Random, took: float, told: Told) -> bool:
-    """Type the command until it ends with 0, killing meanwhile; False where it never does."""
+def kill_until_done(place: Path, options: Options, draw: random.Random, took: float, tally: Tally) -> bool:
+    """Kill the command and type it again until it ends with 0; False if it never does."""
     stage = STAGES[options.stage]
     kinds = options.kinds or tuple(stage.victims)
     for _ in range(4 * options.kills + 10):
         units = stage.units(place)
         process = start(place, options.stage, options.words)
-        told.commands += 1
-        while process.poll() is None and told.kills.total() < options.kills:
+        tally.commands += 1
+        while process.poll() is None and tally.kills.total() < options.kills:
             wait, who = draw.uniform(1, max(6.0, 0.8 * took)), draw.choice(kinds)
             if ended(process, wait) is not None or not strike(process, stage.victims[who], draw):
                 continue
-            told.kills[who] += 1
+            tally.kills[who] += 1
             at = time.monotonic()
-            told.again, units = told.again + units_again(stage, place, units), stage.units(place)
-            after = f"  kill {told.kills.total()}: {who} after {wait:.1f} s, {len(units)} units done"
+            tally.again, units = tally.again + units_again(stage, place, units), stage.units(place)
+            after = f"  kill {tally.kills.total()}: {who} after {wait:.1f} s, {len(units)} units done"
             if who in ("driver", "raylet", "head"):
                 if ended(process, PATIENCE) is None:
                     process.kill()
-                    told.hung += 1
+                    tally.hung += 1
                     after += f"; the command did not end within {PATIENCE:.0f} s"
                 after += f"; it ended with {process.wait()} {time.monotonic() - at:.1f} s later"
             print(after, flush=True)
         status = process.wait()
-        told.again += units_again(stage, place, units)
+        tally.again += units_again(stage, place, units)
         if status == 0:
             return True
     print(read_log(place)[-3000:])
@@ -113,8 +113,8 @@ def kill_until_done(place: Path, options: Options, draw: random.Random, took: fl
 
 
 def main(options: Options) -> int:
-    """The undisturbed run, then killed ones, each compared; status 1 where one differs."""
-    draw, told, stage = random.Random(options.seed), Told(), STAGES[options.stage]
+    """The undisturbed run, then killed ones, each compared with it; status 1 where one differs."""
+    draw, tally, stage = random.Random(options.seed), Tally(), STAGES[options.stage]
     if unknown := set(options.kinds) - set(stage.victims):
         print(f"{options.stage} has no {', '.join(sorted(unknown))}: expected some of {', '.join(stage.victims)}")
         return 2
@@ -126,9 +126,9 @@ def main(options: Options) -> int:
         result, runs = stage.result(place), read_runs(store_of(place))
         print(f"{options.stage}: undisturbed {took:.0f} s, {len(runs.keys)} runs; seed {options.seed}", flush=True)
         began, tables, right = time.monotonic(), 0, True
-        while right and told.kills.total() < options.kills:
+        while right and tally.kills.total() < options.kills:
             place = prepare(Path(folder) / f"killed{tables}")
-            if not kill_until_done(place, options, draw, took, told):
+            if not kill_until_done(place, options, draw, took, tally):
                 return 1
             tables += 1
             found = read_runs(store_of(place))
@@ -139,13 +139,13 @@ def main(options: Options) -> int:
                 print(f"  lost {dict(lost)}, too many {dict(more)}, unfinished {dict(found.unfinished)}")
             right = same and equal
         spent = time.monotonic() - began
-    who = ", ".join(f"{kind} {count}" for kind, count in told.kills.items())
+    who = ", ".join(f"{kind} {count}" for kind, count in tally.kills.items())
     print(
-        f"{told.kills.total()} kills ({who}) in {told.commands} commands and {tables} results: {spent:.0f} s, "
-        f"{spent - tables * took:.0f} s more than undisturbed; finished units done again: {told.again}; commands that "
-        f"hung: {told.hung}"
+        f"{tally.kills.total()} kills ({who}) in {tally.commands} commands and {tables} results: {spent:.0f} s, "
+        f"{spent - tables * took:.0f} s more than undisturbed; finished units done again: {tally.again}; commands that "
+        f"hung: {tally.hung}"
     )
-    return 0 if right and not told.hung else 1
+    return 0 if right and not tally.hung else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""PostgreSQL and the MLflow server on this machine, as a cluster's head runs them, to be killed and started again."""
+"""PostgreSQL and the MLflow server, as on a cluster's head, for tests that kill and restart them."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def postgres_programs() -> Path | None:
 
 @dataclass
 class Postgres:
-    """A PostgreSQL of its own, in a folder, on a Unix socket there. As root, it runs as the user postgres or nobody."""
+    """PostgreSQL with its data and Unix socket in a folder. Started by root, it runs as the user postgres or nobody."""
 
     folder: Path
     process: subprocess.Popen | None = None
 
     @property
     def uri(self) -> str:
-        """For SQLAlchemy, whose own choice of a driver changes with its version."""
+        """For SQLAlchemy, with the driver's name, since its default depends on the version."""
         return f"postgresql+psycopg2://study@/postgres?host={self.folder}"
 
     def start(self) -> None:
-        """Start it, made where it is new, and wait until it answers."""
+        """Start it, creating its data if needed, and wait until it answers."""
         programs = postgres_programs()
         assert programs is not None, "PostgreSQL is not installed"
         data, user = self.folder / "data", _unprivileged()
@@ -50,7 +50,7 @@ class Postgres:
         if not data.exists():
             make = [programs / "initdb", "--pgdata", data, "--username", "study", "--auth", "trust", "--no-sync"]
             subprocess.run([*map(str, make)], check=True, capture_output=True, cwd=self.folder, **ours)
-        # fsync guards against a machine that stops, not against a killed process: what was written is with the kernel
+        # without fsync: that protects against a power failure, not against a killed process
         settings = ["listen_addresses=", f"unix_socket_directories={self.folder}", "fsync=off", "shared_buffers=16MB"]
         options = [word for setting in settings for word in ("-c", setting)]
         with (self.folder / "log").open("a") as log:
@@ -65,7 +65,7 @@ class Postgres:
             time.sleep(0.2)
 
     def kill(self) -> None:
-        """SIGKILL to it and all that serve a connection."""
+        """SIGKILL to it and to its processes for connections."""
         assert self.process is not None
         pids = [self.process.pid, *_children(self.process.pid)]
         for pid in pids:
@@ -78,7 +78,7 @@ class Postgres:
 
 @dataclass
 class Mlflow:
-    """The MLflow server that cluster/tracking.sh starts, at home in a folder of its own."""
+    """The MLflow server that cluster/tracking.sh starts, with a home folder of its own."""
 
     folder: Path
     database: str
@@ -86,7 +86,7 @@ class Mlflow:
 
     @property
     def uri(self) -> str:
-        """What goes into MLFLOW_TRACKING_URI."""
+        """The value for MLFLOW_TRACKING_URI."""
         return f"http://127.0.0.1:{self.port}"
 
     def start(self, *, workers: int = 2) -> None:
@@ -107,15 +107,15 @@ class Mlflow:
             time.sleep(0.05)
 
     def key(self) -> dict[str, str]:
-        """The environment of a client that may come in."""
+        """The environment of a client with the password."""
         lines = (self.folder / ".mlflow" / "credentials").read_text().splitlines()[1:]
-        told = dict(line.split(" = ") for line in lines)
-        return {"MLFLOW_TRACKING_URI": self.uri, **{name.upper(): value for name, value in told.items()}}
+        login = dict(line.split(" = ") for line in lines)
+        return {"MLFLOW_TRACKING_URI": self.uri, **{name.upper(): value for name, value in login.items()}}
 
 
 @contextmanager
 def servers(*, workers: int = 2) -> Iterator[tuple[Postgres, Mlflow]]:
-    """Both, started; killed and removed at the end."""
+    """Both servers, running; at the end they are killed and removed."""
     with tempfile.TemporaryDirectory(prefix="pg") as database, tempfile.TemporaryDirectory() as home:
         postgres = Postgres(Path(database))
         mlflow = Mlflow(Path(home), postgres.uri, _free_port())
@@ -131,7 +131,7 @@ def servers(*, workers: int = 2) -> Iterator[tuple[Postgres, Mlflow]]:
 
 
 def _unprivileged() -> str | None:
-    """The user that PostgreSQL, which refuses to be root, runs as; None where we are not root."""
+    """A user for PostgreSQL, which refuses to run as root; None where this process is not root."""
     if os.geteuid() != 0:
         return None
     import pwd

@@ -1,6 +1,6 @@
-"""The four stages as the fault tests run them: a command each on drawn faces, minutes at most, and what it leaves.
+"""The four stages as the fault tests run them: one short command each, on generated faces, and how to read its results.
 
-Each runs in a folder of its own, with Ray and MLflow's store of its own, as a user types it.
+Each runs as a user types it, in a folder of its own, with its own Ray and its own MLflow store.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from study.artifacts.predictions import read_predictions
+from study.files.seals import DIGEST
 from trainables.faces.table import SCHEMA
 
 ROOT = Path(__file__).resolve().parents[2]
 CLOCKS = ("seconds", "latency_ms", "faces_per_second", "waited", "trial_seconds")
-"""Fields of records and metrics that no two runs have alike."""
+"""Fields of records and metrics that differ between two equal runs."""
 
 _TRAINING = ("--px", "32", "--batch", "16")
 _EVERYWHERE = {"driver": "", "worker": "ray::", "raylet": "raylet/raylet", "head": "gcs_server"}
@@ -36,11 +37,11 @@ _EVERYWHERE = {"driver": "", "worker": "ray::", "raylet": "raylet/raylet", "head
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage's command and what is looked at afterwards.
+    """One stage's command and how to compare what it leaves.
 
-    words: its options. result: what it leaves behind, without clocks. units: the pieces that are finished one by one
-    (shards, epochs, trials, folds), each with what changes when it is done again. own: further victims beside those
-    that every stage has, and what their command lines hold.
+    words: its options. result: its results, without CLOCKS. units: the pieces that are finished one by one (shards,
+    epochs, trials, folds), each with a value that changes when it is done again. own: victims that only this stage has,
+    with a text in their command lines.
     """
 
     words: tuple[str, ...]
@@ -50,52 +51,53 @@ class Stage:
 
     @property
     def victims(self) -> dict[str, str]:
-        """What can be killed by SIGKILL, and what its command line holds: the command itself, one of Ray's processes
-        that works for it, the node (with its object store, which in today's Ray is part of the raylet), Ray's head."""
+        """Victims of SIGKILL, with a text in their command lines: the command itself, one of its Ray workers, Ray's
+        raylet (with the object store) and head."""
         return {**_EVERYWHERE, **self.own}
 
 
 def _files(pattern: str) -> Callable[[Path], dict[str, object]]:
-    """Units that are files, written whole under a temporary name: another inode or time is another writing."""
+    """Units that are files: each is renamed into place, so another inode or time means that it was written again."""
 
     def found(place: Path) -> dict[str, object]:
-        told = {str(file.relative_to(place)): file.stat() for file in sorted(place.glob(pattern))}
-        return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in told.items()}
+        stats = {str(file.relative_to(place)): file.stat() for file in sorted(place.glob(pattern))}
+        return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in stats.items()}
 
     return found
 
 
 def _epochs(place: Path) -> dict[str, object]:
-    """Each epoch told by study.pretrain, and how often: more than once where it was trained again."""
-    told = (line.split(":")[0].strip() for line in read_log(place).splitlines() if " epoch " in line)
-    return dict(Counter(told))
+    """How often study.pretrain printed each epoch: more than once if it was trained again."""
+    epochs = (line.split(":")[0].strip() for line in read_log(place).splitlines() if " epoch " in line)
+    return dict(Counter(epochs))
 
 
 def _table(place: Path) -> object:
-    """SHA-256 of every file of the faces table."""
+    """SHA-256 of each file of the faces table."""
     table = place / "runs" / "aligned"
     files = [file for file in sorted(table.rglob("*")) if file.is_file()]
     return {str(file.relative_to(table)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def _checkpoint(place: Path) -> object:
-    """SHA-256 of the weights, and all that is said of them."""
+    """SHA-256 of the weights, and their record."""
     (folder,) = (place / "runs" / "pretrained").glob("[!.]*")
     about = json.loads((folder / "trial.json").read_text())
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(), about
 
 
 def _trials(place: Path) -> object:
-    """Every trial's record, and the choice."""
+    """Each trial's record, and best.json."""
     files = sorted((place / "runs" / "sweeps").glob("*/block*/**/*.json"))
     records = [json.loads(file.read_text()) for file in files]
-    told = [{key: value for key, value in record.items() if key not in CLOCKS} for record in records]
+    left_out = (*CLOCKS, DIGEST)  # a digest covers the clocks too
+    timeless = [{key: value for key, value in record.items() if key not in left_out} for record in records]
     (best,) = (place / "runs" / "sweeps").glob("*/best.json")
-    return told, json.loads(best.read_text())
+    return timeless, json.loads(best.read_text())
 
 
 def _predictions(place: Path) -> object:
-    """Every photo and its distribution over ages."""
+    """Each photo and its predicted distribution over ages."""
     (file,) = (place / "runs" / "lopo").glob("*/predictions.parquet")
     predictions, _ = read_predictions(file)
     return [predictions.photo.tolist(), predictions.distribution.tolist()]
@@ -132,7 +134,7 @@ STAGES = {
 
 
 def prepare(place: Path, *, people: int = 20) -> Path:
-    """A working folder with a faces table of people whose age is their brightness, and a config to start from."""
+    """A working folder with a start config and a faces table: noise whose brightness is the person's age."""
     draw = np.random.default_rng(0)
     rows = []
     for person in range(people):
@@ -153,18 +155,18 @@ def prepare(place: Path, *, people: int = 20) -> Path:
 def start(
     place: Path, name: str, words: tuple[str, ...] = (), *, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """The stage's command, as a user types it in that folder; what it says is added to a log beside it.
+    """Start the stage's command in that folder; its output is appended to a log next to the folder.
 
-    words: its options, where they are not the usual ones. environment: in place of this process's own variables.
+    words: its options, instead of the usual ones. environment: variables to change.
     """
-    told = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": ""}
+    ours = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": ""}
     command = [sys.executable, "-m", f"study.{name}", *(words or STAGES[name].words)]
     with _log(place).open("a") as log:
-        return subprocess.Popen(command, cwd=place, env={**told, **(environment or {})}, stdout=log, stderr=log)
+        return subprocess.Popen(command, cwd=place, env={**ours, **(environment or {})}, stdout=log, stderr=log)
 
 
 def read_log(place: Path) -> str:
-    """All that the commands in a folder have said."""
+    """All output of the commands in a folder."""
     return _log(place).read_text(errors="replace") if _log(place).exists() else ""
 
 
@@ -174,8 +176,8 @@ def _log(place: Path) -> Path:
 
 @dataclass(frozen=True)
 class Runs:
-    """MLflow's runs of the study in one store. keys: how often each key is there. unfinished: those that are not
-    FINISHED. metrics: by key, without clocks."""
+    """MLflow's runs in one store. keys: how many runs each key has. unfinished: runs that are not FINISHED, with their
+    status. metrics: by key, without CLOCKS."""
 
     keys: Counter[str]
     unfinished: Counter[str]
@@ -183,7 +185,7 @@ class Runs:
 
 
 def read_runs(client: MlflowClient) -> Runs:
-    """All runs of the experiment age-study, by keys that are the same in every folder."""
+    """All runs of the experiment age-study."""
     experiment = client.get_experiment_by_name("age-study")
     assert experiment is not None, "nothing was logged"
     runs = client.search_runs([experiment.experiment_id], max_results=5000)
@@ -201,7 +203,7 @@ def store_of(place: Path) -> MlflowClient:
 
 
 def _everywhere(tags: Mapping[str, Any]) -> str:
-    """A run's key without what differs between folders: a fold's holds its parent's id, a table's its path."""
+    """A run's key, made independent of the folder: a fold's contains its parent's id, a table's depends on its path."""
     stage, key = tags["study.stage"], tags["study.key"]
     if stage == "fold":
         return f"fold-{key.split('-', 2)[2]}"

@@ -1,4 +1,4 @@
-"""One fault from the command's start to its good end, and what it cost."""
+"""Runs one command with one fault until it ends with 0, and measures what that cost."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from tests.chaos.stages import STAGES, Runs, prepare, read_log, read_runs, start
 from tests.chaos.torn import torn_files
 
 LIMIT = 300.0
-"""Seconds that a command may take beyond what it took undisturbed and what the fault lasts; then it counts as hung."""
+"""Seconds that a command may take beyond its undisturbed time and the fault's duration before it counts as hung."""
 _PEOPLE = {"pretrain": 16}
-"""Of the drawn ones; else 8: pretraining keeps a tenth to measure on."""
+"""People in the generated table, where not 8: pretraining keeps a tenth of them to measure on."""
 _SMALL = {
     "align": (),
     "pretrain": ("--epochs", "6"),
@@ -37,7 +37,7 @@ HEADER = (
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """What a stage leaves when it is left alone, and how long it takes."""
+    """What an undisturbed stage leaves, and how long it takes."""
 
     result: object
     runs: Runs
@@ -46,7 +46,7 @@ class Undisturbed:
 
 @dataclass(frozen=True)
 class Ordeal:
-    """A fault to be suffered; tracking: the server it has to do with, if any."""
+    """A stage and a fault to inject. away: the fault's duration in seconds. tracking: the server, if it needs one."""
 
     stage: str
     kind: str
@@ -58,9 +58,9 @@ class Ordeal:
 
 @dataclass(frozen=True)
 class Row:
-    """What one fault did. at: seconds after the command's start, None where no fault struck. again: finished units
-    done again. lost, doubled: MLflow's records. metrics: runs whose figures differ. pages: tracebacks where a line
-    was due. hung: commands that had to be ended after LIMIT."""
+    """What one fault did. at: seconds after the command's start, or None if it never struck. again: finished units that
+    were done again. lost, doubled: runs in MLflow. metrics: runs with other metrics. pages: tracebacks instead of one
+    line. hung: commands that were killed after LIMIT."""
 
     stage: str
     kind: str
@@ -78,7 +78,7 @@ class Row:
 
     @property
     def survived(self) -> bool:
-        """Whether the fault struck, and left no trace."""
+        """Whether the fault struck and left no trace."""
         traces = self.lost + self.doubled + self.metrics + self.torn + self.pages + self.hung
         return self.at is not None and self.same and not traces
 
@@ -87,17 +87,17 @@ class Row:
         """The row as text."""
         at = "never" if self.at is None else f"{self.at:.1f} s"
         ended = " ".join(map(str, self.statuses))
-        told = "the same" if self.same else "DIFFERS"
-        told += f", {self.pages} tracebacks" if self.pages else ""
-        told += f", {self.hung} hung" if self.hung else ""
+        result = "the same" if self.same else "DIFFERS"
+        result += f", {self.pages} tracebacks" if self.pages else ""
+        result += f", {self.hung} hung" if self.hung else ""
         return (
             f"{self.stage:9} {self.kind:9} {at:>10} {ended:>15} {self.lost_seconds:7.0f} {self.again:6} {self.lost:13} "
-            f"{self.doubled:8} {self.metrics:8} {self.torn:5} {told}"
+            f"{self.doubled:8} {self.metrics:8} {self.torn:5} {result}"
         )
 
 
 def undisturbed(place: Path, stage: str, tracking: Tracking | None) -> Undisturbed:
-    """The stage left alone, on drawn faces in a new folder; with a server that it writes to, where one is given."""
+    """Run the stage undisturbed in a new folder, with its own MLflow store or the server of `tracking`."""
     environment = None if tracking is None else tracking.mlflow.key()
     if tracking is not None:
         _empty_server(tracking)
@@ -110,7 +110,7 @@ def undisturbed(place: Path, stage: str, tracking: Tracking | None) -> Undisturb
 
 
 def suffer(place: Path, ordeal: Ordeal) -> Row:
-    """The command with the fault, and again until it ends with 0. One that the fault missed is tried twice more."""
+    """Run the command with the fault, and again until it ends with 0. If the fault missed it, try twice more."""
     within = ordeal.expected.seconds
     for attempt in range(3):
         row = _suffer(place.with_name(f"{place.name}-{attempt}"), ordeal, within)
@@ -143,15 +143,15 @@ def _suffer(place: Path, ordeal: Ordeal, within: float) -> Row:
         ordeal.stage, ordeal.kind, at, statuses, lost_seconds, again, lost, doubled, metrics, torn, pages, hung, same
     )
     if at is not None and not row.survived:
-        print(f"{log[-20000:]}\n--- the end of what {ordeal.stage} said with {ordeal.kind}", flush=True)
+        print(f"{log[-20000:]}\n--- the end of the output of {ordeal.stage} with {ordeal.kind}", flush=True)
     return row
 
 
 def _until_done(
     place: Path, ordeal: Ordeal, fault: Fault, within: float
 ) -> tuple[float | None, tuple[int, ...], int, int, int]:
-    """Type the command until it ends with 0, at most six times: when the fault struck it, how the commands ended,
-    finished units that were done again, files torn, commands that hung."""
+    """Type the command until it ends with 0, at most six times. Returns when the fault struck, the commands' statuses,
+    and how many finished units were done again, files were torn, and commands hung."""
     stage, usual = STAGES[ordeal.stage], ordeal.expected.seconds
     moment = ordeal.draw.uniform(0.1, 0.9) * within
     struck: float | None = None
@@ -161,8 +161,8 @@ def _until_done(
     whole = False
     while len(statuses) < 6:
         units = stage.units(place)
-        told = {"PYTHONFAULTHANDLER": "1", **fault.environment}
-        process = start(place, ordeal.stage, _words(ordeal.stage), environment=told)
+        environment = {"PYTHONFAULTHANDLER": "1", **fault.environment}
+        process = start(place, ordeal.stage, _words(ordeal.stage), environment=environment)
         began = time.monotonic()
         while process.poll() is None:
             time.sleep(0.1)
@@ -192,14 +192,14 @@ def _until_done(
 
 
 def _compare(expected: Runs, found: Runs) -> tuple[int, int, int]:
-    """Records lost (missing, or not ended as expected), doubled, and with other figures."""
+    """How many runs are lost (missing, or not ended as expected), doubled, or have other metrics."""
     lost = (expected.keys - found.keys).total() + (found.unfinished - expected.unfinished).total()
     doubled = (found.keys - expected.keys).total()
     return lost, doubled, sum(found.metrics.get(key) != metrics for key, metrics in expected.metrics.items())
 
 
 def _empty_server(tracking: Tracking) -> None:
-    """Let this process in, and put the server's earlier runs aside under another experiment's name."""
+    """Give this process the password, and rename the experiment with the server's earlier runs."""
     os.environ.update({name: value for name, value in tracking.mlflow.key().items() if name != "MLFLOW_TRACKING_URI"})
     client = MlflowClient(tracking.mlflow.uri)
     there = client.get_experiment_by_name("age-study")
@@ -220,7 +220,7 @@ def _words(stage: str) -> tuple[str, ...]:
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    """A row a kind of fault: how many struck and were survived, and what they cost together."""
+    """Print a row per kind of fault: how many struck, how many were survived, and their cost."""
     print(f"\n{'fault':9} {'struck':>7} {'survived':>9} {'lost s, each':>13} {'units again':>12} {'records lost':>13}")
     struck = Counter(row.kind for row in rows if row.at is not None)
     for kind, count in struck.items():

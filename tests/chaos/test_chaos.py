@@ -1,4 +1,4 @@
-"""The short form of python -m tests.chaos: a LOPO through a full disk, another through a clock that jumps."""
+"""The short form of python -m tests.chaos: one LOPO with a full disk, another with a clock that jumps."""
 
 from __future__ import annotations
 

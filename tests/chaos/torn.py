@@ -1,4 +1,4 @@
-"""Files that a fault left half-written."""
+"""Finds files that a fault left half-written."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 
 def torn_files(place: Path) -> list[Path]:
-    """Results under runs/ that cannot be read whole. Names with a dot at the front are nobody's result: what is being
-    written, and Ray's own state."""
+    """Results in runs/ that cannot be read. Hidden files are no results: they are being written, or Ray's own state."""
     files = [file for file in sorted((place / "runs").rglob("*")) if file.is_file()]
     shown = [file for file in files if not any(part.startswith(".") for part in file.relative_to(place).parts)]
     return [file for file in shown if not _is_whole(file)]
@@ -30,7 +29,7 @@ def _is_whole(file: Path) -> bool:
                     tensors.get_tensor(name)
         elif file.suffix == ".png":
             return file.read_bytes().endswith(b"IEND\xaeB`\x82")
-    except FileNotFoundError:  # it was somebody's temporary name
+    except FileNotFoundError:  # a temporary file that has been renamed
         return True
     except (ValueError, pa.ArrowException, SafetensorError):
         return False

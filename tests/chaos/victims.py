@@ -1,4 +1,4 @@
-"""Whom the fault tests shoot: a command's driver, or one of Ray's processes that descend from it. No others."""
+"""The processes that fault tests kill: a command's driver or one of its Ray processes, and no others."""
 
 from __future__ import annotations
 
@@ -27,11 +27,10 @@ def descendants(pid: int) -> dict[int, str]:
 
 
 def strike(process: subprocess.Popen, mark: str, draw: random.Random) -> bool:
-    """SIGKILL one process below the command's whose command line holds a mark, or, where that is empty, the command
-    itself. False where there is none (yet, or any more).
+    """SIGKILL to a descendant of the command with `mark` in its command line, or to the command itself if `mark` is "".
 
-    One that is busy, where one is: the death of an idle worker would not be noticed. Not the raylet's agents, which
-    call themselves workers too.
+    False where there is no such process. Prefers busy workers, since nobody notices the death of an idle one. The
+    raylet's agents, which are called workers too, are left out.
     """
     if not mark:
         process.send_signal(signal.SIGKILL)

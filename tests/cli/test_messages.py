@@ -1,4 +1,4 @@
-"""What a message tells people to type is there to be typed."""
+"""Every option and command that a message names exists."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FOREIGN = {
     "--experiment-ids",  # mlflow gc
     "--user",  # docker run
 }
-"""Options of every command and of other tools that texts name."""
+"""Options of tyro and of other tools that texts may name."""
 
 OURS = {f"--{name.replace('_', '-')}" for command in COMMANDS for _, name in options_of(command)}
 FILES = sorted(file for folder in ("study", "trainables", "search_spaces") for file in (ROOT / folder).rglob("*.py"))

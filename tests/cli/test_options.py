@@ -1,4 +1,4 @@
-"""What options make of a config: each takes effect and is said, or is refused; a network's own size and dropout."""
+"""Options change the config and are named in the selection, or are refused; each network has its size and dropout."""
 
 from __future__ import annotations
 
@@ -20,23 +20,14 @@ from study.pretrain.command import Pretrain, pretrain
 from study.starts import find_starts
 from study.sweep.command import Sweep, sweep
 from trainables.backbones import BACKBONES, age_net
-from trainables.checkpoints import Checkpoint, save_checkpoint
-from trainables.config import TrialConfig, of_network
-from trainables.losses import SORD
+from trainables.checkpoints import Checkpoint, CheckpointRecord, save_checkpoint
+from trainables.config import TrialConfig
 
 # One value, not the default, of every option of a training
 GIVEN: dict[str, Any] = {
-    "px": 96, "epochs": 7, "batch": 16, "learning_rate": 0.01, "weight_decay": 0.5, "ema": 0.9, "dropout": 0.25,
-    "frozen": 2, "frozen_views": 5, "drop_path": 0.3, "rate_schedule": "constant", "warmup": 0.4,
-    "label_smoothing": 0.15, "decoder": "median", "precision": "float32", "seed": 11,
+    "px": 96, "epochs": 7, "batch": 16, "learning_rate": 0.01, "ema": 0.9, "dropout": 0.25, "frozen": 2,
+    "frozen_views": 5, "decoder": "median", "precision": "float32", "seed": 11,
 }  # fmt: skip
-
-
-def field_of(option: str, config: TrialConfig) -> Any:
-    """Where an option's value stands in a config."""
-    if option == "label_smoothing":
-        return config.loss.label_smoothing
-    return getattr(config, {"rate_schedule": "schedule"}.get(option, option))
 
 
 def test_every_option_of_a_training_is_tried_here():
@@ -46,21 +37,21 @@ def test_every_option_of_a_training_is_tried_here():
 @pytest.mark.parametrize("option", GIVEN)
 def test_an_option_takes_effect_by_hand_and_next_to_best_where_the_selection_names_it(option, monkeypatch):
     training = Training(**{option: GIVEN[option]})
-    assert field_of(option, training.trial_config(backbone="resnet18")) == GIVEN[option]
+    assert getattr(training.trial_config(backbone="resnet18"), option) == GIVEN[option]
     winner = TrialConfig(backbone="resnet18", learning_rate=0.002)
-    assert field_of(option, winner) != GIVEN[option]
+    assert getattr(winner, option) != GIVEN[option]
     monkeypatch.setattr(plans.tracking, "finished", lambda *_, **__: [("run", 0, {})])
     monkeypatch.setattr(plans.tracking, "read_json", lambda *_: best_of(winner))
     plan = plan_of_sweep(STORE, name=None, training=training)
     config = plan.config("anybody")
-    assert field_of(option, config) == GIVEN[option]
+    assert getattr(config, option) == GIVEN[option]
     assert f"--{option.replace('_', '-')} {GIVEN[option]}" in plan.selection
-    changed = {name for name in GIVEN if field_of(name, config) != field_of(name, winner)}
+    changed = {name for name in GIVEN if getattr(config, name) != getattr(winner, name)}
     assert changed == {option}, "and nothing else"
 
 
 STORE = plans.tracking.Tracking.__new__(plans.tracking.Tracking)
-"""Never asked: what is read from it is given."""
+"""Never used: tests give what would be read from it."""
 
 
 def best_of(config: TrialConfig) -> dict[str, Any]:
@@ -76,13 +67,6 @@ def best_of(config: TrialConfig) -> dict[str, Any]:
             "state": "apart", "photos": 0, "people": 0, "compared": 0, "synthetic": False, "sentence": "compared",
         },
     }  # fmt: skip
-
-
-def test_a_loss_without_a_label_to_smooth_is_said_next_to_best(monkeypatch):
-    monkeypatch.setattr(plans.tracking, "finished", lambda *_, **__: [("run", 0, {})])
-    monkeypatch.setattr(plans.tracking, "read_json", lambda *_: best_of(TrialConfig(loss=SORD())))
-    with pytest.raises(ValueError, match="leave out --label-smoothing"):
-        plan_of_sweep(STORE, name=None, training=Training(label_smoothing=0.1))
 
 
 @pytest.mark.parametrize(
@@ -141,10 +125,10 @@ def test_a_sweep_of_the_papers_settings_shows_each_network_its_native_size_unles
     for config in asked(space, base):
         assert config.px == BACKBONES[config.backbone].px
         assert config.px in space.sizes(base), "its faces lie ready"
-    told = replace(paper, px=224)
+    given = replace(paper, px=224)
     if name != "efficientnet":  # asks for sizes itself
-        assert {config.px for config in asked(at(told, name), told.trial_config())} == {224}
-        assert at(told, name).sizes(told.trial_config()) == (224,)
+        assert {config.px for config in asked(at(given, name), given.trial_config())} == {224}
+        assert at(given, name).sizes(given.trial_config()) == (224,)
 
 
 def test_dropout_is_the_networks_own_unless_told_and_zero_is_none():
@@ -156,7 +140,7 @@ def test_dropout_is_the_networks_own_unless_told_and_zero_is_none():
     assert rates(own) == {0.5} == rates(TrialConfig.from_json({"backbone": "alexnet"}))
     assert rates(Training(dropout=0.0).trial_config(backbone="alexnet")) == {0.0}
     assert rates(TrialConfig(backbone="alexnet", dropout=0.0)) == {0.0}
-    assert TrialConfig.from_json(own.to_json()) == own, "what was meant stands in the record"
+    assert TrialConfig.from_json(own.to_json()) == own, "the record holds the rate"
     for space in ("backbones", "paper"):
         found = {c.backbone: c.dropout for c in asked(at(Training(), space), TrialConfig())}
         assert found == {name: BACKBONES[name].dropout for name in found}
@@ -179,17 +163,12 @@ def test_a_networks_own_dropout_is_its_librarys():
         assert drops[0] == drops[1]
 
 
-def test_of_network_takes_what_the_network_has():
-    config = of_network(TrialConfig(backbone="alexnet", px=64), ("px", "dropout"))
-    assert (config.px, config.dropout) == (224, 0.5)
-
-
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("pretrained") / "mine"
     state = age_net("resnet18", px=32).state_dict()
-    save_checkpoint(folder, Checkpoint(state, TrialConfig(backbone="resnet18", px=32), {"trained_on": "drawn"}))
+    save_checkpoint(folder, Checkpoint(state, TrialConfig(backbone="resnet18", px=32), CheckpointRecord("drawn")))
     return folder
 
 
@@ -205,7 +184,7 @@ def test_a_trial_files_weights_count_unless_others_are_given(checkpoint, tmp_pat
     elsewhere = tmp_path / "pretrained"
     save_checkpoint(
         elsewhere / "resnet18",
-        Checkpoint(age_net("resnet18", px=32).state_dict(), base.replace(weights="random"), {"fingerprint": "f"}),
+        Checkpoint(age_net("resnet18", px=32).state_dict(), base.replace(weights="random")),
     )
     found = find_starts(elsewhere, SPACES["mean_variance"], base, from_file=True)
     assert {name: start.weights for name, start in found.items()} == {"resnet18": str(checkpoint)}
@@ -214,6 +193,21 @@ def test_a_trial_files_weights_count_unless_others_are_given(checkpoint, tmp_pat
     found = find_starts(elsewhere, SPACES["small"], base.replace(weights="random"), from_file=False)
     assert {start.weights for start in found.values()} == {str(elsewhere / "resnet18"), "random"}
     assert found["resnet18"].weights == str(elsewhere / "resnet18")
+
+
+def test_a_network_of_timm_is_pretrained_into_one_folder_from_which_it_starts(tmp_path, monkeypatch, make_table):
+    monkeypatch.chdir(tmp_path)
+    faces = (str(make_table(tmp_path / "crowd", people=60, photos=1)),)
+    seen = []
+    monkeypatch.setattr("study.pretrain.command.pretrain_all", lambda jobs, *_, **__: seen.extend(jobs) or [])
+    pretrain(Pretrain(backbone=("timm/resnet10t", "resnet18"), faces=faces, out=Path("made")))
+    assert [job.folder for job in seen] == [Path("made/timm-resnet10t"), Path("made/resnet18")]
+    state = age_net("timm/resnet10t", px=64).state_dict()
+    save_checkpoint(seen[0].folder, Checkpoint(state, seen[0].config, {"trained_on": "nothing"}))
+    space = SPACES["study"].narrowed(["resnet18", "timm/resnet10t"])
+    found = find_starts(Path("made"), space, TrialConfig(), from_file=False)
+    weights = {name: start.weights for name, start in found.items()}
+    assert weights == {"resnet18": "random", "timm/resnet10t": "made/timm-resnet10t"}
 
 
 def test_frozen_stages_that_were_never_trained_are_said_before_anything_starts(checkpoint):
@@ -234,7 +228,7 @@ def test_a_pretraining_is_of_the_trial_files_network(tmp_path, monkeypatch, make
     seen = []
     faces = (str(make_table(tmp_path / "crowd", people=60, photos=1)),)
     monkeypatch.setattr(
-        "study.pretrain.command.pretrain_all", lambda jobs, *_, **__: seen.extend(j.config for j in jobs) or []
+        "study.pretrain.command.pretrain_all", lambda plan: seen.extend(job.config for job in plan.jobs) or []
     )
     pretrain(Pretrain(Training(trial=Path("trial.json"), frozen=0), faces=faces))
     pretrain(Pretrain(Training(trial=Path("trial.json"), frozen=0), backbone=("vgg16",), faces=faces))

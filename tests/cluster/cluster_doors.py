@@ -1,4 +1,4 @@
-"""A cluster's doors from outside: shut to a stranger in the same network, open to who has the key."""
+"""Checks a cluster's ports from another machine of its network: closed without the keys, usable with them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.cluster.hosts import Host
 
 PROGRAM = Path(__file__).with_name("doors.py")
 LOOPBACK = {8265: "Ray's dashboard and job server", 5000: "MLflow", 8080: "Optuna's dashboard"}
-"""Ports of the head that nobody may even connect to, but by a tunnel."""
+"""Ports of the head that nobody can connect to, except through a tunnel."""
 SERVED = {6379: "GCS", 10001: "Ray client", 8076: "object manager"}
 TURNED_AWAY = {"401", "403", "UNAUTHENTICATED"}
 WRONG_TOKEN = 64 * "0"
@@ -19,7 +19,7 @@ SSH = "ssh -o BatchMode=yes -o StrictHostKeyChecking=no -o ConnectTimeout=5"
 
 
 class Seen(Protocol):
-    """Where what was seen is written."""
+    """Takes what was seen, and what was wrong (tests.cluster.three_hosts.Seen)."""
 
     def note(self, name: str, value: Any) -> None: ...
 
@@ -27,7 +27,7 @@ class Seen(Protocol):
 
 
 def listening(host: Host) -> dict[int, str]:
-    """Ports that a host listens on beyond loopback, and whose they are."""
+    """The program on each port on which a host listens beyond loopback."""
     found = {}
     for line in host.run("ss -H -ltnp").splitlines():
         fields = line.split()
@@ -38,17 +38,17 @@ def listening(host: Host) -> dict[int, str]:
 
 
 def knock(at: Host, host: Host, ports: Sequence[int], token: str = "") -> dict[int, dict[str, str]]:
-    """What tests/cluster/doors.py finds from `at`."""
-    told = at.run(f"python {PROGRAM} {host.address} {','.join(map(str, sorted(ports)))} {token}")
-    return {int(port): answers for port, answers in json.loads(told.splitlines()[-1]).items()}
+    """What tests/cluster/doors.py, run at `at`, finds at another host's ports."""
+    answer = at.run(f"python {PROGRAM} {host.address} {','.join(map(str, sorted(ports)))} {token}")
+    return {int(port): answers for port, answers in json.loads(answer.splitlines()[-1]).items()}
 
 
 def without_keys(stranger: Host, hosts: Sequence[Host], seen: Seen) -> None:
-    """Every door of every host, knocked at by one who has no key. hosts: the head first."""
+    """Try all ports of all hosts from a machine without any key. hosts: the head first."""
     head = hosts[0]
-    told = stranger.run(f"{SSH} root@{head.address} true 2>&1 | tail -n 1", check=False)
-    seen.note("door ssh, no key", told.strip())
-    seen.expect("Permission denied" in told, f"ssh lets a stranger in: {told}")
+    answer = stranger.run(f"{SSH} root@{head.address} true 2>&1 | tail -n 1", check=False)
+    seen.note("door ssh, no key", answer.strip())
+    seen.expect("Permission denied" in answer, f"ssh accepts a stranger: {answer}")
     for port, answers in knock(stranger, head, list(LOOPBACK)).items():
         seen.note(f"door {port} ({LOOPBACK[port]}), from outside", answers[""])
         seen.expect(answers[""] == "ConnectionRefusedError", f"a stranger can connect to {LOOPBACK[port]}")
@@ -58,37 +58,39 @@ def without_keys(stranger: Host, hosts: Sequence[Host], seen: Seen) -> None:
         if host is head:
             seen.expect(set(SERVED) <= set(programs), f"the head listens on {sorted(programs)} only")
         for port, answers in knock(stranger, host, list(programs)).items():
-            told = {what: status for what, status in answers.items() if what}
-            statuses = sorted(set(told.values()))
+            answer = {what: status for what, status in answers.items() if what}
+            statuses = sorted(set(answer.values()))
             seen.note(f"door {host.name}:{port} ({SERVED.get(port) or programs[port]}), no token", statuses)
-            seen.expect(bool(told) and set(statuses) <= TURNED_AWAY, f"{host.name}:{port} answers a stranger: {told}")
+            seen.expect(
+                bool(answer) and set(statuses) <= TURNED_AWAY, f"{host.name}:{port} answers a stranger: {answer}"
+            )
     for port, answers in knock(stranger, head, list(SERVED), WRONG_TOKEN).items():
-        told = {what: status for what, status in answers.items() if what}
-        seen.note(f"door {port} ({SERVED[port]}), a wrong token", told)
-        seen.expect(set(told.values()) == {"UNAUTHENTICATED"}, f"{SERVED[port]} takes a wrong token: {told}")
-    told = _client(stranger, head, "RAY_AUTH_MODE=disabled")
-    seen.note("door of ray.init('ray://...'), no token", told)
-    seen.expect("let in" not in told, f"Ray's client lets a stranger in: {told}")
+        answer = {what: status for what, status in answers.items() if what}
+        seen.note(f"door {port} ({SERVED[port]}), a wrong token", answer)
+        seen.expect(set(answer.values()) == {"UNAUTHENTICATED"}, f"{SERVED[port]} accepts a wrong token: {answer}")
+    answer = _client(stranger, head, "RAY_AUTH_MODE=disabled")
+    seen.note("door of ray.init('ray://...'), no token", answer)
+    seen.expect("let in" not in answer, f"Ray Client accepts a stranger: {answer}")
 
 
 def _client(at: Host, head: Host, mode: str) -> str:
-    """Last line of a program that joins by Ray's client and says "let in"."""
+    """The last line of a program that connects by Ray Client; it contains "let in" if that succeeds."""
     code = f"import ray; ray.init('ray://{head.address}:10001'); print('let', 'in,', len(ray.nodes()), 'nodes')"
-    told = at.run(f'cd /tmp; {mode} timeout 120 python -c "{code}" 2>&1', check=False)
-    return ([line for line in told.splitlines() if line.strip()] or ["no word"])[-1][:160]
+    answer = at.run(f'cd /tmp; {mode} timeout 120 python -c "{code}" 2>&1', check=False)
+    return ([line for line in answer.splitlines() if line.strip()] or ["no word"])[-1][:160]
 
 
 def with_keys(laptop: Host, head: Host, key: Path, seen: Seen) -> None:
-    """The same doors with the key, the token and the password, and through the tunnels; and the tunnels without."""
-    told = laptop.run(f"{SSH} -i {key} root@{head.address} echo in 2>/dev/null", check=False).strip()
-    seen.note("door ssh, with the key", told)
-    seen.expect(told == "in", f"ssh does not let the key in: {told}")
+    """Try the same ports with the key, the token and the password, and the tunnels with and without them."""
+    answer = laptop.run(f"{SSH} -i {key} root@{head.address} echo in 2>/dev/null", check=False).strip()
+    seen.note("door ssh, with the key", answer)
+    seen.expect(answer == "in", f"ssh refuses the key: {answer}")
     token = laptop.run("cat .ray/auth_token").strip()
     for port, answers in knock(laptop, head, list(SERVED), token).items():
-        told = {what: status for what, status in answers.items() if what}
-        seen.note(f"door {port} ({SERVED[port]}), with the token", told)
+        answer = {what: status for what, status in answers.items() if what}
+        seen.note(f"door {port} ({SERVED[port]}), with the token", answer)
         seen.expect(
-            bool(told) and "UNAUTHENTICATED" not in told.values(), f"{SERVED[port]} turns the token away: {told}"
+            bool(answer) and "UNAUTHENTICATED" not in answer.values(), f"{SERVED[port]} refuses the token: {answer}"
         )
     password = head.run("grep password .mlflow/credentials").split("=")[1].strip()
     experiments = "127.0.0.1:5000/api/2.0/mlflow/experiments/search?max_results=1"
@@ -109,6 +111,6 @@ def with_keys(laptop: Host, head: Host, key: Path, seen: Seen) -> None:
         status = laptop.run(f"curl -s -o /dev/null -w %{{http_code}} {request}", check=False).strip()
         seen.note(f"door {what}", status)
         seen.expect(status == right, f"{what}: {status} instead of {right}")
-    told = _client(laptop, head, "RAY_AUTH_MODE=token")
-    seen.note("door of ray.init('ray://...'), with the token", told)
-    seen.expect("let in" in told, f"Ray's client does not let the token in: {told}")
+    answer = _client(laptop, head, "RAY_AUTH_MODE=token")
+    seen.note("door of ray.init('ray://...'), with the token", answer)
+    seen.expect("let in" in answer, f"Ray Client refuses the token: {answer}")

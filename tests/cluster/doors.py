@@ -1,7 +1,7 @@
-"""Knock at a host's doors from where one stands: python tests/cluster/doors.py ADDRESS PORTS [TOKEN]. Prints JSON.
+"""Tries a host's ports from this machine: python tests/cluster/doors.py ADDRESS PORTS [TOKEN]. Prints JSON.
 
-At every port: can one connect; what do HTTP paths answer; what do the calls of Ray's services answer. With TOKEN as one
-who has it, without as a stranger. Run by tests.cluster.three_hosts in the network that it tries.
+For each port: whether it accepts a connection, and the answers to HTTP paths and to calls of Ray's gRPC services, with
+or without the token. tests.cluster.three_hosts runs it in the network that it tests.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ CALLS = (
     "ray.rpc.RayletDriver/ClusterInfo",  # Ray client
     "ray.rpc.LogService/ListLogs",  # dashboard agent
 )
-"""One harmless call of each of Ray's services; a port serves some of them and answers UNIMPLEMENTED to the others."""
+"""One harmless call of each Ray service; a port serves some of them and answers UNIMPLEMENTED to the others."""
 QUIET = 4.0
-"""Seconds without an answer after which a door counts as silent."""
+"""Seconds without an answer after which a port counts as silent."""
 
 
 def connects(address: str, port: int) -> str:
-    """ "open", or the error's name."""
+    """ "open", or the name of the error."""
     try:
         socket.create_connection((address, port), timeout=QUIET).close()
     except OSError as error:
@@ -35,25 +35,25 @@ def connects(address: str, port: int) -> str:
 
 
 def over_http(address: str, port: int, token: str) -> dict[str, str]:
-    """Status of each path that is answered over HTTP, until one is not."""
-    told = {}
+    """HTTP status of each path, up to the first that is not answered."""
+    statuses = {}
     for path in PATHS:
         connection = http.client.HTTPConnection(address, port, timeout=QUIET)
         try:
             connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
-            told[path] = str(connection.getresponse().status)
+            statuses[path] = str(connection.getresponse().status)
         except (OSError, http.client.HTTPException):
             break
         finally:
             connection.close()
-    return told
+    return statuses
 
 
 def over_grpc(address: str, port: int, token: str) -> dict[str, str]:
-    """gRPC status of each of Ray's calls that the port has, until it is silent."""
+    """gRPC status of each of Ray's calls that the port serves, up to the first that is not answered."""
     import grpc
 
-    told: dict[str, str] = {}
+    statuses: dict[str, str] = {}
     with grpc.insecure_channel(f"{address}:{port}") as channel:
         for call in CALLS:
             send = channel.unary_unary(f"/{call}")
@@ -65,18 +65,18 @@ def over_grpc(address: str, port: int, token: str) -> dict[str, str]:
             if status in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
                 break  # no gRPC here
             if status != "UNIMPLEMENTED":
-                told[call.partition("/")[0].removeprefix("ray.rpc.")] = status
-    return told
+                statuses[call.partition("/")[0].removeprefix("ray.rpc.")] = status
+    return statuses
 
 
 def knock(address: str, ports: list[int], token: str = "") -> dict[int, dict[str, str]]:
     """What each port answers: {port: {"": connection, path or service: status}}."""
-    told = {}
+    statuses = {}
     for port in ports:
-        told[port] = {"": connects(address, port)}
-        if told[port][""] == "open":
-            told[port] |= over_http(address, port, token) or over_grpc(address, port, token)
-    return told
+        statuses[port] = {"": connects(address, port)}
+        if statuses[port][""] == "open":
+            statuses[port] |= over_http(address, port, token) or over_grpc(address, port, token)
+    return statuses
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What a finished study holds on a cluster's head: python tests/cluster/held_by_head.py, in ~/age-study. Prints JSON.
+"""Prints as JSON what a finished study left on a cluster's head: python tests/cluster/held_by_head.py, in ~/age-study.
 
-faces: people and photos of the table. predicted: people, photos and rows of the LOPO's result. runs: fold runs in
-MLflow, people among them, and their states. ran: trainings by (address, state), as Ray lists them. given_up: when their
-driver gave up those that failed, in seconds since 1970.
+faces: people and photos of the table. predicted: people, photos and rows of the LOPO result. runs: fold runs in MLflow,
+their people, and their states. ran: trainings by (address, state), as Ray lists them. given_up: when the driver gave up
+those that failed, in seconds since 1970.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from study.tracking import runs as tracking
 
 
 def held() -> dict[str, object]:
-    """See the module's text. Needs RAY_ADDRESS."""
+    """The values that the module's docstring describes. Needs RAY_ADDRESS."""
     faces = pd.concat(
         pd.read_parquet(file, columns=["person", "photo"]) for file in Path("runs/synthetic/people/faces").iterdir()
     )

@@ -1,7 +1,7 @@
 """Hosts made of Linux namespaces on this machine: each with its own address, processes, /root, /tmp, /run and /dev/shm.
 
-They share the machine's other files, so one Python environment serves all. Needs root and Debian's iproute2,
-openssh-server and util-linux; nothing here reaches a network beyond the wire between them.
+They share the machine's other files, and so one Python environment. Needs root and Debian's iproute2, openssh-server
+and util-linux. The hosts can reach only each other.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ from pathlib import Path
 SSHD = "/usr/sbin/sshd"
 _WIRE = "study-wire"
 _TOOLS = {"ip": "iproute2", SSHD: "openssh-server", "ssh": "openssh-client", "rsync": "rsync", "unshare": "util-linux"}
-"""Programs and Debian's packages that hold them."""
+"""Programs, and the Debian packages that contain them."""
 
 
 @dataclass
 class Host:
-    """A running host. boot: the process whose end takes all of the host's with it; pid: its process 1, as this machine
-    numbers it."""
+    """A running host. boot: the process whose end ends all of the host's; pid: this machine's id of its process 1."""
 
     name: str
     address: str
@@ -39,14 +38,14 @@ class Host:
         return f"study-{self.name}"
 
     def enter(self, command: str) -> list[str]:
-        """The command line that runs a shell command in the host, in its home."""
+        """The command line that runs a shell command in the host's home folder."""
         inside = ["nsenter", f"--target={self.pid}", "--mount", "--net", "--pid", "--ipc", "--"]
         start = f"export HOME=/root PATH={Path(sys.prefix) / 'bin'}:$PATH; cd; {command}"
         return [*inside, "bash", "-c", start]
 
     def run(self, command: str, *, check: bool = True, show: bool = False) -> str:
-        """Output (both streams) of a shell command in the host; printed as it comes where `show`. Raises RuntimeError
-        where it fails, unless told not to `check`."""
+        """Output (both streams) of a shell command in the host, also printed if `show`. Raises RuntimeError where the
+        command fails, if `check`."""
         process = subprocess.Popen(
             self.enter(command),
             stdout=subprocess.PIPE,
@@ -66,12 +65,12 @@ class Host:
         return "".join(lines)
 
     def python(self, code: str, *, check: bool = True) -> str:
-        """Output of Python code in the host, run by this environment."""
+        """Output of Python code, run in the host with this environment."""
         return self.run(f"python -c {shlex.quote(code)}", check=check)
 
     def take_away(self, doing: str) -> None:
-        """As when its plug is pulled while a process of it has `doing` as its title: that one stops, nobody hears the
-        host go, and all of it ends."""
+        """Lose the host, as by a power cut, while one of its processes has `doing` in its title: stop that process, cut
+        the network so that no connection is closed, and kill all processes."""
         while not (busy := [pid for pid in self.processes() if doing in _title(pid)]):
             time.sleep(0.05)
         os.kill(busy[0], signal.SIGSTOP)
@@ -79,19 +78,19 @@ class Host:
         self.end()
 
     def come_back(self, work: Path) -> None:
-        """As when its plug is put in again: its files are there, but what lay in /tmp."""
+        """Start the host again with its files, except those in /tmp."""
         shutil.rmtree(work / self.name / "tmp")
         run("ip", "-n", _WIRE, "link", "set", self.name, "up")
         again = _boot(self.name, self.namespace, self.address, work, serve=True)
         self.boot, self.pid = again.boot, again.pid
 
     def processes(self) -> list[int]:
-        """All of its processes, as this machine numbers them."""
+        """This machine's ids of all its processes."""
         return [int(pid) for pid in run("ip", "netns", "pids", self.namespace).split()]
 
     def end(self) -> None:
         """End all of its processes, and wait until they are gone."""
-        self.boot.kill()  # unshare --kill-child: process 1 goes with it, and with that all others
+        self.boot.kill()  # unshare --kill-child: it takes process 1 with it, and that all others
         self.boot.wait()
         while Path(f"/proc/{self.pid}").exists():
             time.sleep(0.05)
@@ -105,18 +104,18 @@ def _title(pid: int) -> str:
 
 
 def why_not() -> str | None:
-    """What this machine lacks to make hosts, in words; None where it lacks nothing."""
+    """Why this machine cannot make hosts, in words; None if it can."""
     if os.geteuid() != 0:
         return "hosts made of namespaces need root"
     missing = sorted({package for tool, package in _TOOLS.items() if shutil.which(tool) is None})
     if missing:
         return f"not installed: {', '.join(missing)} (apt-get install)"
     tried = subprocess.run(["unshare", "--mount", "--pid", "--net", "--fork", "true"], capture_output=True, text=True)
-    return None if tried.returncode == 0 else f"this machine makes no namespaces: {tried.stderr.strip()}"
+    return None if tried.returncode == 0 else f"this machine cannot make namespaces: {tried.stderr.strip()}"
 
 
 def run(*command: str, check: bool = True) -> str:
-    """A command's output on this machine."""
+    """The output of a command on this machine."""
     done = subprocess.run(command, capture_output=True, text=True)
     if check and done.returncode:
         raise RuntimeError(f"{shlex.join(command)} ended with {done.returncode}: {done.stderr.strip()[-600:]}")
@@ -125,8 +124,10 @@ def run(*command: str, check: bool = True) -> str:
 
 @contextlib.contextmanager
 def hosts(addresses: Mapping[str, str], served: tuple[str, ...], work: Path) -> Iterator[dict[str, Host]]:
-    """Hosts by name, at these addresses (of one /24) and with an sshd where they are `served`, which lets in who has
-    work/user_key. Afterwards their processes, namespaces and links are gone."""
+    """Hosts by name, at these addresses (of one /24). Those in `served` have an sshd that accepts work/user_key.
+
+    At the end their processes, namespaces and links are removed.
+    """
     for key in ("host_key", "user_key"):
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(work / key))
     up: dict[str, Host] = {}
@@ -159,12 +160,12 @@ def _plug_in(name: str, namespace: str, address: str) -> None:
     run("ip", "-n", namespace, "addr", "add", f"{address}/24", "dev", "eth0")
     run("ip", "-n", namespace, "link", "set", "eth0", "up")
     run("ip", "-n", namespace, "link", "set", "lo", "up")
-    # Nobody is there. Ray asks which address leads out (it sends nothing), and takes 127.0.0.1 where none does
+    # a gateway that does not exist: without a default route Ray would use 127.0.0.1 as the host's address
     run("ip", "-n", namespace, "route", "add", "default", "via", address.rpartition(".")[0] + ".254")
 
 
 def _boot(name: str, namespace: str, address: str, work: Path, *, serve: bool) -> Host:
-    """Start a host: mounts of its own, then sshd, or nothing where it does not `serve`."""
+    """Start a host with mounts of its own, and with sshd if `serve`."""
     place = work / name
     for folder in ("root", "tmp"):
         (place / folder).mkdir(parents=True, exist_ok=True)
@@ -179,7 +180,7 @@ def _boot(name: str, namespace: str, address: str, work: Path, *, serve: bool) -
         "UseDNS no\nMaxStartups 100\n"
     )
     lines = ["set -e", "mount --make-rprivate /"]
-    for kept in {base, Path(sys.prefix)}:  # where Python lies in /root or /tmp, it must stay in sight
+    for kept in {base, Path(sys.prefix)}:  # a Python in /root or /tmp must stay visible
         for top in ("/root", "/tmp"):
             if kept.is_relative_to(top):
                 seen = place / top[1:] / kept.relative_to(top)
@@ -188,7 +189,7 @@ def _boot(name: str, namespace: str, address: str, work: Path, *, serve: bool) -
     lines += ["mount -t tmpfs tmpfs /run", "mkdir /run/sshd", "mount -t tmpfs tmpfs /dev/shm"]
     if serve:
         lines.append(f"{SSHD} -D -e -f {config} &")
-    lines.append("while true; do wait; sleep 1; done")  # as process 1 it takes in whose parent has ended
+    lines.append("while true; do wait; sleep 1; done")  # process 1 must reap orphans
     unshare = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"]
     boot = subprocess.Popen(
         ["ip", "netns", "exec", namespace, *unshare, "sh", "-c", "\n".join(lines)],

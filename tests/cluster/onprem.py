@@ -1,7 +1,7 @@
 """cluster-onprem.yaml for hosts that share one machine and its Python environment.
 
-Changed are: addresses, user and key; `pip install` (the environment that runs this serves all hosts); each host's CPUs,
-object store and patience at the start.
+It changes addresses, user and key; `pip install` (all hosts use the environment that runs this); and each host's CPUs,
+object store and time-outs at the start.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ REPO = Path(__file__).resolve().parents[2]
 
 
 def cluster_file(work: Path, head: str, workers: Sequence[str]) -> Path:
-    """cluster-onprem.yaml for hosts at these addresses; what is not named above is as in the repository."""
+    """The changed file for hosts at these addresses."""
     config: dict[str, Any] = yaml.safe_load((REPO / "cluster-onprem.yaml").read_text())
     config["provider"] |= {"head_ip": head, "worker_ips": list(workers)}
     config["auth"] = {"ssh_user": "root", "ssh_private_key": str(work / "user_key")}
@@ -25,10 +25,10 @@ def cluster_file(work: Path, head: str, workers: Sequence[str]) -> Path:
     assert "pip install" in install, install
     config["setup_commands"].append(f"sh {_borrow(work)}")
     small = "ray start --num-cpus=1 --object-store-memory=100000000"
-    patient = "export RAY_raylet_start_wait_time_s=300 RAY_gcs_rpc_server_connect_timeout_s=120 &&"
+    timeouts = "export RAY_raylet_start_wait_time_s=300 RAY_gcs_rpc_server_connect_timeout_s=120 &&"
     for commands in ("head_start_ray_commands", "worker_start_ray_commands"):
         config[commands] = [
-            f"{patient} {line.replace('ray start', small)}" if "ray start" in line else line
+            f"{timeouts} {line.replace('ray start', small)}" if "ray start" in line else line
             for line in config[commands]
         ]
     file = work / "cluster.yaml"
@@ -37,8 +37,8 @@ def cluster_file(work: Path, head: str, workers: Sequence[str]) -> Path:
 
 
 def _borrow(work: Path) -> Path:
-    """A script that gives a host's own environment, which is empty, the packages of this one, and like
-    `pip install -e .` the code of ~/age-study: no other copy of it is on the host's path."""
+    """A script that adds the packages of this environment to a host's own, empty one, and the code of ~/age-study like
+    `pip install -e .`: no other copy of the code is on the host's path."""
     places = [path for path in sys.path if path.endswith("site-packages")]
     script = work / "borrow.sh"
     script.write_text(

@@ -1,4 +1,4 @@
-"""A command must not outlive the Ray that it started, nor wait for it for ever."""
+"""A command whose Ray dies ends with one line, and does not wait for ever."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The cluster files: Ray's own loader takes them, every field exists, no door is left to a default, no secret lies in
-them."""
+"""The cluster files: Ray's own loader accepts them, all fields exist, no open port is left to a default, no secret."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ PROVIDER_FIELDS = {
     "cluster.yaml": {"type", "region", "availability_zone", "cache_stopped_nodes"},
     "cluster-onprem.yaml": {"type", "head_ip", "worker_ips"},
 }
-"""Ray takes any field of `provider` in silence; these are the ones its AWS and local providers read."""
+"""The fields of `provider` that Ray's AWS and local providers read; Ray silently accepts any others."""
 
 
 def read(name: str) -> dict[str, Any]:
@@ -51,7 +50,7 @@ def test_rays_own_loader_and_schema_take_the_file(name: str):
 
 
 def test_ray_fills_in_nothing(name: str):
-    """Its defaults hold a nightly wheel, a dashboard on all addresses and stopped machines that go on costing."""
+    """Its defaults include a nightly wheel, a dashboard on all addresses and stopped machines that still cost."""
     config = read(name)
     if config["provider"]["type"] == "local":
         from ray.autoscaler._private.local.config import prepare_local
@@ -103,7 +102,7 @@ def test_head_has_no_gpu_and_workers_are_spot_from_none_up():
 
 
 def test_the_security_group_is_the_users_own():
-    """The group that Ray makes opens SSH to 0.0.0.0/0 whatever the file says; so no node may leave it to Ray."""
+    """Ray's own group opens SSH to 0.0.0.0/0 whatever the file says; so every node must name ours."""
     for node_type in read("cluster.yaml")["available_node_types"].values():
         assert node_type["node_config"]["SecurityGroupIds"]
     script = (REPO / "cluster" / "aws.sh").read_text()

@@ -1,4 +1,4 @@
-"""cluster-onprem.yaml for real, on three hosts made of namespaces; not part of `make test`, for it takes a while:
+"""cluster-onprem.yaml on three hosts made of namespaces. It takes minutes and needs root, so `make test` skips it:
 
 sudo THREE_HOSTS=1 .venv/bin/python -m pytest tests/cluster
 """

@@ -1,13 +1,12 @@
-"""cluster-onprem.yaml tried for real on one machine: three hosts, a laptop and a stranger, made of Linux namespaces.
+"""Tests cluster-onprem.yaml on one machine: three hosts, a laptop and a stranger, made of Linux namespaces.
 
     sudo .venv/bin/python -m tests.cluster.three_hosts
 
-From the laptop: `ray up` over SSH, the pages through `ray attach`, align, sweep and LOPO of the built-in people as
-jobs, and `ray down`. In the middle of the LOPO a worker's host is taken away. From the stranger, who stands in the
-hosts' network without any key, every port that a host listens on is tried. Prints what was seen; status 1 where
-something was not as it should be. Takes some ten minutes on one core. Needs root (tests/cluster/hosts.py says what
-else) and a Python environment with '.[dlib,lite0,cluster]'. What it changes in the cluster file stands in
-tests/cluster/onprem.py.
+From the laptop: `ray up` over SSH, the pages through `ray attach`, align, sweep and LOPO of the synthetic people as
+jobs, and `ray down`. In the middle of LOPO a worker's host is lost. From the stranger, a machine in the hosts' network
+without any key, every port that a host listens on is tried. Prints what it sees; status 1 where something is wrong.
+Takes some ten minutes on one core. Needs root (and what tests/cluster/hosts.py says) and a Python environment with
+'.[dlib,lite0,cluster]'. tests/cluster/onprem.py changes the cluster file for this.
 """
 
 from __future__ import annotations
@@ -39,24 +38,24 @@ OUTSIDE = {LAPTOP: "10.213.7.8", STRANGER: "10.213.7.9"}
 QUIET = "--log-style pretty --log-color false"
 TOKEN = "export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0"
 PATIENCE = 150
-"""Seconds within which the training of a lost host must be given up: the cluster file's 80, and a busy core."""
+"""Seconds within which the training of a lost host must be given up: 80 by the cluster file, more on a busy core."""
 STAGES = {
     "align": "people",
     "sweep": "--space tour --name tour --px 32 --epochs 1 --trials 2 --blocks 2 --finalists 0",
     "lopo": "--best --sweep tour",
 }
-"""The study's commands. No pretraining: its workers read faces from a place that all hosts see, and write to one."""
+"""The study's commands. No pretraining: its workers need a folder that all hosts share."""
 
 
 @dataclass
 class Seen:
-    """What a run saw: seconds and counts by name, and what was not as it should be."""
+    """What a run saw: seconds and counts by name, and what was wrong."""
 
-    figures: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
 
     def note(self, name: str, value: Any) -> None:
-        self.figures[name] = value
+        self.values[name] = value
         print(f"{name}: {value}", flush=True)
 
     def expect(self, right: bool, otherwise: str) -> None:
@@ -72,7 +71,7 @@ class Seen:
 
 
 def lacking() -> str | None:
-    """What this machine or environment lacks for the run, in words; None where it lacks nothing."""
+    """What this machine or environment lacks for the run, in words; None if nothing."""
     packages = ("aiohttp_cors", "opencensus", "grpc", "flask_wtf", "optuna_dashboard")  # '.[cluster]', as imported
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
@@ -81,11 +80,11 @@ def lacking() -> str | None:
 
 
 def nodes(head: Host) -> dict[str, str]:
-    """State of each of Ray's nodes by address, as the head tells it."""
-    told = head.run(". ~/.age-study.sh; ray list nodes --format json 2>/dev/null", check=False)
-    if "[" not in told:
+    """The state of each Ray node by address, as the head lists it."""
+    output = head.run(". ~/.age-study.sh; ray list nodes --format json 2>/dev/null", check=False)
+    if "[" not in output:
         return {}
-    listed = json.loads(told[told.index("[") : told.rindex("]") + 1])
+    listed = json.loads(output[output.index("[") : output.rindex("]") + 1])
     states: dict[str, str] = {}
     for node in listed:  # a host that came back is a second node at its address
         if states.get(node["node_ip"]) != "ALIVE":
@@ -94,7 +93,7 @@ def nodes(head: Host) -> dict[str, str]:
 
 
 def wait_for_nodes(head: Host, seen: Seen, *, seconds: float) -> None:
-    """Until all hosts are living nodes of Ray's."""
+    """Wait until all hosts are live nodes of Ray."""
     until, everyone = time.monotonic() + seconds, set(ADDRESSES.values())
     there: dict[str, str] = {}
     while time.monotonic() < until and {ip for ip, state in there.items() if state == "ALIVE"} != everyone:
@@ -108,7 +107,7 @@ def wait_for_nodes(head: Host, seen: Seen, *, seconds: float) -> None:
 
 @contextmanager
 def attached(laptop: Host, file: Path) -> Iterator[None]:
-    """The tunnels of docs/cluster.md, open meanwhile."""
+    """Keep the tunnels of docs/cluster.md open."""
     ports = "-p 8265 -p 5000 -p 8080"
     shell = subprocess.Popen(
         laptop.enter(f"{TOKEN}; ray attach {file} {ports}"),
@@ -133,13 +132,13 @@ def job(stage: str) -> str:
 
 
 def folds(head: Host) -> list[float]:
-    """When each fold's file was written, in order, seconds of this machine's clock."""
-    told = head.run("stat -c %.2Y age-study/runs/synthetic/lopo/*/folds/*.parquet 2>/dev/null", check=False)
-    return sorted(float(line.replace(",", ".")) for line in told.split())
+    """The times at which the folds' files were written, sorted, in seconds of this machine's clock."""
+    output = head.run("stat -c %.2Y age-study/runs/synthetic/lopo/*/folds/*.parquet 2>/dev/null", check=False)
+    return sorted(float(line.replace(",", ".")) for line in output.split())
 
 
 def lopo_with_a_loss(up: dict[str, Host], seen: Seen, *, after: int) -> float:
-    """LOPO as a job; when `after` folds are there, a host is taken away in the middle of a training. Gives when."""
+    """Run LOPO as a job; after `after` folds a host is lost in the middle of a training. Returns when."""
     head, laptop = up[HEAD], up[LAPTOP]
     running = subprocess.Popen(
         laptop.enter(job("lopo")), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -166,11 +165,11 @@ def lopo_with_a_loss(up: dict[str, Host], seen: Seen, *, after: int) -> float:
 
 
 def check_study(head: Host, seen: Seen, *, gone: float) -> None:
-    """Every person of the table once: in the predictions and in MLflow; by folds that ran on all hosts, the lost host's
-    again on another."""
+    """Check that each person is once in the predictions and once in MLflow, that folds ran on all hosts, and that the
+    lost host's training was run again."""
     env = f". ~/.age-study.sh; export RAY_ADDRESS={head.address}:6379; cd age-study"
-    told = head.run(f"{env}; python {REPO}/tests/cluster/held_by_head.py")
-    held = json.loads(told.splitlines()[-1])
+    output = head.run(f"{env}; python {REPO}/tests/cluster/held_by_head.py")
+    held = json.loads(output.splitlines()[-1])
     for name, value in held.items():
         seen.note(f"held by the head, {name}", value)
     people, photos = held["faces"]
@@ -183,7 +182,7 @@ def check_study(head: Host, seen: Seen, *, gone: float) -> None:
 
 
 def story(work: Path, seen: Seen, *, after: int, patience: float) -> None:
-    """From nothing to `ray down`; what is not as it should be is added to what was `seen`."""
+    """Everything from `ray up` to `ray down`; what is wrong is added to `seen`."""
     with hosts(ADDRESSES | OUTSIDE, tuple(ADDRESSES), work) as up:
         head, laptop = up[HEAD], up[LAPTOP]
         file = cluster_file(work, ADDRESSES[HEAD], [ADDRESSES[name] for name in ADDRESSES if name != HEAD])
@@ -195,9 +194,9 @@ def story(work: Path, seen: Seen, *, after: int, patience: float) -> None:
         with attached(laptop, file):
             for stage in ("align", "sweep"):
                 with seen.timed(stage):
-                    told = laptop.run(job(stage), check=False)
-                print("".join(f"  {stage}| {line}\n" for line in told.splitlines()[-8:]), flush=True)
-                seen.expect("succeeded" in told, f"the job {stage} did not succeed")
+                    output = laptop.run(job(stage), check=False)
+                print("".join(f"  {stage}| {line}\n" for line in output.splitlines()[-8:]), flush=True)
+                seen.expect("succeeded" in output, f"the job {stage} did not succeed")
             head.run(
                 ". ~/.age-study.sh; cd age-study; setsid nohup optuna-dashboard --host 127.0.0.1 --port 8080 "
                 "sqlite:///runs/synthetic/sweeps/tour/optuna.db > ~/optuna.log 2>&1 &"
@@ -230,7 +229,7 @@ def story(work: Path, seen: Seen, *, after: int, patience: float) -> None:
 
 
 def three_hosts(*, after: int = 20, patience: float = 600, keep: bool = False) -> Seen:
-    """Run the story in a folder of its own. after: folds done when a host is lost; patience: seconds to join."""
+    """Run the story in a temporary folder. after: folds done when a host is lost; patience: seconds to join."""
     work, seen = Path(tempfile.mkdtemp(prefix="three-hosts-", dir="/var/tmp")), Seen()
     try:
         story(work, seen, after=after, patience=patience)
@@ -244,11 +243,11 @@ def three_hosts(*, after: int = 20, patience: float = 600, keep: bool = False) -
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--keep", action="store_true", help="keep the hosts' files for a look")
-    parser.add_argument("--after", type=int, default=20, help="folds that are done when a host is taken away")
-    parser.add_argument("--patience", type=float, default=600, help="seconds that the workers have to join")
+    parser.add_argument("--keep", action="store_true", help="keep the hosts' files")
+    parser.add_argument("--after", type=int, default=20, help="folds that are done when a host is lost")
+    parser.add_argument("--patience", type=float, default=600, help="seconds in which the workers must join")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # and the hosts with it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # ends the hosts too
     if reason := lacking():
         print(f"three_hosts: error: {reason}", file=sys.stderr)
         return 1

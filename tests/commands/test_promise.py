@@ -136,14 +136,20 @@ def test_a_trial_learns_nothing_of_the_people_that_it_is_scored_on(tables):
 # ---- what is taken for finished ----------------------------------------------------------------------
 
 
-def test_an_optimistic_result_is_not_replaced_by_the_same_config_given_by_hand(tables, tmp_path):
+def test_a_result_is_not_replaced_by_one_of_the_same_config_that_was_chosen_in_another_way(tables, tmp_path):
+    """By hand, optimistic, or from another sweep: each keeps its name, its selection and its brand."""
     by_hand = plan_by_hand(Training(px=32), backbone="resnet18", weights=None)
     random = {("resnet18", "random"): read_start("resnet18", "random")}
     places = [
         make_jobs(plan, tables[0], random, Schedule("plain", 1, 1, 0.0), tmp_path)[1]
-        for plan in (by_hand, dataclasses.replace(by_hand, name="other"), dataclasses.replace(by_hand, sealed=False))
-    ]
-    assert places[0] == places[1] != places[2]
+        for plan in (
+            dataclasses.replace(by_hand, **change)
+            for change in ({}, {"name": "other"}, {"sealed": False}, {"sweep": ("a", "k1")}, {"sweep": ("b", "k2")},
+                           {"sweep": ("a", "k1"), "sealed": False})
+        )
+    ]  # fmt: skip
+    assert places[0] == places[1]
+    assert len(set(places)) == 5
 
 
 def test_a_finished_fold_is_used_again_for_the_very_same_work_alone(tables, tmp_path, monkeypatch):
@@ -228,7 +234,8 @@ def finished(home, folders, tables):
         record = {
             "sweep": name, "key": name, "faces": [str(folders[0])], "faces_digest": tables[0].digest,
             "select": "blocks", "sealed": True, "apart_from": [], "choice": CHOICE, "blocks": blocks, "starts": [],
-            "learned_from": check_starts([], tables[0].identities, Allowed()), "unlike": "", **changes,
+            "learned_from": dataclasses.asdict(check_starts([], tables[0].identities, Allowed())), "unlike": "",
+            **changes,
         }  # fmt: skip
         store = tracking.connect()
         run_id = tracking.find_or_start(store, key=name, name=name, stage="sweep", params={})
@@ -248,6 +255,7 @@ def test_everybody_is_tested_with_the_config_that_their_own_block_chose(finished
     assert set(found.values()) == set(RATES)
     assert plan.sealed
     assert "sealed: each person is tested with the config chosen on other blocks' people alone" in plan.selection
+    assert plan.sweep == ("sealed", "sealed")
 
 
 def test_of_two_sweeps_of_one_name_the_folder_says_which_is_meant(finished, tables):
@@ -280,13 +288,13 @@ def test_a_sweeps_winner_is_not_tested_on_other_faces_than_it_was_sealed_for(fin
     with pytest.raises(ValueError, match="not those the sweep chose on"):
         lopo(Lopo(best=True, sweep="sealed", faces=(folders[1],), out=tmp_path))
     finished("in sight", select="dev", faces_digest=None, apart_from=[str(folders[2])])
-    with pytest.raises(ValueError, match="tested photos in sight"):
+    with pytest.raises(ValueError, match="with the help of tested photos"):
         lopo(Lopo(best=True, sweep="in sight", faces=(folders[0],), out=tmp_path))
 
 
 def test_a_config_is_not_chosen_on_data_that_holds_the_tested_photos(folders, monkeypatch):
     monkeypatch.setattr("study.cluster.start.start_ray", no_ray)
-    with pytest.raises(ValueError, match="tested photos in sight"):
+    with pytest.raises(ValueError, match="with the help of tested photos"):
         sweep(Sweep(select="dev", faces=(folders[0],), pretrain_faces=(folders[1],)))
 
 
@@ -397,4 +405,4 @@ def test_a_checkpoint_remembers_what_its_start_learned_from(place, make_table):
     trained = [faces.content[dev_split(faces, share=0.3, seed=0).train].tolist() for faces in both]
     assert sorted(first.photos["photo_sha256"].to_pylist()) == sorted(trained[0])
     assert sorted(second.photos["photo_sha256"].to_pylist()) == sorted(trained[0] + trained[1])
-    assert second.about["datasets"] == ["crowd", "others"]
+    assert second.about.datasets == ("crowd", "others")

@@ -100,7 +100,6 @@ def place(tmp_path_factory, make_table) -> Path:
     assert "checkpoint at runs/pretrained/resnet18" in shown
     assert "epoch 2/2" in shown
     (cwd / "start.json").write_text('{"backbone": "resnet18"}')
-    (cwd / "sord.json").write_text('{"loss": {"name": "sord"}}')
     run(cwd, "sweep", "--faces", "people", "--trial", "start.json", *SWEEP)
     return cwd
 
@@ -118,7 +117,6 @@ def test_a_backbone_that_fails_is_said_at_the_end_while_the_others_go_on(place):
     told = fails(place, "pretrain", "--backbone", "alexnet", "resnet18", *args)
     assert "alexnet failed: alexnet needs pictures of at least 64 px" in told
     assert "1 of 2 failed" in told
-    assert "no label to smooth" in fails(place, "pretrain", "--trial", "sord.json", "--label-smoothing", 0.1, *args)
 
 
 def test_a_sweep_starts_from_the_pretrained_and_is_tracked(place):

@@ -1,4 +1,4 @@
-"""One command a folder: the second ends with one line that names the first, and a killed one leaves nothing locked."""
+"""One command per folder: the second ends with one line that names the first; a killed one leaves no lock."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_second_process_is_told_who_holds_the_folder_until_that_one_is_killed(
             pass
         process.kill()
         process.wait()
-        os.kill(child, 0)  # what it started lives on, as Ray's processes do for a while
+        os.kill(child, 0)  # its child process lives on, as Ray's do for a while
         with hold(tmp_path, "net"):
             pass
     finally:
@@ -80,14 +80,14 @@ def test_a_lock_ends_with_its_block_and_is_not_in_the_folder(tmp_path):
 
 @contextmanager
 def taken(out: Path, name: str = "") -> Iterator[None]:
-    """As hold, where somebody else has the folder already."""
+    """Replaces hold: another command has the folder already."""
     with hold(out, name), hold(out, name):
         yield
 
 
 def run_crosstest(place: Path) -> None:
     config = TrialConfig(backbone="resnet18", px=32)
-    save_checkpoint(place / "net", Checkpoint(build_net(config).state_dict(), config, {}))
+    save_checkpoint(place / "net", Checkpoint(build_net(config).state_dict(), config))
     crosstest.crosstest(crosstest.CrossTest(place / "net", (place / "people",), out=place / "out"))
 
 

@@ -1,4 +1,4 @@
-"""Folders read and write alike on a disk and in an S3-compatible store, which here is a real server on loopback."""
+"""Folders behave the same on a disk and in an S3-compatible store, here a real server on loopback."""
 
 import os
 import socket
@@ -27,7 +27,7 @@ pytest.importorskip("moto.server", reason="the extra dev (moto[s3,server]) is no
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """URI of an empty bucket on a server of its own."""
+    """URI of an empty bucket on a server started for the test."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -125,7 +125,7 @@ def test_aligning_from_a_store_into_a_store_gives_the_local_table(tmp_path, buck
     start_ray(num_cpus=2)
     try:
         assert align(near) == 0
-        for _ in range(2):  # the second run finds everything done
+        for _ in range(2):  # the second run has nothing to do
             assert align(replace(near, root=far.name, out=out.name)) == 0
     finally:
         ray.shutdown()

@@ -2,7 +2,7 @@
 
     python -m tests.landmarks.fuzz_photos --inputs 5000
 
-Seeds are drawn here: JPEG (baseline, progressive, greyscale, CMYK), PNG (RGB, palette, 16-bit, alpha), GIF, TIFF,
+Seed files are made here: JPEG (baseline, progressive, greyscale, CMYK), PNG (RGB, palette, 16-bit, alpha), GIF, TIFF,
 WebP, BMP and a compressed and a plain .mat. Anything but an answer or a PhotoError (a ValueError for a .mat) ends
 the run with the input's number; a crash of the process would too. Memory is limited to 4 GB.
 """

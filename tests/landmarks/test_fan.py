@@ -97,7 +97,7 @@ def test_broken_weights_are_named(with_weights, tmp_path, monkeypatch):
     ("options", "said"),
     [
         (["--device", "cuda"], "--gpus-per-worker"),
-        (["--device", "tpu9"], "--device tpu9 is not to be had here"),
+        (["--device", "tpu9"], "--device tpu9 is not available here"),
         (["--dtype", "float61"], "Did you mean 'float16'?"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Landmarkers give 68 points near the true ones, or say why not; none stands in for another in silence."""
+"""Landmarkers give 68 points near the true ones, or say why not; there is no silent fallback."""
 
 import importlib.util
 import re
@@ -124,7 +124,7 @@ def test_a_padded_try_gives_the_same_points_and_its_name():
     assert found.points[[0, 67]] == pytest.approx(np.array([[100, 100], [199, 199]]), abs=1.0)
 
 
-def test_what_breaks_on_one_photo_is_that_photos_fate_but_the_devices_errors_pass():
+def test_an_error_on_one_photo_rejects_that_photo_but_errors_of_the_device_are_raised():
     good, bad = np.zeros((50, 50, 3), np.uint8), np.zeros((50, 50, 3), np.uint8)
     good[10:40, 10:40], bad[10:40, 10:40] = 255, 254
 
@@ -192,7 +192,7 @@ def test_dlib_is_near_the_given_points_of_real_photos(dlib_landmarker):
     "stem", ["001A02", "009A13", "014A03", "025A00", "045A48", "054A02", "067A23", "076A02", "077A02"]
 )
 def test_dlib_tries_harder_on_fgnet_and_finds_the_eyes(dlib_landmarker, stem):
-    """All but the first are faces that one look misses, or (077A02) takes a knot of a tie for."""
+    """All but the first are faces that a single try misses; in 077A02 it finds the knot of a tie."""
     photo = decode_photo((DATA / "fgnet" / "images" / f"{stem}.JPG").read_bytes())
     truth = parse_points((DATA / "fgnet" / "points" / f"{stem.lower()}.pts").read_bytes())[[31, 36]]
     (found,) = dlib_landmarker.find([Portrait(photo)])

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from study.align.ray_data import read_photo
+from study.align.actor import read_photo
 from study.files.storage import open_folder
 from study.landmarks.photos import MAX_PIXELS, PhotoError, Reason, climbs, decode_photo, photo_names
 
@@ -139,7 +139,7 @@ def test_a_jpeg_of_a_thousand_scans_is_refused():
 @pytest.mark.parametrize(
     "path", ["/etc/passwd", "../x.jpg", "a/../../x.jpg", "..", "", "\\\\host\\x", "C:\\x.jpg", "a\\..\\..\\x", "a\0b"]
 )
-def test_paths_that_leave_the_root_are_told(path):
+def test_paths_that_leave_the_root_are_recognised(path):
     assert climbs(path)
 
 
@@ -241,7 +241,7 @@ def test_700_mutated_inputs_neither_crash_nor_hang():
     ],
     ids=range(18),
 )
-def test_what_is_no_photo_is_told_by_what_it_is(start, said):
+def test_the_error_for_no_photo_says_what_it_is(start, said):
     with pytest.raises(PhotoError) as error:
         decode_photo(start)
     assert error.value.reason is Reason.NOT_A_PHOTO

@@ -1,4 +1,4 @@
-"""A finished fold is kept only where it is what its training wrote; any other is set aside, and trained again."""
+"""A finished fold is used only if it is what its training wrote; any other is renamed, and trained again."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from study.artifacts.about import FoldRecord
 from study.artifacts.predictions import Predictions, read_predictions, write_predictions
 from study.folds import lopo_folds
 from study.lopo.jobs import Job, read_fold
@@ -49,7 +50,8 @@ def test_a_fold_that_is_whole_is_kept(job, faces):
     kept = read_fold(job, faces)
     assert kept is not None
     assert np.array_equal(kept[0].distribution, part.distribution)
-    assert kept[1] == about
+    assert kept[1] == FoldRecord.from_json(about, where="here")
+    assert kept[1].to_json() == {**about, "environment": {}}
     assert job.file.is_file()
 
 
@@ -64,7 +66,7 @@ def other(name: str, value: object) -> Callable[[Predictions, dict], tuple]:
 CHANGES: dict[str, tuple[Callable[[Predictions, dict], tuple[Predictions, dict]], str]] = {
     "the true ages as answers": (
         lambda part, about: (replace(part, predicted=part.age.astype(np.float32)), about),
-        "predicted ages are not what its distributions give",
+        "predicted ages do not follow from its distributions",
     ),
     "another truth": (column("age", lambda age: (age + 1).astype(np.int16)), "age column"),
     "another photo": (column("photo", lambda photo: np.char.add(photo, "x")), "photo column"),
@@ -77,8 +79,8 @@ CHANGES: dict[str, tuple[Callable[[Predictions, dict], tuple[Predictions, dict]]
         "photo column",
     ),
     "another config's": (other("trial", CONFIG.replace(px=48).to_json()), "record is of another config"),
-    "no curve": (other("history", None), "lacks the training's curve"),
-    "a curve of nothing": (other("history", [{}]), "no list of epochs"),
+    "no curve": (other("history", None), "its record: history is None, expected a list"),
+    "a curve of nothing": (other("history", [{}]), "its record: history has an epoch without its number"),
 }
 
 
@@ -96,7 +98,7 @@ def test_a_fold_that_is_another_s_is_set_aside_and_said(name, job, faces, capsys
     assert aside.read_bytes() == written
     (line,) = capsys.readouterr().out.splitlines()
     assert said in line
-    assert line.startswith(f"{job.file} is set aside")
+    assert line.startswith(f"{job.file} is renamed to")
 
 
 @pytest.mark.parametrize("damage", [b"", b"no table", None], ids=["empty", "text", "one bit"])

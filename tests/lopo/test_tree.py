@@ -26,21 +26,21 @@ def faces(make_table, tmp_path_factory):
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("replay", [0.0, 0.5])
 def test_a_leafs_lineage_is_everybody_but_its_person(faces, seed, replay):
-    stages = fold_tree(faces, seed=seed, replay=replay)
-    leaves = [index for index, stage in enumerate(stages) if stage.test is not None]
+    nodes = fold_tree(faces, seed=seed, replay=replay)
+    leaves = [index for index, node in enumerate(nodes) if node.test is not None]
     folds = {fold.name: fold for fold in lopo_folds(faces)}
     assert len(leaves) == len(folds) == 23
     for index in leaves:
-        (person,) = stages[index].held
-        assert lineage(stages, index).tolist() == folds[person].train.tolist()
-        assert stages[index].test.tolist() == folds[person].test.tolist()
+        (person,) = nodes[index].held
+        assert lineage(nodes, index).tolist() == folds[person].train.tolist()
+        assert nodes[index].test.tolist() == folds[person].test.tolist()
 
 
-def test_no_stage_sees_whom_it_holds_out(faces):
-    stages = fold_tree(faces, seed=0, replay=1.0)
-    for index, stage in enumerate(stages):
-        assert not set(faces.person[lineage(stages, index)]) & set(stage.held)
-        assert stage.parent is None or (stage.parent < index and set(stage.held) < set(stages[stage.parent].held))
+def test_no_node_sees_whom_it_holds_out(faces):
+    nodes = fold_tree(faces, seed=0, replay=1.0)
+    for index, node in enumerate(nodes):
+        assert not set(faces.person[lineage(nodes, index)]) & set(node.held)
+        assert node.parent is None or (node.parent < index and set(node.held) < set(nodes[node.parent].held))
 
 
 def test_it_costs_about_the_logarithm_of_the_number_of_people(faces):
@@ -53,10 +53,10 @@ def test_a_few_leaves_need_only_their_own_branches_and_train_on_the_same_photos(
     wanted = faces.people[:2]
     some = fold_tree(faces, seed=0, replay=0.5, wanted=wanted)
     assert len(some) <= 2 * 6
-    assert sorted(stage.held[0] for stage in some if stage.test is not None) == wanted
-    rows = {stage.name: stage.rows.tolist() for stage in whole}
-    assert all(stage.rows.tolist() == rows[stage.name] for stage in some)
-    assert all(set(stage.held) < set(some[stage.parent].held) for stage in some if stage.parent is not None)
+    assert sorted(node.held[0] for node in some if node.test is not None) == wanted
+    rows = {node.name: node.rows.tolist() for node in whole}
+    assert all(node.rows.tolist() == rows[node.name] for node in some)
+    assert all(set(node.held) < set(some[node.parent].held) for node in some if node.parent is not None)
 
 
 @dataclass(eq=False)
@@ -67,7 +67,7 @@ class Noted:
     given: tuple
 
 
-def test_each_leaf_descends_from_stages_that_never_saw_its_person(faces, monkeypatch):
+def test_each_leaf_descends_from_nodes_that_never_saw_its_person(faces, monkeypatch):
     """The tasks that a tree starts, with a starter that only notes what it is given."""
     monkeypatch.setattr(Running, "of", lambda _, function, **options: lambda *given: Noted(function.__name__, given))
     config = TrialConfig(backbone="resnet18", px=32)
@@ -78,8 +78,8 @@ def test_each_leaf_descends_from_stages_that_never_saw_its_person(faces, monkeyp
     for leaf, job in waiting.items():
         assert leaf.function == "run_fold"
         assert leaf.given[4].tolist() == job.fold.test.tolist()
-        stage, rows = leaf, []
-        while stage is not None:  # up to the root by the weights that were handed down
-            rows.append(stage.given[3])
-            stage = stage.given[2]
+        node, rows = leaf, []
+        while node is not None:  # up to the root by the weights that were handed down
+            rows.append(node.given[3])
+            node = node.given[2]
         assert np.unique(np.concatenate(rows)).tolist() == job.fold.train.tolist()

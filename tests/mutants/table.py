@@ -28,7 +28,7 @@ STARTS = "tests/test_starts.py"
 LEARNS = f"{PROMISE}::test_a_fold_learns_nothing_of_the_person_it_tests"
 KEYS = f"{PROMISE}::test_a_finished_fold_is_used_again_for_the_very_same_work_alone"
 STEP = f"{TRAINING}::test_one_step_is_the_one_written_by_hand"
-EITHER = f"{TRAINING}::test_a_test_averages_a_face_and_its_mirror_image_and_heeds_no_other_face"
+EITHER = f"{TRAINING}::test_a_test_averages_a_face_and_its_mirror_image_and_ignores_other_faces"
 DIGEST = f"{PROMISE}::test_a_tables_digest_names_all_that_a_training_sees"
 LAG = f"{SWEEP}::test_a_trial_knows_nothing_of_those_that_ended_less_than_a_lag_before"
 
@@ -53,12 +53,12 @@ MUTANTS = (
     Mutant(
         "folds over people share people", "study/folds.py",
         "np.flatnonzero(among & ~t)", "np.flatnonzero(among)",
-        (f"{FOLDS}::test_person_folds_part_people_and_cover_all",),
+        (f"{FOLDS}::test_person_folds_separate_people_and_cover_all",),
     ),
     Mutant(
         "folds over people are split by photo", "study/folds.py",
         "among & np.isin(faces.person, group)", "among & (np.arange(len(faces)) % folds == groups.index(group))",
-        (f"{FOLDS}::test_person_folds_part_people_and_cover_all",),
+        (f"{FOLDS}::test_person_folds_separate_people_and_cover_all",),
     ),
     Mutant(
         "a block chooses on its own people", "study/sweep/selection.py",
@@ -72,23 +72,23 @@ MUTANTS = (
     ),
     Mutant(
         "a pretraining trains on its dev part", "study/pretrain/command.py",
-        "make_tables(index, split.train, split.test,", "make_tables(index, index.age.argsort(), split.test,",
+        "plan.index, split.train, split.test,", "plan.index, plan.index.age.argsort(), split.test,",
         (f"{PROMISE}::test_a_pretraining_learns_nothing_of_its_dev_part",),
     ),
     Mutant(
-        "a tree's stage trains on whom it holds out", "study/lopo/tree.py",
+        "a tree's node trains on whom it holds out", "study/lopo/tree.py",
         "for person in other]", "for person in held]",
-        (f"{TREE}::test_no_stage_sees_whom_it_holds_out",),
+        (f"{TREE}::test_no_node_sees_whom_it_holds_out",),
     ),
     Mutant(
         "a tree replays photos of people held out", "study/lopo/tree.py",
         "np.flatnonzero(~np.isin(faces.person, held))", "np.arange(len(faces))",
-        (f"{TREE}::test_no_stage_sees_whom_it_holds_out",),
+        (f"{TREE}::test_no_node_sees_whom_it_holds_out",),
     ),
     Mutant(
         "a tree's leaf starts from its own test's half", "study/lopo/ray_tasks.py",
-        "states[stage.parent]", "states[-1]",
-        (f"{TREE}::test_each_leaf_descends_from_stages_that_never_saw_its_person",),
+        "states[node.parent]", "states[-1]",
+        (f"{TREE}::test_each_leaf_descends_from_nodes_that_never_saw_its_person",),
     ),
     Mutant(
         "frozen features depend on the other faces", "trainables/frozen/cut.py",
@@ -123,7 +123,7 @@ MUTANTS = (
         "seed=config.seed + step", "seed=config.seed", (KEYS,),
     ),
     Mutant(
-        "lopo: no check that tested photos lie apart", "study/lopo/command.py",
+        "lopo: no check that tested photos lie apart", "study/lopo/plan.py",
         "check_apart(plan.apart_from, folders)", "pass",
         (f"{PROMISE}::test_a_sweeps_winner_is_not_tested_on_other_faces_than_it_was_sealed_for",),
     ),
@@ -133,7 +133,7 @@ MUTANTS = (
         (f"{PROMISE}::test_a_config_is_not_chosen_on_data_that_holds_the_tested_photos",),
     ),
     Mutant(
-        "lopo: no check that faces are those of the sweep", "study/lopo/command.py",
+        "lopo: no check that faces are those of the sweep", "study/lopo/plan.py",
         "plan.faces_digest not in (None, faces.digest)", "False",
         (f"{PROMISE}::test_a_sweeps_winner_is_not_tested_on_other_faces_than_it_was_sealed_for",),
     ),
@@ -159,7 +159,7 @@ MUTANTS = (
         (f"{STARTS}::test_what_was_not_compared_is_not_claimed",),
     ),
     Mutant(
-        "a checkpoint forgets its ancestors' photos", "study/pretrain/command.py",
+        "a checkpoint forgets its ancestors' photos", "study/pretrain/verdict.py",
         "merge_photos([job.start.photos, photos])", "photos",
         (f"{PROMISE}::test_a_checkpoint_remembers_what_its_start_learned_from",),
     ),
@@ -188,16 +188,19 @@ MUTANTS = (
         'sorted(folder.rglob("*.py"))', '[folder / "losses.py"]',
         (f"{STARTS}::test_any_changed_source_of_what_is_learned_is_another_code",),
     ),
+    Mutant("LOPO's key lacks the sweep", "study/lopo/jobs.py", "*plan.sweep, ", "", (
+        f"{PROMISE}::test_a_result_is_not_replaced_by_one_of_the_same_config_that_was_chosen_in_another_way",
+    )),
     Mutant("LOPO's key lacks the device", "study/lopo/jobs.py", '"device": schedule.device,', "", (KEYS,)),
     Mutant(
         "a brand is not shown", "study/report/sections.py",
-        "branded(name_of(each.about), each.about)", "name_of(each.about)",
+        "branded(name_of(each.about), each.about.brand)", "name_of(each.about)",
         ("tests/report/test_report.py::test_a_brand_stands_wherever_the_result_does",),
     ),
     # files are checked when read
     Mutant(
         "a finished fold is believed", "study/lopo/jobs.py",
-        "        _check_fold(job, faces, part, about)\n", "",
+        "        _check_fold(job, faces, part, record)\n", "",
         ("tests/lopo/test_kept_folds.py",),
     ),
     Mutant(
@@ -252,21 +255,21 @@ MUTANTS = (
     Mutant(
         "the seed of the first weights is ignored", "trainables/fitting.py",
         "torch.manual_seed(config.seed)", "torch.manual_seed(0)",
-        (f"{TRAINING}::test_another_seed_draws_other_weights_and_the_same_seed_torchs_own",),
+        (f"{TRAINING}::test_the_seed_decides_the_initial_weights_as_torchs_seed_does",),
     ),
     Mutant(
         "the first weights are not seeded", "trainables/fitting.py",
         "torch.manual_seed(config.seed)", "pass",
-        (f"{TRAINING}::test_another_seed_draws_other_weights_and_the_same_seed_torchs_own",),
+        (f"{TRAINING}::test_the_seed_decides_the_initial_weights_as_torchs_seed_does",),
     ),
     Mutant(
         "dropout is not seeded", "trainables/fitting.py",
-        "torch.manual_seed(_luck(config.seed, step, source.rank))", "pass",
+        "torch.manual_seed(_step_seed(config.seed, step, source.rank))", "pass",
         (f"{TRAINING}::test_every_step_worker_and_seed_drops_other_units",),
     ),
     Mutant(
         "dropout is the same at every step", "trainables/fitting.py",
-        "_luck(config.seed, step, source.rank)", "_luck(config.seed, 0, source.rank)",
+        "_step_seed(config.seed, step, source.rank)", "_step_seed(config.seed, 0, source.rank)",
         (f"{TRAINING}::test_every_step_worker_and_seed_drops_other_units",),
     ),
     Mutant(
@@ -282,7 +285,7 @@ MUTANTS = (
     Mutant(
         "pixels are not normalised as in pretraining", "trainables/backbones.py",
         "(pixels.float() - self.mean) / self.std", "pixels.float() / 255",
-        ("tests/trainables/test_backbones.py::test_pixels_are_normalised_as_the_pretrained_weights_saw_them",),
+        ("tests/trainables/test_backbones.py::test_pixels_are_normalised_as_in_pretraining",),
     ),
     Mutant(
         "the median is a year late at a tie", "trainables/losses.py",
@@ -301,7 +304,7 @@ MUTANTS = (
     ),
     Mutant(
         "intervals take the normal quantile", "study/statistics/bootstrap.py",
-        "student_quantile(level, freedom=people - 1)", "NormalDist().inv_cdf((1 + level) / 2)",
+        "stdtrit(people - 1, (1 + level) / 2)", "ndtri((1 + level) / 2)",
         (f"{STATISTICS}::test_intervals_of_eight_people_are_as_long_as_students",),
     ),
     Mutant(
@@ -320,7 +323,7 @@ MUTANTS = (
     ),
     # the data
     Mutant(
-        "duplicates of conflicting ages are kept", "study/align/command.py",
+        "duplicates of conflicting ages are kept", "study/align/listing.py",
         'if len({row["age"] for _, row in group}) > 1:', "if False:",
         (f"{ALIGN}::test_every_photo_is_a_face_or_a_reject_with_its_reason",),
     ),

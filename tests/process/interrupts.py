@@ -1,8 +1,8 @@
-"""Every command interrupted at random moments: python -m tests.process.interrupts [--rounds 5] [--stages sweep lopo].
+"""Interrupts every command at random moments: python -m tests.process.interrupts [--rounds 5] [--stages sweep lopo].
 
-A row says what a signal at a moment did: exit status, seconds until the command had ended, and what is wrong: another
-status than 130, a traceback, no word or several, a run that MLflow holds for RUNNING, something marked complete, a
-process that was left. tests/process/test_ends.py is the short form.
+Prints a row per signal: exit status, seconds until the command ended, and what is wrong: another status than 130, a
+traceback, no line or several, a run that is still RUNNING in MLflow, something marked complete, a process that was
+left. tests/process/test_ends.py is the short form.
 """
 
 from __future__ import annotations
@@ -47,28 +47,28 @@ BEGUN = {
     "lopo": "runs/lopo/*/folds/*.parquet",
     "tour": "runs/people/faces/*.parquet",
 }
-"""What a command has written when its work is under way."""
+"""Files that a command has written once its work has begun."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MARK = "STUDY_INTERRUPTS"
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is interrupted, and how often."""
+    """Which commands are interrupted, how often and when."""
 
     stages: tuple[str, ...] = tuple(STAGES)
     rounds: int = 3
-    """Each round sends each of the three signals once, to the process or to its whole group."""
+    """In each round each of the three signals is sent once, to the process or to its whole group."""
     seed: int = 0
     seconds: float = 40.0
-    """The moments lie within so many seconds after the start."""
+    """Signals are sent within so many seconds after the start."""
     working: bool = False
-    """The moments lie within so many seconds after the command's first file (BEGUN), among its work."""
+    """Count the seconds from the command's first file (BEGUN), so that its work is interrupted."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What became of an interrupted command."""
+    """How an interrupted command ended."""
 
     status: int
     stderr: str
@@ -85,7 +85,7 @@ def interrupt(
     group: bool,
     until: Callable[[int], bool] = lambda pid: False,
 ) -> Seen:
-    """Start a command in `folder`, send it (or all of its group) a signal after so many seconds, and look.
+    """Start a command in `folder`, send it (or its whole group) a signal after so many seconds, and look.
 
     until: what sends the signal sooner, once it holds of the process.
     """
@@ -93,9 +93,9 @@ def interrupt(
     root = str(Path(__file__).parents[2])
     environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": "", MARK: mark}
     words = [sys.executable, "-m", f"study.{stage}", *STAGES[stage]]
-    with tempfile.TemporaryFile() as told:
+    with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            words, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=told, start_new_session=True
+            words, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
         )
         moment = time.monotonic() + after
         while process.poll() is None and time.monotonic() < moment and not until(process.pid):
@@ -110,13 +110,13 @@ def interrupt(
             os.killpg(process.pid, signal.SIGKILL)
             status = process.wait()
         seconds = time.monotonic() - began
-        told.seek(0)
-        stderr = told.read().decode(errors="replace")
+        errors.seek(0)
+        stderr = errors.read().decode(errors="replace")
     return Seen(status, stderr, seconds, tuple(wrong(folder, stage, status, stderr, mark, over=over)))
 
 
 def wrong(folder: Path, stage: str, status: int, stderr: str, mark: str, *, over: bool) -> list[str]:
-    """What is not as it should be after a command ended."""
+    """What is wrong after a command ended."""
     found = []
     if "Traceback" in stderr:
         found.append("traceback")
@@ -136,7 +136,7 @@ def wrong(folder: Path, stage: str, status: int, stderr: str, mark: str, *, over
         if said != 1 and not (stage == "tour" and said == 2):
             found.append(f"said {said} times")
     finished = {"sweep": "runs/sweeps/*/best.json", "lopo": "runs/lopo/*/predictions.parquet"}
-    finished |= {"pretrain": "runs/pretrained/resnet18/model.safetensors", "tour": "runs/report/report.md"}
+    finished |= {"pretrain": "runs/pretrained/resnet18/model.safetensors", "tour": "runs/synthetic/report/report.md"}
     if stage in finished and list(folder.glob(finished[stage])):
         found.append("complete")
     return found
@@ -149,11 +149,11 @@ def states(folder: Path) -> list[tuple[str, str]]:
         return []
     with contextlib.closing(sqlite3.connect(file)) as database, contextlib.suppress(sqlite3.OperationalError):
         return database.execute("select name, status from runs").fetchall()
-    return []  # its tables are being made
+    return []  # its tables are being created
 
 
 def processes(mark: str) -> list[str]:
-    """Names of the living processes that descend from the command with this mark in its environment."""
+    """Names of the running processes with this mark in their environment."""
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -163,22 +163,22 @@ def processes(mark: str) -> list[str]:
 
 
 def prepare(folder: Path) -> None:
-    """Faces, a config and a checkpoint, small ones."""
+    """Make small faces tables, a config and a checkpoint."""
     write_table(folder / "people", people=8, photos=5)
     write_table(folder / "strangers", people=80, photos=1, named=False, dataset="strangers")
     (folder / "start.json").write_text('{"backbone": "resnet18"}')
-    from trainables.checkpoints import Checkpoint, save_checkpoint
+    from trainables.checkpoints import Checkpoint, CheckpointRecord, save_checkpoint
     from trainables.config import TrialConfig
     from trainables.fitting import build_net
 
     config = TrialConfig(backbone="resnet18", px=32)
     save_checkpoint(
-        folder / "checkpoint", Checkpoint(build_net(config).state_dict(), config, {"trained_on": "nothing"})
+        folder / "checkpoint", Checkpoint(build_net(config).state_dict(), config, CheckpointRecord("nothing"))
     )
 
 
 def main(options: Options) -> int:
-    """All of it; status 1 where anything was wrong."""
+    """Interrupt all commands; status 1 where anything was wrong."""
     draw, bad = random.Random(options.seed), 0
     print("| stage | signal | to | after, s | status | ended after, s | wrong |\n|---|---|---|---|---|---|---|")
     for stage in options.stages:
@@ -200,7 +200,7 @@ def main(options: Options) -> int:
 
 
 def _late(folder: Path, pattern: str, after: float, first: list[float], _: int) -> bool:
-    """Whether a pattern's first file has been there for so many seconds. first: since when, kept for the next call."""
+    """Whether a pattern's first file has existed for so many seconds. first: since when, kept for the next call."""
     if not first and next(folder.glob(pattern), None) is not None:
         first.append(time.monotonic())
     return bool(first) and time.monotonic() > first[0] + after

@@ -1,4 +1,4 @@
-"""A command that is interrupted, cut short or spoilt says so, and nothing passes for complete that is not."""
+"""A command that is interrupted or fails says so, and marks nothing complete that is not."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def faces(place) -> Faces:
 def test_a_signal_while_a_command_imports_is_one_line_and_130(place, name):
     number = getattr(signal, name)
 
-    def listens(pid: int) -> bool:  # to SIGTERM, which Python by itself does not
+    def listens(pid: int) -> bool:  # for SIGTERM, which Python itself does not handle
         caught = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
         return caught is not None and bool(int(caught[1], 16) & 1 << (signal.SIGTERM - 1))
 
@@ -67,7 +67,7 @@ def test_a_signal_while_a_command_imports_is_one_line_and_130(place, name):
 
 
 def test_a_sweep_that_is_cut_short_leaves_no_choice_and_no_open_run(tmp_path):
-    """In the middle of a trial; the signal goes to Ray's processes too, as a terminal sends it."""
+    """In the middle of a trial; the signal goes to Ray's processes too, as from a terminal."""
     prepare(tmp_path)
 
     def trial_runs(_: int) -> bool:
@@ -91,7 +91,7 @@ def test_a_signal_does_not_cut_in_two_what_is_held(monkeypatch):
         handlers[0]()
         done.append("all of it")
     assert done == ["all of it"]
-    handlers[0]()  # a second signal does not cut the clean-up short
+    handlers[0]()  # a second signal does not interrupt the clean-up
     assert ends.interrupted()
 
 
@@ -113,14 +113,14 @@ def test_statistics_that_are_no_numbers_end_a_training_whose_loss_is_one(faces):
     state = dict(build_net(CONFIG).state_dict())
     state["network.bn1.running_mean"] = torch.full_like(state["network.bn1.running_mean"], float("nan"))
     rows = np.arange(32)
-    with pytest.raises(Diverged, match="no longer numbers"):
+    with pytest.raises(Diverged, match="are not finite after epoch"):
         fit(CONFIG.replace(weights="given", ema=0.0), faces, rows, initial=state)
-    told: list[dict] = []
-    score_folds(CONFIG, faces, [(rows, np.arange(32, 40))], initial=state, report=told.append)
-    assert (told[-1]["state"], told[-1]["mae"]) == ("diverged", WORST_MAE)
+    reports: list[dict] = []
+    score_folds(CONFIG, faces, [(rows, np.arange(32, 40))], initial=state, report=reports.append)
+    assert (reports[-1]["state"], reports[-1]["mae"]) == ("diverged", WORST_MAE)
     net = build_net(CONFIG)
     net.load_state_dict(state)
-    with pytest.raises(Diverged, match="are no numbers"):
+    with pytest.raises(Diverged, match="px are not finite"):
         predict(CONFIG, net, faces, rows)
 
 

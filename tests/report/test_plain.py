@@ -10,15 +10,19 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from study.artifacts.about import About
+from study.artifacts.best import Best
 from study.artifacts.predictions import Predictions, write_predictions
-from study.artifacts.records import check_best
 from study.cli.options import Training
 from study.lopo.plan import plan_of_sweep
 from study.plain import apart, brief, plain, printable, slug, without_secrets
 from study.report import command as report
+from study.report.document import document, terminal
+from study.report.figures import PICTURES
 from study.report.sections import Result, sections
 from study.tracking import runs as tracking
-from tests.report.test_report import about, predictions
+from tests.artifacts.test_best import BEST
+from tests.report.test_report import about, predictions, record
 
 HOSTILE = (
     "<script>alert(1)</script>\n# Owned\n\n| a | b |\n![p](http://h/p.png) [l](javascript:x) $\\frac{ `c` **b** __u__ "
@@ -81,11 +85,11 @@ def test_secrets_of_a_uri_are_not_shown(uri):
 
 
 def hostile(dataset: str, digest: str, **more: object) -> Result:
-    told = about(HOSTILE, dataset=dataset, digest=digest, **{HOSTILE: HOSTILE})
+    told = record(HOSTILE, dataset=dataset, digest=digest, **{HOSTILE: HOSTILE})
     told |= {"selection": HOSTILE, "epochs_by": HOSTILE, "schedule": HOSTILE, "pretraining": {"what": HOSTILE}}
     rows = predictions(constant=True)
     person = np.array([f"{who}{HOSTILE}" for who in rows.person.tolist()])
-    return Result(HOSTILE, {**told, **more}, replace(rows, person=person, fold=person))
+    return Result(HOSTILE, About.from_json({**told, **more}, where="here"), replace(rows, person=person, fold=person))
 
 
 def test_a_hostile_record_writes_nowhere_else_and_no_markup(tmp_path):
@@ -95,7 +99,7 @@ def test_a_hostile_record_writes_nowhere_else_and_no_markup(tmp_path):
     )
     assert {file for file in tmp_path.rglob("*") if file.is_file()} == set(written.files)
     assert all(file.parent == out for file in written.files)
-    text = written.files[0].read_text() + report.terminal(written.sections)
+    text = written.files[0].read_text() + terminal(written.sections)
     for sign in ("<script", "](http", "](javascript", "\n# Owned", "\x1b", "\u202e", "$", "`c`", "**b**"):
         assert sign not in text
     for line in text.splitlines():
@@ -103,7 +107,7 @@ def test_a_hostile_record_writes_nowhere_else_and_no_markup(tmp_path):
 
 
 def test_sections_whose_slugs_collide_keep_their_own_pictures_and_metrics(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "draw", lambda section: {name: Figure() for name in report.PICTURES})
+    monkeypatch.setattr(report, "draw", lambda section: {name: Figure() for name in PICTURES})
     same = predictions()
     results = [
         Result("a", about(dataset="x/y", digest="d"), same),
@@ -112,10 +116,11 @@ def test_sections_whose_slugs_collide_keep_their_own_pictures_and_metrics(tmp_pa
         Result("d", about(dataset="x-y-d", digest=""), same),
     ]
     written = report.write_report(results, out=tmp_path, draws=50)
-    assert len({str(file).casefold() for file in written.files}) == 1 + 4 * len(report.PICTURES)
-    assert len(report._metrics(written.sections)) == 4 * 9
+    assert len({str(file).casefold() for file in written.files}) == 1 + 4 * len(PICTURES)
+    assert len(report.metrics_of(written.sections)) == 4 * 9
 
 
+WHERE = "night: about.json"
 WRONG = [None, 1, "x", [], {}, [None], True, 1e400, 10**400, {"a": None}, [[]]]
 
 
@@ -127,36 +132,36 @@ def test_a_field_of_a_wrong_type_is_one_line_or_does_no_harm(field):
     refused = 0
     for value in WRONG:
         try:
-            result = Result("night", {**about(), field: value}, predictions(people=5))
+            result = Result("night", About.from_json({**record(), field: value}, where=WHERE), predictions(people=5))
         except ValueError as error:
-            assert str(error).startswith(f"night: about.json: {field}")  # noqa: PT017
+            assert str(error).startswith(f"{WHERE}: {field}")  # noqa: PT017
             refused += 1
             continue
         found = sections([result, Result("other", about(), predictions(people=5, rng=3))], draws=20)
-        report.document(found, [dict.fromkeys(report.PICTURES, "p.png") for _ in found])
+        document(found, [dict.fromkeys(PICTURES, "p.png") for _ in found])
     assert refused > 0
 
 
 @pytest.mark.parametrize("field", ["dataset", "faces_digest", "trial"])
 def test_a_missing_field_is_named(field):
-    record = about()
-    del record[field]
-    with pytest.raises(ValueError, match=f"night: about.json: {field} is missing"):
-        Result("night", record, predictions(people=5))
+    told = record()
+    del told[field]
+    with pytest.raises(ValueError, match=f"{WHERE}: {field} is missing"):
+        About.from_json(told, where=WHERE)
 
 
 def test_a_record_of_too_many_levels_is_one_line():
     deep: list = []
     for _ in range(500):
         deep = [deep]
-    with pytest.raises(ValueError, match="night: about.json has more than 20 levels"):
-        Result("night", about() | {"deep": deep}, predictions(people=5))
+    with pytest.raises(ValueError, match="night: about.json: trial.deep has more than 20 levels"):
+        About.from_json(record(deep=deep), where=WHERE)
 
 
 @pytest.mark.parametrize("best", [[], {}, {"sweep": 1}, {"sweep": "a", "faces": "runs"}, {"sweep": "a", "faces": [1]}])
 def test_a_best_json_that_is_none_names_run_file_and_field(best):
-    with pytest.raises(ValueError, match="run 7: best.json: "):
-        check_best(best, "run 7: best.json")
+    with pytest.raises(ValueError, match="^run 7: best.json"):
+        Best.from_json(best, where="run 7: best.json")
 
 
 @pytest.fixture(scope="module")
@@ -180,30 +185,13 @@ def logged(track: tracking.Tracking, place: Path, *, key: str, told: dict, rows:
 
 @pytest.mark.parametrize("harm", [{"blocks": [{"name": 1}]}, {"select": "nonsense"}, {"choice": {}}, {"faces": None}])
 def test_lopo_takes_no_broken_best_json(store, harm):
-    trial = {"backbone": "resnet18", "px": 32}
-    block = {"name": "block\x1b[2J", "people": ["a"], "trial": trial, "number": 3, "mae": 4.0, "seeds": 1}
-    row = {"block": "b", "trial": 3, "config": trial, "complete": 9, "people": 4, "claimed": 4.0, "corrected": 4.1}
-    choice = {
-        "blocks": [row | {"again": 0.5, "same_backbone": 0.5}],
-        "optimism": dict.fromkeys(("claimed", "corrected", "gap", "gap_low", "gap_high"), 4.0),
-        "backbones": ["resnet18"], "spread": {}, "common_trials": 0, "rank_correlation": None,
-    }  # fmt: skip
-    best = {"sweep": "night", "faces": ["runs/a"], "faces_digest": "d", "select": "blocks", "sealed": True}
-    learned_from = {
-        "state": "apart",
-        "photos": 0,
-        "people": 0,
-        "compared": 0,
-        "synthetic": False,
-        "sentence": "compared",
-    }
-    best |= {"apart_from": [], "choice": choice, "blocks": [block]}
-    best |= {"starts": [], "learned_from": learned_from, "unlike": ""}
+    named = replace(BEST, blocks=(replace(BEST.blocks[0], name="block\x1b[2J"),)).to_json()
+    best = {name: value for name, value in named.items() if name != "digest"}
     run = tracking.find_or_start(store, key="sweep", name="sweep", stage="sweep")
     tracking.log_json(store, run, "best.json", best)
     tracking.finish(store, run, tags={tracking.COMPLETE: "yes", "study.name": "night"})
     plan = plan_of_sweep(store, name="night", training=Training())
-    assert plan.config("a").px == 32
+    assert plan.config("a/1") == BEST.blocks[0].config
     assert "\x1b" not in plan.selection
     tracking.log_json(store, run, "best.json", best | harm)
     with pytest.raises(ValueError, match=f"run {run}: best.json: {next(iter(harm))}"):
@@ -212,13 +200,13 @@ def test_lopo_takes_no_broken_best_json(store, harm):
 
 def test_a_result_counts_once_and_what_cannot_be_read_is_left_out_with_a_line(store, tmp_path, capsys):
     rows = predictions(people=5)
-    good = logged(store, tmp_path / "a", key="lopo-k1", told=about() | {"key": "k1"}, rows=rows)
-    logged(store, tmp_path / "b", key="lopo-k2", told=about() | {"key": "k1"}, rows=rows)  # of another key
-    twin = logged(store, tmp_path / "c", key="lopo-k3", told=about() | {"key": "k1"}, rows=rows)
+    good = logged(store, tmp_path / "a", key="lopo-k1", told=record() | {"key": "k1"}, rows=rows)
+    logged(store, tmp_path / "b", key="lopo-k2", told=record() | {"key": "k1"}, rows=rows)  # of another key
+    twin = logged(store, tmp_path / "c", key="lopo-k3", told=record() | {"key": "k1"}, rows=rows)
     store.client.set_tag(twin, tracking.KEY, "lopo-k1")  # a second complete parent of one key
-    lost = logged(store, tmp_path / "d", key="lopo-k4", told=about() | {"key": "k4"}, rows=rows)
+    lost = logged(store, tmp_path / "d", key="lopo-k4", told=record() | {"key": "k4"}, rows=rows)
     (Path(store.place.shown).parent / "artifacts" / lost / "artifacts" / "about.json").unlink()
-    text = logged(store, tmp_path / "e", key="lopo-k5", told=about() | {"key": "k5"}, rows=rows)
+    text = logged(store, tmp_path / "e", key="lopo-k5", told=record() | {"key": "k5"}, rows=rows)
     file = Path(store.place.shown).parent / "artifacts" / text / "artifacts" / "about.json"
     file.write_text("[" * 100_000)
     capsys.readouterr()

@@ -1,5 +1,6 @@
 """The report on results made up for the purpose: tables, sentences, pictures, and what is never mixed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from study.artifacts.about import About, Pretraining
 from study.artifacts.predictions import SCHEMA, Predictions, write_predictions
+from study.artifacts.pretraining import LearnedFrom
 from study.cli.run import main, message
 from study.files import locks
 from study.report import command as report
-from study.report import figures, tables
+from study.report import figures, sentences, tables
+from study.report.document import document, terminal
+from study.report.figures import PICTURES
 from study.report.paper import PAPER_MAE, PAPER_RMSE, backbone_name
 from study.report.sections import Result, labels, sections
 from study.statistics.bootstrap import Interval
@@ -42,7 +47,12 @@ def predictions(*, noise: float = 3.0, rng: int = 0, people: int = 12, seeds: in
     )
 
 
-def about(backbone: str = "efficientnet_b0", *, dataset: str = "fgnet", digest: str = "d1", **trial) -> dict:
+def about(backbone: str = "efficientnet_b0", *, dataset: str = "fgnet", digest: str = "d1", **trial) -> About:
+    return About.from_json(record(backbone, dataset=dataset, digest=digest, **trial), where="about")
+
+
+def record(backbone: str = "efficientnet_b0", *, dataset: str = "fgnet", digest: str = "d1", **trial) -> dict:
+    """about.json as earlier versions wrote it: with what must be there, and little more."""
     return {
         "dataset": dataset,
         "faces": [f"runs/{dataset}"],
@@ -79,7 +89,7 @@ def three() -> list[Result]:
 def text(*results: Result) -> str:
     """report.md, its pictures not drawn."""
     found = sections(results, draws=200)
-    return report.document(found, [{name: f"{name}.png" for name in report.PICTURES} for _ in found])
+    return document(found, [{name: f"{name}.png" for name in PICTURES} for _ in found])
 
 
 def cells(markdown: str, row: str) -> list[str]:
@@ -132,7 +142,7 @@ def test_it_says_on_which_data_with_which_pretraining_and_how_it_was_chosen(thre
 
 def test_every_pair_is_compared_with_holms_correction(three):
     section = sections(three, draws=200)[0]
-    text = tables.comparisons(section)
+    text = sentences.comparisons(section)
     assert text.count("\n- ") + 1 == 3
     assert "EfficientNet-Lite0 is better than ResNet-34 by " in text
     assert "after Holm's correction over 3 comparisons" in text
@@ -172,12 +182,12 @@ def test_the_first_line_on_built_in_people_says_so():
     assert "synthetic people" in first
     assert "mean nothing about real faces" in first
     assert "MWR" not in told
-    assert "mean nothing about real faces" in report.terminal(sections([result], draws=200))
+    assert "mean nothing about real faces" in terminal(sections([result], draws=200))
 
 
 def test_a_collapsed_model_is_announced():
     told = text(Result("c", about(), predictions(constant=True)))
-    assert "**Alarm, EfficientNet-B0:** Seed 0 answers nearly the same age for everyone" in told
+    assert "**Alarm, EfficientNet-B0:** Seed 0 predicts nearly the same age for everyone" in told
 
 
 def test_four_people_are_reported_without_intervals(tmp_path):
@@ -188,7 +198,7 @@ def test_four_people_are_reported_without_intervals(tmp_path):
 
 
 def test_a_sealed_choice_of_several_configs_is_named_by_all_of_them():
-    sealed = about() | {"trials": [about()["trial"], about("resnet34", px=96)["trial"], about()["trial"]]}
+    sealed = replace(about(), trials=(about().trial, about("resnet34", px=96).trial, about().trial))
     section = sections([Result("best of sweep", sealed, predictions())], draws=200)[0]
     assert section.leader == "EfficientNet-B0 or ResNet-34"
     assert cells(tables.mae_table(section), "EfficientNet-B0 or ResNet-34")[1] == "–"
@@ -205,18 +215,18 @@ def test_labels_tell_configs_of_one_backbone_apart():
     assert named(about(), about()) == ["EfficientNet-B0 [1]", "EfficientNet-B0 [2]"]
     assert named(about("my_net")) == ["my_net"]
     trial = {"backbone": "efficientnet_b0", "px": 64, "schedule": "cosine"}
-    plain, tree = ({**about(), "trial": trial, "schedule": kind} for kind in ("plain", "tree"))
+    plain, tree = (replace(about(), trial=trial, schedule=kind) for kind in ("plain", "tree"))
     assert named(plain, tree) == ["EfficientNet-B0 (plain)", "EfficientNet-B0 (tree)"]
-    other = {**plain, "trial": {**trial, "schedule": "constant"}}
+    other = replace(plain, trial={**trial, "schedule": "constant"})
     assert named(plain, other) == ["EfficientNet-B0 (cosine rate)", "EfficientNet-B0 (constant rate)"]
 
 
 def lopo_run(place: Path, track: tracking.Tracking, *, key: str, result: Result) -> None:
     """A complete LOPO run as study.lopo logs it."""
     place.mkdir()
-    write_predictions(place / "predictions.parquet", result.predictions, about=result.about)
+    write_predictions(place / "predictions.parquet", result.predictions, about=result.about.to_json())
     run_id = tracking.find_or_start(track, key=key, name=result.name, stage="lopo")
-    tracking.log_json(track, run_id, "about.json", result.about)
+    tracking.log_json(track, run_id, "about.json", result.about.to_json())
     tracking.log_files(track, run_id, [place / "predictions.parquet"])
     tracking.finish(track, run_id, tags={tracking.COMPLETE: "yes"})
 
@@ -250,20 +260,21 @@ def test_the_command_reads_mlflow_and_logs_what_it_wrote(tmp_path, monkeypatch, 
     )
 
 
+def test_real_and_synthetic_people_have_reports_of_their_own(three, capsys):
+    drawn = Result("lopo synthetic", about(dataset="people"), predictions())
+    results = {"a": three[0], "b": drawn, "c": three[1]}
+    apart = {Path("runs/report"): ["a", "c"], Path("runs/synthetic/report"): ["b"]}
+    assert {out: list(chosen) for out, chosen in report.split(results, None).items()} == apart
+    assert report.split({"b": drawn}, Path("mine")) == {Path("mine"): {"b": drawn}}
+    assert capsys.readouterr().err == ""
+    assert report.split(results, Path("mine")) == {Path("mine"): {"a": three[0], "c": three[1]}}
+    assert "Left out: 1 results of synthetic people" in capsys.readouterr().err
+
+
 def test_a_brand_stands_wherever_the_result_does(three):
     """In every table, picture and sentence that names it; and what was not compared is not claimed."""
-    bad = {
-        **three[0].about,
-        "sealed": False,
-        "learned_from": {
-            "state": "overlap",
-            "photos": 12,
-            "people": 1,
-            "compared": 9,
-            "synthetic": False,
-            "sentence": "12 of the photos",
-        },
-    }
+    overlap = LearnedFrom("overlap", photos=12, people=1, compared=9, synthetic=False, sentence="12 of the photos")
+    bad = replace(three[0].about, sealed=False, learned_from=overlap)
     (section,) = sections([Result("lopo b0", bad, three[0].predictions), *three[1:]], draws=200)
     name = "EfficientNet-B0 [OPTIMISTIC, OVERLAP]"
     told = [
@@ -272,28 +283,31 @@ def test_a_brand_stands_wherever_the_result_does(three):
         tables.cs_table(section),
         tables.config_table(section),
     ]
-    told += [tables.comparisons(section), tables.calibration_table(section), report.terminal([section])]
+    told += [sentences.comparisons(section), tables.calibration_table(section), terminal([section])]
     assert all(name in text for text in told)
-    caveats = "\n".join(tables.caveats(section))
-    assert f"**OPTIMISTIC: {name}.**" in caveats
-    assert f"**OVERLAP: {name}.**" in caveats
-    for figure in report.draw(section).values():
+    warned = "\n".join(sentences.caveats(section))
+    assert f"**OPTIMISTIC: {name}.**" in warned
+    assert f"**OVERLAP: {name}.**" in warned
+    assert f"OVERLAP: {name}. Its network was pretrained on some of the tested people" in terminal([section])
+    for figure in figures.draw(section).values():
         drawn = " ".join(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))
         assert "EfficientNet-B0" not in drawn or "OPTIMISTIC" in drawn
-    assert "never saw" not in tables.headline(section)
-    assert "whether its pretraining had seen them is not recorded" in tables.headline(section)
+    assert "never saw" not in sentences.headline(section)
+    assert "whether its pretraining had seen them is not recorded" in sentences.headline(section)
 
 
 def test_networks_that_start_otherwise_are_told_in_the_headline(three):
-    other = {**three[2].about, "pretraining": {"what": "none (random weights)"}}
+    other = replace(three[2].about, pretraining=Pretraining("none (random weights)"))
     (section,) = sections([*three[:2], Result("lopo 34", other, three[2].predictions)], draws=200)
-    assert "Read with care: the networks do not start alike" in tables.headline(section)
+    assert "Read with care: the networks do not start alike" in sentences.headline(section)
+    assert "Read with care: the networks do not start alike" in terminal([section])
     (alike,) = sections(three, draws=200)
-    assert "do not start alike" not in tables.headline(alike)
-    swept = {**three[0].about, "pretraining": {"what": "ImageNet", "unlike": "resnet18 starts from nothing"}}
+    assert "do not start alike" not in sentences.headline(alike)
+    assert "Read with care" not in terminal([alike])
+    swept = replace(three[0].about, pretraining=Pretraining("ImageNet", "resnet18 starts from nothing"))
     (both,) = sections([Result("lopo b0", swept, three[0].predictions), *section.results.values()][::2], draws=200)
-    assert "do not start alike" in tables.headline(both)
-    assert "in the sweep behind EfficientNet-B0, resnet18 starts from nothing" in tables.headline(both)
+    assert "do not start alike" in sentences.headline(both)
+    assert "in the sweep behind EfficientNet-B0, resnet18 starts from nothing" in sentences.headline(both)
 
 
 def test_a_constant_guess_that_is_better_is_drawn_on_the_axis():
@@ -308,10 +322,10 @@ def test_a_constant_guess_that_is_better_is_drawn_on_the_axis():
 
 def test_edited_predictions_end_the_report_with_a_line_that_names_the_run(tmp_path, three, capsys):
     file = tmp_path / "predictions.parquet"
-    write_predictions(file, three[0].predictions, about=three[0].about)
-    run = tracking.LopoRun("0a1b", "lopo b0", {**three[0].about, "dataset": "../elsewhere"}, file)
+    write_predictions(file, three[0].predictions, about=three[0].about.to_json())
+    run = tracking.LopoRun("0a1b", "lopo b0", replace(three[0].about, dataset="../elsewhere"), file)
     assert report.read_result(run).about == three[0].about, "about.json is not believed"
-    assert "about.json of MLflow run 'lopo b0' (0a1b) is not what" in capsys.readouterr().err
+    assert "about.json of MLflow run 'lopo b0' (0a1b) differs from" in capsys.readouterr().err
     whole = pq.ParquetFile(file).read()
     truth = whole.set_column(3, SCHEMA.field("predicted"), whole["age"].cast(pa.float32()))
     pq.write_table(truth.replace_schema_metadata(whole.schema.metadata), file)

@@ -104,7 +104,7 @@ def test_an_honest_model_is_found_calibrated():
     assert found.pit == pytest.approx(np.full(10, 0.1), abs=0.03)
     assert found.pit.sum() == pytest.approx(1)
     assert found.miscalibration < 0.03
-    assert found.sentence.endswith("which fits.")
+    assert found.sentence.endswith("as they should.")
     assert found.width.value == pytest.approx(2 * 1.645 * 5 + 1, abs=1)
 
 

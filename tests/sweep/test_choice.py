@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from study.artifacts.choice import AppliedChoice, Choice
 from study.artifacts.predictions import Predictions
+from study.artifacts.records import plain_json, read_record
 from study.report.choice import choice_table, sentences
 from study.sweep.finalists import choose, finalists, missing_finals
 from study.sweep.optimism import Errors, correct, describe_choice, errors_of, optimism
@@ -51,9 +54,9 @@ def test_one_trial_has_no_optimism_and_the_same_people_are_drawn_for_all_blocks(
     alone, _ = world(1, trials=12, people=30, apart=0.0)
     twice = optimism([alone, alone], draws=200, outer=40)
     once = optimism([alone], draws=200, outer=40)
-    assert twice == pytest.approx(once), "a block that is there twice says nothing new"
-    assert once["gap_low"] < once["gap"] < once["gap_high"]
-    assert once["gap"] > 0
+    assert astuple(twice) == pytest.approx(astuple(once)), "a block that is there twice says nothing new"
+    assert once.gap_low < once.gap < once.gap_high
+    assert once.gap > 0
 
 
 def test_a_draw_without_a_block_s_people_says_nothing_of_it():
@@ -64,7 +67,7 @@ def test_a_draw_without_a_block_s_people_says_nothing_of_it():
         for names, each in zip(["abcd", "efgh"], mae, strict=True)
     ]
     told = optimism(blocks, draws=50, outer=600)
-    assert np.isfinite(list(told.values())).all()
+    assert np.isfinite(astuple(told)).all()
 
 
 def test_photos_weigh_as_in_the_trials_own_mae():
@@ -139,25 +142,25 @@ def test_what_a_choice_says_is_plain_json_and_the_report_shows_it():
     )]  # fmt: skip
     assert errors_of(journals[0], faces()).photos.tolist() == [2, 1]
     told = describe_choice(["one", "two"], journals, [journals[0][1], journals[1][2]], faces())
-    assert json.loads(json.dumps(told)) == told
-    assert told["common_trials"] == 4
-    assert told["rank_correlation"] == pytest.approx(1.0)
-    assert told["spread"]["learning rate"] == [2e-3, 3e-3]
-    assert told["spread"]["λ1"] == [MeanVariance().mean_weight] * 2
+    assert read_record(Choice, json.loads(json.dumps(plain_json(told))), where="here") == told
+    assert told.common_trials == 4
+    assert told.rank_correlation == pytest.approx(1.0)
+    assert told.spread["learning rate"] == (2e-3, 3e-3)
+    assert told.spread["λ1"] == (MeanVariance().mean_weight,) * 2
     age = np.array([10, 20, 30], np.int16)
     predictions = Predictions(
         photo=np.array(["x/0", "x/1", "x/2"]), person=np.array(["a", "a", "b"]), age=age,
         predicted=(age + np.array([1, 3, 9])).astype(np.float32), distribution=np.full((3, 101), 1 / 101, np.float32),
         fold=np.array(["a", "a", "b"]), seed=np.zeros(3, np.int32), fingerprint=np.array(["t"] * 3),
     )  # fmt: skip
-    choice = {**told, "select": "blocks", "people": {"one": ["a"], "two": ["b"]}}
+    choice = AppliedChoice(**vars(told), select="blocks", people={"one": ("a",), "two": ("b",)})
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in
-            choice_table({"choice": choice}, predictions).splitlines()[2:]]  # fmt: skip
+            choice_table(choice, predictions).splitlines()[2:]]  # fmt: skip
     assert [row[0] for row in rows] == ["one", "two"]
     assert [row[-1] for row in rows] == ["2.00", "9.00"], "the LOPO error of each block's own people"
     first, second = sentences(choice)
-    assert "None of it is in the LOPO figure" in first
-    assert f"an optimism of {told['optimism']['gap']:.2f} years" in first
+    assert "None of it is in the LOPO error" in first
+    assert f"an optimism of {told.optimism.gap:.2f} years" in first
     assert "all chose resnet18" in second
     assert "ρ = 1.00" in second
-    assert "it is optimistic" in sentences({**choice, "select": "none"})[0]
+    assert "it is optimistic" in sentences(replace(choice, select="none"))[0]

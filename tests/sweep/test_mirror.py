@@ -34,7 +34,7 @@ def tried_of(space: str, trials: int, *, seed: int = 0) -> dict[int, Tried]:
     random, journal = np.random.default_rng(seed), {}
     for number in range(trials):
         trial = study.ask()
-        config = SPACES[space].ask(trial, BASE)
+        config = SPACES[space].config(trial, BASE)
         state = {3: "diverged", 6: "failed"}.get(number, "pruned" if number % 5 == 4 else "complete")
         mae = 5 + abs(np.log10(config.learning_rate) + 3) + random.normal(0, 0.2)
         folds = {"0": mae + 0.2} if state == "pruned" else {"0": mae + 0.2, "1": mae + 0.1, "2": mae}

@@ -58,7 +58,7 @@ def test_tested_photos_may_not_lie_in_the_data_chosen_on(make_table, tmp_path):
     people = make_table(tmp_path / "people", people=3)
     strangers = make_table(tmp_path / "strangers", people=3, dataset="strangers", named=False)
     check_apart([strangers], [people])
-    with pytest.raises(ValueError, match="18 photos of .*people lie in .*tested photos in sight"):
+    with pytest.raises(ValueError, match="18 photos of .*people lie in .*with the help of tested photos"):
         check_apart([strangers, people], [people])
 
 

@@ -1,4 +1,4 @@
-"""A disk with no room left: one clear error, and nothing half-written. Here no file may grow beyond some bytes."""
+"""A full disk is one clear error and leaves nothing half-written. Tested with a limit on the size of files."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from study.cli.run import message
 from study.files.storage import open_folder, write_whole
 from study.pictures import save_picture
-from study.pretrain.command import _Curve
 from study.pretrain.ray_train import _as_failure, _drop_leftovers
+from study.pretrain.verdict import Curve
 from study.tracking import runs as tracking
 from study.tracking.spool import Spool
-from trainables.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from trainables.checkpoints import Checkpoint, CheckpointRecord, load_checkpoint, save_checkpoint
 from trainables.config import TrialConfig
 from trainables.fitting import Epoch
 
 
 @contextmanager
 def room(most: int) -> Iterator[None]:
-    """No file of this process grows beyond so many bytes."""
+    """Limit the size of files that this process writes, in bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
     try:
@@ -41,7 +41,7 @@ def room(most: int) -> Iterator[None]:
 
 
 def checkpoint(value: float) -> Checkpoint:
-    return Checkpoint({"weight": torch.full((4096,), value)}, TrialConfig(), {"trained_on": "nothing"})
+    return Checkpoint({"weight": torch.full((4096,), value)}, TrialConfig(), CheckpointRecord("nothing"))
 
 
 WRITERS: dict[str, Callable[[Path, float], None]] = {
@@ -103,13 +103,13 @@ def test_a_kill_while_mlflow_makes_its_tables_leaves_no_half_store(tmp_path):
 
 
 def test_a_pretraining_worker_on_a_full_disk_is_one_line_and_a_bug_keeps_its_traceback():
-    def told(raised: Exception) -> Exception:
+    def failure(raised: Exception) -> Exception:
         wrapped = UserExceptionWithTraceback(raised, f"Traceback ...\n  File ...\n{type(raised).__name__}: {raised}")
         return _as_failure(WorkerGroupError("Training failed", {1: wrapped}))
 
-    full = told(OSError(28, "No space left on device"))
+    full = failure(OSError(28, "No space left on device"))
     assert message(full) == "worker 1 failed: OSError: [Errno 28] No space left on device"
-    bug = told(KeyError("weight"))
+    bug = failure(KeyError("weight"))
     assert message(bug) is None
     assert "worker 1 failed: KeyError: 'weight'" in str(bug)
 
@@ -123,9 +123,9 @@ def test_epochs_that_a_full_disk_did_not_take_are_logged_with_the_next(tmp_path,
         logged.append([step for step, _ in steps])
 
     monkeypatch.setattr(tracking, "log_steps", full)
-    curve = _Curve(TrialConfig(backbone="resnet18", epochs=3), store=tracking.connect(home=tmp_path), run_id="a")
+    curve = Curve(TrialConfig(backbone="resnet18", epochs=3), store=tracking.connect(home=tmp_path), run_id="a")
     for epoch in (1, 2, 3):
-        curve.tell(Epoch(epoch, 1.0, 5.0, 0.001, 10.0, 100.0, 0.0))
+        curve.add(Epoch(epoch, 1.0, 5.0, 0.001, 10.0, 100.0, 0.0))
     curve.log()
     assert logged == [[1, 2, 3]]
     assert capsys.readouterr().err.count("not logged: mlflow.db cannot be written") == 2

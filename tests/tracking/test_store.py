@@ -1,4 +1,4 @@
-"""Where runs are kept: whatever the folder is called, wherever it is moved to; and one line for what cannot be used."""
+"""The place of the runs: folders of any name, moved folders, and one line for each store that cannot be used."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def template(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def project(template, tmp_path, monkeypatch) -> Path:
-    """A copy of that folder, in which commands are typed."""
+    """A copy of that folder, as the working directory."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copytree(template, tmp_path / "project")
     monkeypatch.chdir(tmp_path / "project")
@@ -54,7 +54,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def refusal(error: Exception) -> str:
-    """The one line that the command prints; fails where it would print a traceback."""
+    """The one line that a command prints for the error; fails if it would print a traceback."""
     line = message(error)
     assert line is not None, repr(error)
     assert "\n" not in line
@@ -164,7 +164,7 @@ def another_programs(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("harm", "expected"),
     [
         (
             sql("UPDATE alembic_version SET version_num = '4465047574b1'"),
@@ -177,11 +177,11 @@ def another_programs(file: Path) -> None:
         (another_programs, "not one that MLflow made"),
     ],
 )
-def test_a_database_that_cannot_be_used_is_one_line(project, harm, told):
+def test_a_database_that_cannot_be_used_is_one_line(project, harm, expected):
     harm(project / "mlruns" / "mlflow.db")
     with pytest.raises(OSError, match="mlflow.db") as caught:
         tracking.connect()
-    assert told in refusal(caught.value)
+    assert expected in refusal(caught.value)
 
 
 def test_an_empty_file_becomes_a_database(project):
@@ -257,7 +257,7 @@ def test_trials_of_a_deleted_sweep_go_to_its_successor(project):
 
 
 @pytest.mark.parametrize(
-    ("uri", "told"),
+    ("uri", "expected"),
     [
         ("./mlruns", "is a folder, in which MLflow keeps no runs"),
         ("file:///tmp/x", "is a folder, in which MLflow keeps no runs"),
@@ -273,12 +273,12 @@ def test_trials_of_a_deleted_sweep_go_to_its_successor(project):
         ("mysql+nothing://user:geheim@127.0.0.1:9/db", "Can't load plugin"),
     ],
 )
-def test_a_tracking_uri_that_leads_nowhere_is_one_line_without_its_password(project, monkeypatch, capfd, uri, told):
+def test_a_tracking_uri_that_leads_nowhere_is_one_line_without_its_password(project, monkeypatch, capfd, uri, expected):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises((OSError, ValueError)) as caught:
         tracking.connect()
     line = refusal(caught.value)
-    assert told in line
+    assert expected in line
     printed = capfd.readouterr()
     assert "heim" not in line + printed.out + printed.err + repr(list(files(project)))
 
@@ -300,7 +300,7 @@ def test_a_relative_sqlite_uri_is_of_the_folder_it_was_typed_in(project, monkeyp
 
 @pytest.fixture
 def answers() -> Iterator[Callable[[int, bytes], str]]:
-    """answers(status, body) starts a server that says this to everything, and gives its address without http://."""
+    """answers(status, body) starts a server that always answers so, and returns its address without http://."""
     running = []
 
     def start(status: int, body: bytes) -> str:

@@ -1,4 +1,4 @@
-"""MLflow with PostgreSQL behind it, as on a cluster's head: many writers, a LOPO through kills of both, the doors."""
+"""MLflow with PostgreSQL, as on a cluster's head: many writers, a LOPO while both are killed, log-in; and no server."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pytest
 from study.artifacts.predictions import read_predictions
 from study.cli.run import main
 from study.pretrain import command as pretrain
+from study.pretrain.plan import Plan, make_job
 from study.starts import read_start
 from study.tracking import outage, spool
 from study.tracking import runs as tracking
@@ -41,9 +42,8 @@ def running() -> Iterator[tuple[Postgres, Mlflow]]:
 
 @pytest.fixture
 def nobody(tmp_path, monkeypatch) -> tracking.Tracking:
-    """A store whose server is not there."""
+    """A store whose server does not answer."""
     monkeypatch.setattr(outage, "PATIENCE", 0.5)
-    monkeypatch.setattr(outage, "_ask_again", {})
     monkeypatch.setattr(outage, "_troubles", {})
     monkeypatch.setattr(spool, "at_end", {})
     return tracking.Tracking("http://127.0.0.1:9", "1", spool.Spool(tmp_path / "waiting"))
@@ -72,15 +72,16 @@ def test_without_a_server_records_wait_in_order_with_their_files(nobody, tmp_pat
     assert len(list((tmp_path / "waiting" / "refused").iterdir())) == 1
 
 
-def test_a_clock_set_back_does_not_change_the_order(nobody, monkeypatch):
-    kept = []
-    for seconds, step in ((2e9, 0), (1e9, 1)):  # the second command runs by a clock that was set back meanwhile
-        monkeypatch.setattr(spool, "_began", {})
-        monkeypatch.setattr(time, "time_ns", lambda seconds=seconds: int(seconds * 1e9))
-        tracking.log_steps(nobody, "run", [(step, {"mae": 1.0})])
-        kept.append(set(nobody.spool.waiting()))
-    first, both = kept
-    assert nobody.spool.waiting() == [*first, *(both - first)]
+def test_records_of_two_commands_keep_their_order_whatever_the_clock_says(nobody, monkeypatch):
+    earlier = nobody.spool.folder / "01795000000000000000-00000042-00000007"  # as an earlier version named it
+    earlier.mkdir(parents=True)
+    (earlier / "record.json").write_text('{"run": "0", "files": []}')
+    monkeypatch.setattr(time, "time_ns", lambda: 10**18)  # the clock is set back
+    for number in range(1, 12):
+        nobody.spool.add({"run": str(number)})
+    sent: list[str] = []
+    nobody.spool.send(lambda record, files: not sent.append(record["run"]))
+    assert sent == [str(number) for number in range(12)]
 
 
 def test_what_is_not_delivered_goes_on_waiting(nobody):
@@ -111,8 +112,8 @@ def test_a_pretraining_with_nothing_left_to_do_connects_and_so_sends_what_waits(
     monkeypatch.setattr(pretrain, "is_there", lambda *_: True)
     index = index_faces([str(make_table(tmp_path / "people"))])
     config = TrialConfig(backbone="resnet18", px=32)
-    job = pretrain.make_job(config, read_start("resnet18", "random"), index, pretrain.Pretrain(), tmp_path)
-    assert pretrain.pretrain_all([job], index, pretrain.Pretrain(), alone=True) == []
+    job = make_job(config, read_start("resnet18", "random"), index, pretrain.Pretrain(), tmp_path)
+    assert pretrain.pretrain_all(Plan(pretrain.Pretrain(), index, tmp_path, [job])) == []
     assert connected == [nobody]
 
 
@@ -122,14 +123,14 @@ def test_a_command_says_what_waits_and_how_it_is_sent(nobody, monkeypatch, capsy
         pass
 
     def command(options: Nothing) -> int:
-        spool.at_end[nobody.spool.folder] = partial(outage.settle, tracking._server(nobody))
+        spool.at_end[nobody.spool.folder] = partial(outage.settle, nobody, nobody.spool)
         tracking.log_steps(nobody, "run", [(0, {"mae": 1.0})])
         return 0
 
     assert main(command, Nothing, prog="p", description="d", args=[]) == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("p: 1 records wait for the MLflow server at http://127.0.0.1:9")
-    assert last.endswith("they are sent when the same command is typed again")
+    assert last.endswith("to send them, type the same command again")
 
 
 def test_a_command_does_not_start_without_its_server(nobody, monkeypatch, tmp_path):
@@ -165,7 +166,7 @@ def test_64_writers_at_once_lose_and_double_nothing(running, tmp_path, monkeypat
 
 @needs_postgres
 def test_lopo_goes_on_while_server_and_database_are_killed(running, tmp_path, make_table, monkeypatch):
-    """Both are away in turn while folds are trained; in the end MLflow holds what an undisturbed run leaves."""
+    """Each is away for a time while folds are trained; in the end MLflow has the same as after an undisturbed run."""
     postgres, mlflow = running
     make_table(tmp_path / "people", people=PEOPLE, photos=4)
     options = ["--faces", "people", "--backbone", "resnet18", "--px", "32", "--batch", "8", "--epochs", "1"]
@@ -185,18 +186,18 @@ def test_lopo_goes_on_while_server_and_database_are_killed(running, tmp_path, ma
     mlflow.kill()
     wait_for(lambda: len(folds()) >= 3 or process.poll() is not None)
     assert len(folds()) >= 3, process.communicate()[1]  # it went on without its server
-    waiting = list(tmp_path.glob("mlruns/waiting/*/*-*-*"))
+    waiting = list(tmp_path.glob("mlruns/waiting/*/[0-9]*"))
     assert len(waiting) >= 2
     postgres.kill()
     postgres.start()
     mlflow.start(workers=1)
-    told = process.communicate(timeout=300)[1]
+    stderr = process.communicate(timeout=300)[1]
     if process.returncode != 0:  # a busy machine brought them back too late
-        assert "records wait" in told or "has not answered" in told, told
+        assert "records wait" in stderr or "has not answered" in stderr, stderr
         again = start()
-        told = again.communicate(timeout=300)[1]
-        assert again.returncode == 0, told
-    assert list(tmp_path.glob("mlruns/waiting/*/*-*-*")) == []
+        stderr = again.communicate(timeout=300)[1]
+        assert again.returncode == 0, stderr
+    assert list(tmp_path.glob("mlruns/waiting/*/[0-9]*")) == []
     there = held(postgres, prefix="fold-")
     assert sorted(there.keys.values()) == [1] * PEOPLE
     assert there.finished == PEOPLE

@@ -1,9 +1,9 @@
-"""A real tracking server: MLflow with PostgreSQL behind it, as on a cluster's head; many writers, kills, its doors.
+"""Loads a real tracking server, MLflow with PostgreSQL as on a cluster's head, with many writers, and kills it.
 
     python -m tests.tracking.tracking_server
 
-Prints a row a scenario: what was to be written, what PostgreSQL holds in the end, lost and doubled; and what a client
-without a password, or with another host's name, is told.
+Prints a row per scenario: how many runs were written, how many PostgreSQL has in the end, lost and doubled; and which
+status a client gets without a password or with another Host header.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class Options:
     writers: int = 64
     runs: int = 6
     away: float = 8.0
-    """Seconds that a killed server or database is away, before it is started again."""
+    """Seconds until a killed server or database is started again."""
 
 
 @dataclass(frozen=True)
 class Held:
-    """What the database holds: runs by key, how many are FINISHED, metric values."""
+    """The database's content: number of runs by key, of FINISHED runs, of metric values."""
 
     keys: Counter[str]
     finished: int
@@ -47,7 +47,7 @@ class Held:
 
 
 def held(postgres: Postgres, *, prefix: str) -> Held:
-    """Asked of PostgreSQL itself, not of MLflow."""
+    """The runs whose key begins so, read from PostgreSQL itself, not through MLflow."""
     with psycopg2.connect(host=str(postgres.folder), user="study", dbname="postgres") as database:
         cursor = database.cursor()
         cursor.execute(
@@ -62,13 +62,13 @@ def held(postgres: Postgres, *, prefix: str) -> Held:
 
 
 def forget(postgres: Postgres) -> None:
-    """Rename all keys, so that the next scenario starts from nothing."""
+    """Rename all keys, so that the next scenario starts from an empty server."""
     with psycopg2.connect(host=str(postgres.folder), user="study", dbname="postgres") as database:
         database.cursor().execute("UPDATE tags SET value = 'old-' || value WHERE key = 'study.key'")
 
 
 def write_together(mlflow: Mlflow, homes: Path, *, writers: int, runs: int) -> subprocess.Popen:
-    """Start the writers' process. What they say of the server goes to homes/log."""
+    """Start the writers' process; its output goes to homes/log."""
     words = ["--homes", str(homes), "--writers", str(writers), "--runs", str(runs)]
     environment = {**os.environ, **mlflow.key(), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.tracking.tracking_writers", *words]
@@ -77,7 +77,7 @@ def write_together(mlflow: Mlflow, homes: Path, *, writers: int, runs: int) -> s
 
 
 def knock(mlflow: Mlflow, *, host: str | None = None) -> int:
-    """The status that a client without a password gets, who calls the server by the name `host`."""
+    """The HTTP status that a client without a password gets; host: its Host header."""
     body = b'{"experiment_ids": ["0"], "max_results": 1}'
     request = urllib.request.Request(
         f"{mlflow.uri}/api/2.0/mlflow/runs/search", body, {"Content-Type": "application/json"}
@@ -94,7 +94,7 @@ def knock(mlflow: Mlflow, *, host: str | None = None) -> int:
 def scenario(
     name: str, options: Options, postgres: Postgres, mlflow: Mlflow, trouble: Callable[[], None] | None
 ) -> bool:
-    """Run the writers, with trouble once a tenth of the runs is there; print a row; whether all is right."""
+    """Run the writers, cause trouble when a tenth of the runs is there, print a row; returns whether all is right."""
     forget(postgres)
     wanted = options.writers * options.runs
     with tempfile.TemporaryDirectory() as homes:
@@ -121,7 +121,7 @@ def scenario(
 
 
 def main(options: Options) -> int:
-    """All scenarios; status 1 where something was lost, doubled or let in."""
+    """Run all scenarios; status 1 where runs were lost or doubled, or a client without the password was served."""
     with servers() as (postgres, mlflow):
 
         def mlflow_away() -> None:
@@ -134,7 +134,9 @@ def main(options: Options) -> int:
             time.sleep(options.away)
             postgres.start()
 
-        print(f"{options.writers} writers at once, {options.runs} runs each; killed ones are away {options.away:g} s")
+        print(
+            f"{options.writers} writers at once, {options.runs} runs each; a killed server is away {options.away:g} s"
+        )
         print(f"{'':34} {'runs':>6} {'held':>6} {'lost':>5} {'doubled':>8} {'values':>8} {'held':>8} {'s':>7} status")
         right = [
             scenario("nothing happens", options, postgres, mlflow, None),
@@ -142,7 +144,7 @@ def main(options: Options) -> int:
             scenario("PostgreSQL killed, started again", options, postgres, mlflow, postgres_away),
         ]
         without, foreign = knock(mlflow), knock(mlflow, host="elsewhere.example")
-        print(f"without a password: {without}; by a foreign name: {foreign}")
+        print(f"without a password: {without}; with a foreign Host header: {foreign}")
     return int(not all(right) or without != 401 or foreign != 403)
 
 

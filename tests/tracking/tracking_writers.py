@@ -1,8 +1,8 @@
-"""Many processes that write runs through study.tracking at once, each as a command of its own: see tracking_server.py.
+"""Many processes that write runs through study.tracking at once, each like a command: see tracking_server.py.
 
     python -m tests.tracking.tracking_writers --writers 64 --runs 4 --homes FOLDER
 
-to the server of MLFLOW_TRACKING_URI. Status 1 where a writer could not send all that it had to say.
+They write to the server of MLFLOW_TRACKING_URI. Status 1 where a writer could not send all its records.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ STEPS = 5
 
 @dataclass(frozen=True)
 class Options:
-    """Who writes how much; every other run in one piece, as a fold's, the others bit by bit, as a trial's."""
+    """How much is written: half of the runs in one call each, like a fold, half in several calls, like a trial."""
 
     homes: Path
-    """Here each writer keeps what the server did not take."""
+    """Folder for the records that wait, one subfolder per writer."""
     writers: int = 64
     runs: int = 4
 
@@ -60,7 +60,7 @@ def run_writer(options: Options, parent: str, writer: int) -> None:
 
 
 def main(options: Options) -> int:
-    """Fork the writers: MLflow is imported once, so that 64 of them fit into a small machine."""
+    """Fork the writers: with MLflow imported only once, a small machine has room for 64 of them."""
     store = tracking.connect(home=options.homes / "parent")
     parent = tracking.find_or_start(store, key="writers", name="writers", stage="lopo")
     fork = multiprocessing.get_context("fork")

@@ -1,4 +1,4 @@
-"""Every backbone of the table: one training step, K age probabilities, and its weights from everywhere."""
+"""Every backbone of the table: a training step, its age probabilities, and its weights from each source."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_normalisation_and_size_are_the_pretrained_weights_own(name):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0"])
-def test_pixels_are_normalised_as_the_pretrained_weights_saw_them(name):
+def test_pixels_are_normalised_as_in_pretraining(name):
     torch.manual_seed(0)
     net = age_net(name, px=32).eval()
     cfg = timm.get_pretrained_cfg(BACKBONES[name].library_name)
@@ -60,7 +60,7 @@ def test_pixels_are_normalised_as_the_pretrained_weights_saw_them(name):
 
 @pytest.mark.parametrize(("name", "px"), [("vit_tiny", 72), ("swin_tiny", 96), ("convnext_tiny", 72)])
 def test_weights_made_at_another_size_keep_their_body(name, px):
-    """A checkpoint of 64 px starts a network of another size: with what it learned, positions resampled."""
+    """A checkpoint of 64 px can start a network of another size: all tensors equal, position tables resampled."""
     torch.manual_seed(0)
     source = age_net(name, px=64).state_dict()
     net = age_net(name, px=px)
@@ -73,8 +73,8 @@ def test_weights_made_at_another_size_keep_their_body(name, px):
         assert net.eval()(torch.zeros(1, 3, px, px, dtype=torch.uint8)).shape == (1, 101)
 
 
-def test_swins_tables_keep_what_they_say_about_near_and_far():
-    """A table that falls with distance still does for a larger window, and says the same about no distance at all."""
+def test_swins_resampled_tables_keep_their_shape():
+    """Resampled to a larger window, a table that falls with distance still falls, with the same value at distance 0."""
     source, net = age_net("swin_tiny", px=64).state_dict(), age_net("swin_tiny", px=112)
     key = "network.layers.2.blocks.0.attn.relative_position_bias_table"
     head = source[key].shape[1]

@@ -1,4 +1,4 @@
-"""A config travels as JSON and is named by its fingerprint."""
+"""A config survives JSON, and its fingerprint changes with every field."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_wrong_record_says_what_is_wrong(record, message):
 
 
 def test_fields_that_earlier_versions_had_are_read_where_they_changed_nothing():
-    """Checkpoints and trials of earlier versions hold them."""
+    """Checkpoints and trials of earlier versions have them."""
     record = TrialConfig(backbone="resnet18").to_json()
     earlier = {**record, "head_rate": 1.0, "augmentation": {**record["augmentation"], "erase": 0.0}}
     assert TrialConfig.from_json(earlier) == TrialConfig(backbone="resnet18")

@@ -1,4 +1,4 @@
-"""Reading a faces table: in table order whatever the files, a few faces at a time, and checked."""
+"""Reading a faces table: table order for any files, little memory, and damage is found."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from trainables.faces.index import index_faces
 from trainables.faces.table import SCHEMA, decode_face, load_faces
 
 
-def row(photo: str, *, dataset: str = "drawn", age: int = 7, padding: int = 0) -> dict:
+def row(photo: str, *, dataset: str = "test", age: int = 7, padding: int = 0) -> dict:
     data = io.BytesIO()
     Image.new("RGB", (40, 40), (age, 90, 120)).save(data, "PNG")
-    face = data.getvalue() + bytes(padding)  # what follows a picture's end is not looked at
+    face = data.getvalue() + bytes(padding)  # decoders ignore what follows a picture's end
     return {
         "dataset": dataset, "photo": photo, "person": f"p{age % 3}" if age % 4 else None, "age": age, "face": face,
         "landmarks": None, "landmarker": "none", "found_by": "as is", "photo_sha256": f"sha {dataset} {photo}",
@@ -50,14 +50,14 @@ def test_faces_come_in_table_order_with_what_belongs_to_them(tmp_path):
     digest = hashlib.sha256()
     for each, person in zip(ordered, who, strict=True):
         sha = hashlib.sha256(each["face"]).hexdigest()
-        told = [f"{each['dataset']}/{each['photo']}", person, each["age"], sha, each["photo_sha256"]]
-        digest.update(json.dumps(told).encode())
+        row_of_digest = [f"{each['dataset']}/{each['photo']}", person, each["age"], sha, each["photo_sha256"]]
+        digest.update(json.dumps(row_of_digest).encode())
     assert loaded.digest == digest.hexdigest()[:16]
     assert loaded.digest == index_faces([str(two), str(one)]).digest
 
 
 def test_the_encoded_faces_are_never_all_in_memory(tmp_path):
-    """Together beyond 2 GiB Arrow could not hold them in one column: 70 faces of 32 MiB were loaded once by hand."""
+    """Arrow cannot hold more than 2 GiB in one column. (70 faces of 32 MiB were once loaded by hand.)"""
     padding, faces = 2**20, 100
     write(
         tmp_path / "large", [[row(f"{n:03d}", padding=padding) for n in range(faces)]],

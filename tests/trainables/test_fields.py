@@ -1,4 +1,4 @@
-"""What may stand in a config, a trial.json and on the command line: every field of every record, by one rule."""
+"""Valid values of every field in a config, in a trial.json and on the command line: one rule for all."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COMMANDS = {
 
 
 def module_of(command: str) -> ModuleType:
-    """Where a command's options stand: in the command.py of its room, or in the one file that it is."""
+    """The module with a command's options: the command.py of its room, or its only file."""
     found = importlib.import_module(f"study.{command}")
     return importlib.import_module(f"study.{command}.command") if hasattr(found, "__path__") else found
 
@@ -60,7 +60,7 @@ def record_with(record: str, name: str, value: object) -> dict[str, Any]:
 
 
 def made(kind: type, name: str, value: object) -> None:
-    """The record's own check alone: under test its constructor is type-checked too, which a user's is not."""
+    """Runs only the record's own check. In tests jaxtyping also checks the constructor, for users it does not."""
     record = object.__new__(kind)
     for field in dataclasses.fields(kind):
         default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
@@ -75,7 +75,7 @@ def made(kind: type, name: str, value: object) -> None:
 )
 def test_what_no_field_takes_is_one_line_that_names_it(record, name, value):
     if kind_of(hints(RECORDS[record])[name]) is str and isinstance(value, str):
-        return  # a text may say anything; what it means is looked up later
+        return  # any text is valid here; its meaning is checked elsewhere
     for attempt in (
         lambda: TrialConfig.from_json(record_with(record, name, value)),
         lambda: made(RECORDS[record], name, value),
@@ -108,7 +108,7 @@ def test_a_word_is_one_of_those_that_are_known_and_each_is_taken(record, name):
     for near in {word[:-1] for word in words} | {word.upper() for word in words} | {f"{word}s" for word in words}:
         with pytest.raises(ValueError, match=f"unknown .*{name}"):
             TrialConfig.from_json(record_with(record, name, near))
-    # no word may fall into the branch of another: the issue's were adam, linear, float16
+    # no unknown word may select another branch: it happened with adam, linear and float16
     assert len(words) > 1
 
 
@@ -133,9 +133,9 @@ def test_an_unknown_field_is_refused_at_every_level(record, name):
         TrialConfig.from_json(record_with(record, name, 1))
 
 
-def test_a_field_one_level_too_high_is_told_where_it_belongs():
+def test_a_field_one_level_too_high_is_an_error_that_names_its_place():
     for name, place in (("flip", "augmentation"), ("mean_weight", "loss"), ("lambda1", "loss")):
-        with pytest.raises(ValueError, match=f'belongs into "{place}"'):
+        with pytest.raises(ValueError, match=f'belongs in "{place}"'):
             TrialConfig.from_json({name: 0.5})
 
 
@@ -179,8 +179,8 @@ def test_a_trial_file_is_read_in_every_encoding_that_marks_itself(tmp_path, enco
     [
         (b"", "is empty"),
         (b" \n", "is empty"),
-        ('{"backbone": "résnet"}'.encode("latin-1"), "no utf-8 text"),
-        (bytes(range(256)), "no utf-8 text"),
+        ('{"backbone": "résnet"}'.encode("latin-1"), "not utf-8 text"),
+        (bytes(range(256)), "not utf-8 text"),
         (GOOD.encode("utf-16-le"), "is not JSON"),
         (b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
         (b'{"loss":' * 100_000 + b"1" + b"}" * 100_000, "nested too deeply"),
@@ -188,7 +188,7 @@ def test_a_trial_file_is_read_in_every_encoding_that_marks_itself(tmp_path, enco
         (b'{"loss": {"name": "coral", "name": "sord"}}', "'name' is given twice"),
         (b'{"px": 64, // small\n "epochs": 1}', "JSON has no comments"),
         (b'# mine\n{"px": 64}', "JSON has no comments"),
-        (b'{"px": 64,}', "a comma too many"),
+        (b'{"px": 64,}', "one comma too many"),
         (b"{'px': 64}", 'JSON quotes with "'),
         (b'{"trial": None}', "true, false and null"),
         (b'{"learning_rate": NaN}', "learning_rate is nan"),
@@ -201,7 +201,7 @@ def test_a_trial_file_is_read_in_every_encoding_that_marks_itself(tmp_path, enco
         (b'"resnet18"', "a trial is the text"),
         (b'{"trial": [1]}', "a trial is a list"),
         (b'{"trial": {}, "about": 3}', "about is 3"),
-        (b'{"trial": {}, "epochs": 3}', "'epochs' stands next to \"trial\""),
+        (b'{"trial": {}, "epochs": 3}', "'epochs' is next to \"trial\""),
         (b'{"loss": null}', "loss is null"),
         (b'{"loss": {"mean_weight": 1}}', 'loss has no "name"'),
         (b'{"loss": {"name": 3}}', "loss.name is 3"),
@@ -229,7 +229,7 @@ def test_a_folder_is_no_trial_file(tmp_path):
 
 
 def options_of(command: str) -> list[tuple[type, str]]:
-    """A command's options, those of the dataclasses within it too."""
+    """A command's options, with those of nested dataclasses."""
     found = []
     waiting = [getattr(module_of(command), COMMANDS[command])]
     while waiting:
@@ -279,7 +279,7 @@ def test_a_commands_defaults_are_within_their_ranges(command):
     check_options(getattr(module_of(command), COMMANDS[command])())
 
 
-def test_an_annotation_that_is_unknown_is_not_looked_at():
+def test_an_unknown_annotation_is_not_checked():
     check("place", Path("x"), Path)
     check("place", None, Path | None)
     check("faces", (Path("x"),), tuple[Path, ...])

@@ -1,4 +1,4 @@
-"""Frozen stages: a cut network is the whole one, features are what its early stages answer, and nothing leaks."""
+"""Frozen stages: a split network equals the whole one, features are the output of its early stages, nothing leaks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from trainables.backbones import age_net, read_weights
-from trainables.checkpoints import Checkpoint, save_checkpoint
+from trainables.checkpoints import Checkpoint, CheckpointRecord, save_checkpoint
 from trainables.config import NO_AUGMENTATION, Augmentation, TrialConfig
 from trainables.faces.batches import Batches
 from trainables.faces.table import load_faces
@@ -25,18 +25,18 @@ def faces(make_table, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(faces, tmp_path_factory):
-    """A config that starts from a checkpoint, as freezing asks for."""
+    """A config that starts from a checkpoint, which freezing requires."""
     folder = tmp_path_factory.mktemp("pretrained") / "resnet18"
     config = TrialConfig(backbone="resnet18", px=32, epochs=1, batch=16, frozen=2, frozen_views=3)
     net = fit(config.replace(frozen=0), faces, np.arange(len(faces))).net
-    save_checkpoint(folder, Checkpoint(net.state_dict(), config.replace(frozen=0), {"trained_on": "a test"}))
+    save_checkpoint(folder, Checkpoint(net.state_dict(), config.replace(frozen=0), CheckpointRecord("a test")))
     return config.replace(weights=str(folder))
 
 
 @pytest.mark.parametrize(
     "name", ["alexnet", "vgg16", "resnet18", "efficientnet_lite0", "vit_tiny", "swin_tiny", "convnext_tiny"]
 )
-def test_a_cut_network_answers_as_the_whole(name):
+def test_a_split_network_computes_the_same_as_the_whole(name):
     torch.manual_seed(0)
     net = age_net(name, px=64).eval()
     pixels = torch.randint(0, 256, (2, 3, 64, 64)).float()
@@ -55,7 +55,7 @@ def test_more_stages_than_there_are_or_an_unknown_family_is_one_line():
     with pytest.raises(ValueError, match="ResNet has 4 stages to freeze, got frozen=5"):
         later_stages(net, 5)
     net.network = torch.nn.Sequential(torch.nn.Linear(2, 2))
-    with pytest.raises(ValueError, match="Sequential has no stages known to freeze"):
+    with pytest.raises(ValueError, match="Sequential cannot be frozen"):
         stages_of(net)
 
 
@@ -72,7 +72,7 @@ def test_frozen_stages_do_not_change_and_the_network_that_comes_back_is_whole(co
 def test_a_training_from_features_is_that_from_faces_and_they_predict_alike(config, faces):
     rows, rest = np.arange(40), np.arange(40, 48)
     features = freeze(config, faces)
-    config = config.replace(epochs=6)  # so that faces are told apart
+    config = config.replace(epochs=6)  # enough to give different faces different predictions
     one, two = fit(config, faces, rows).net, fit(config, features, rows).net
     assert torch.equal(one.network.fc.weight, two.network.fc.weight)
     by_pixels, by_features = predict(config, one, faces, rest), predict(config, one, features, rest)
@@ -111,7 +111,7 @@ def test_without_augmentation_training_is_that_of_a_network_whose_stages_stand_s
 
 
 def test_a_faces_features_depend_on_it_alone(config, faces):
-    """The seal: other faces may be anything, a face's features stay what they are."""
+    """Other faces may change completely: a face's features stay the same."""
     net = build_net(config)
     found = compute_features(net, 2, faces, Augmentation(), 3).values
     noise = faces.pixels.copy()

@@ -1,4 +1,4 @@
-"""Streamed faces: each once an epoch, the same for every worker count and after every resume, as memory gives them."""
+"""Streamed faces: each once per epoch, equal to those from memory, for any number of workers and after any resume."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def pretrain(tables, storage, config, *, workers=1, kill=False):
     return hashlib.sha256(save(state)).hexdigest(), state, [epochs[n + 1].train_loss for n in range(CONFIG.epochs)]
 
 
-# SGD: Adam divides the rounding error of a gradient that is zero by itself.
+# SGD, since Adam divides the rounding error of a zero gradient by itself.
 ALIKE = CONFIG.replace(optimizer="sgd", learning_rate=1e-2, ema=0.9)
 
 
@@ -209,7 +209,7 @@ def test_a_worker_killed_within_an_epoch_changes_nothing(tables, tmp_path, undis
 
 
 def test_two_workers_on_two_cores_learn_what_one_does(tables, tmp_path, undisturbed):
-    """Both cores are held by training, and the shares of a batch are not all equal: 16 does not divide the faces."""
+    """Training holds both cores, and shares of a batch differ in size: 16 does not divide the faces."""
     assert any(tables.train.size(step) % 2 for step in range(tables.train.steps))
     _, state, losses = pretrain(tables, tmp_path, ALIKE, workers=2)
     assert losses == pytest.approx(undisturbed[2], rel=1e-4)
@@ -219,7 +219,7 @@ def test_two_workers_on_two_cores_learn_what_one_does(tables, tmp_path, undistur
 
 def test_a_training_that_diverges_says_so_and_is_not_started_again_and_again(tables, tmp_path, local_ray):
     config = CONFIG.replace(optimizer="sgd", learning_rate=1e12, clip=0.0, warmup=0.0)
-    with pytest.raises(Diverged, match="a lower rate"):
+    with pytest.raises(Diverged, match="a lower --learning-rate"):
         pretrain(tables, tmp_path, config)
     assert not (tmp_path / "net").exists()
 

@@ -1,4 +1,4 @@
-"""The training loop: it learns, resumes exactly, repeats itself, and shares a batch among workers exactly."""
+"""The training loop: it learns, resumes exactly, is reproducible, and shares a batch among workers exactly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from trainables import checkpoints
 from trainables.backbones import AgeNet, age_net, read_weights
-from trainables.checkpoints import Checkpoint, load_checkpoint, read_trial, save_checkpoint
+from trainables.checkpoints import Checkpoint, CheckpointRecord, load_checkpoint, read_trial, save_checkpoint
 from trainables.config import NO_AUGMENTATION, Augmentation, TrialConfig
 from trainables.costs import measure_latency
 from trainables.device import set_up
@@ -97,13 +97,13 @@ def test_the_same_seed_gives_the_same_network_and_another_another(faces):
     assert digest(config) != digest(config.replace(seed=1))
 
 
-def test_another_seed_draws_other_weights_and_the_same_seed_torchs_own(faces):
+def test_the_seed_decides_the_initial_weights_as_torchs_seed_does(faces):
     torch.manual_seed(7)
     by_hand = age_net("resnet18", px=32).state_dict()["network.layer1.0.conv1.weight"]
-    torch.manual_seed(99)  # what was drawn before in this process does not matter
-    standing_still = CONFIG.replace(seed=7, epochs=1, learning_rate=1e-12)
+    torch.manual_seed(99)  # random numbers drawn before do not matter
+    almost_fixed = CONFIG.replace(seed=7, epochs=1, learning_rate=1e-12)
     for seed in (7, 8):
-        state = fit(standing_still.replace(seed=seed), faces, np.arange(16)).net.state_dict()
+        state = fit(almost_fixed.replace(seed=seed), faces, np.arange(16)).net.state_dict()
         assert torch.allclose(state["network.layer1.0.conv1.weight"], by_hand, atol=1e-6) == (seed == 7)
 
 
@@ -132,7 +132,7 @@ def batch(faces) -> SameBatch:
 
 
 def test_one_step_is_the_one_written_by_hand(batch):
-    """Clipped gradient, warm-up, decay of kernels alone, and whoever is above 100 is 100."""
+    """Clipped gradient, warm-up, weight decay of kernels only, and ages above 100 count as 100."""
     config = CONFIG.replace(
         epochs=4, warmup=0.5, optimizer="sgd", learning_rate=0.5, clip=0.7, weight_decay=0.1,
     )  # fmt: skip
@@ -167,7 +167,7 @@ def test_averaged_weights_are_the_average_of_every_steps(batch):
 
     fitted = train(config, batch, measure=measure, report=lambda _, snapshot: states.append(snapshot().net))
     for step, state in enumerate(states):
-        decay = min(0.4, (1 + step) / (10 + step))  # a young average forgets sooner
+        decay = min(0.4, (1 + step) / (10 + step))  # the average starts with a smaller decay
         by_hand = {name: decay * value + (1 - decay) * state[name] for name, value in by_hand.items()}
         assert torch.allclose(measured[step], by_hand["network.fc.weight"], atol=1e-6)
     for name, value in fitted.net.state_dict().items():
@@ -177,7 +177,7 @@ def test_averaged_weights_are_the_average_of_every_steps(batch):
 
 
 def test_every_step_worker_and_seed_drops_other_units(batch):
-    """The same faces, a network that stands still: the loss differs by dropout alone."""
+    """Same faces, learning rate about zero: only dropout can change the loss."""
     torch.manual_seed(0)
     initial = age_net("resnet18", px=32).state_dict()
 
@@ -200,7 +200,7 @@ def test_no_epoch_repeats_another_ones_batches_or_changes(faces):
     assert len({each[0, 0].item() for each in everyone}) == 6
 
 
-def test_a_test_averages_a_face_and_its_mirror_image_and_heeds_no_other_face(faces):
+def test_a_test_averages_a_face_and_its_mirror_image_and_ignores_other_faces(faces):
     net = fit(CONFIG.replace(epochs=1), faces, np.arange(48)).net
     rows, config = np.arange(48, 53), CONFIG.replace(views="face")
     mirrored = dataclasses.replace(faces, pixels=faces.pixels[:, :, ::-1].copy())
@@ -224,7 +224,7 @@ def test_an_epoch_sees_every_face_once_whatever_the_number_of_workers(faces):
     assert alone == [a + b for a, b in zip(ages(0, 2), ages(1, 2), strict=True)]
 
 
-def test_augmentation_keeps_size_and_range_and_is_off_when_told(faces):
+def test_augmentation_keeps_size_and_range_and_can_be_off(faces):
     pixels = torch.from_numpy(faces.pixels[:8]).permute(0, 3, 1, 2).float()
     chances = draw_chances(8, torch.Generator().manual_seed(0))
     changed = augment(pixels, chances, Augmentation(brightness=0.9))
@@ -242,7 +242,7 @@ def test_a_certain_mirror_is_the_mirror_image(faces):
 
 
 def test_a_diverged_training_says_so(faces):
-    with pytest.raises(Diverged, match="a lower rate"):
+    with pytest.raises(Diverged, match="a lower --learning-rate"):
         fit(CONFIG.replace(optimizer="sgd", learning_rate=1e12, clip=0.0, warmup=0.0), faces, np.arange(64))
 
 
@@ -257,7 +257,7 @@ def test_the_rate_warms_up_and_falls_to_zero():
 
 def test_a_checkpoint_comes_back_and_a_damaged_one_says_so(faces, tmp_path):
     net = fit(CONFIG.replace(epochs=1), faces, np.arange(32)).net
-    save_checkpoint(tmp_path / "net", Checkpoint(net.state_dict(), CONFIG, {"trained_on": "drawn faces"}))
+    save_checkpoint(tmp_path / "net", Checkpoint(net.state_dict(), CONFIG, CheckpointRecord("drawn faces")))
     back = load_checkpoint(tmp_path / "net")
     assert back.config == CONFIG
     assert all(torch.equal(value, net.state_dict()[name]) for name, value in back.state.items())
@@ -273,7 +273,7 @@ def test_a_checkpoint_comes_back_and_a_damaged_one_says_so(faces, tmp_path):
 
 def test_a_kill_between_its_two_renames_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     def checkpoint(value: float) -> Checkpoint:
-        return Checkpoint({"weight": torch.full((3,), value)}, CONFIG, {})
+        return Checkpoint({"weight": torch.full((3,), value)}, CONFIG)
 
     def value(folder: Path) -> float:
         return float(load_checkpoint(folder).state["weight"][0])
@@ -303,21 +303,21 @@ def test_a_kill_between_its_two_renames_leaves_the_old_checkpoint(tmp_path, monk
 
 def test_a_checkpoint_that_is_replaced_while_it_is_read_is_read_again(tmp_path, monkeypatch):
     folder = tmp_path / "net"
-    save_checkpoint(folder, Checkpoint({"weight": torch.ones(1)}, CONFIG, {"which": "old"}))
+    save_checkpoint(folder, Checkpoint({"weight": torch.ones(1)}, CONFIG, CheckpointRecord("old")))
     load = checkpoints._load
 
     def slowly(place: Path) -> Checkpoint:
         found = load(place)
-        if found.about["which"] == "old":
-            save_checkpoint(folder, Checkpoint({"weight": torch.zeros(1)}, CONFIG, {"which": "new"}))
+        if found.about.trained_on == "old":
+            save_checkpoint(folder, Checkpoint({"weight": torch.zeros(1)}, CONFIG, CheckpointRecord("new")))
         return found
 
     monkeypatch.setattr(checkpoints, "_load", slowly)
-    assert load_checkpoint(folder).about["which"] == "new"
+    assert load_checkpoint(folder).about.trained_on == "new"
 
 
 def test_a_flipped_bit_in_a_snapshot_is_not_trained_on(tmp_path):
-    """torch.load itself would give another number without a word."""
+    """torch.load itself would give another number and no error."""
     ones = {"weight": torch.ones(1000)}
     write_snapshot(tmp_path, Snapshot(3, torch.zeros(2), ones, None, {}))
     assert torch.equal(read_snapshot(tmp_path).net["weight"], ones["weight"])
@@ -361,7 +361,7 @@ def test_ages_that_are_equal_and_ages_above_the_classes_train_and_predict_within
         assert ((predicted >= 0) & (predicted <= 100)).all()
 
 
-def test_a_processes_first_training_is_its_second(faces):
+def test_the_second_training_of_a_process_equals_the_first(faces):
     config, rows = CONFIG.replace(epochs=1), np.arange(32)
     first, second = (fit(config, faces, rows).net.state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -369,7 +369,7 @@ def test_a_processes_first_training_is_its_second(faces):
 
 @pytest.mark.parametrize(("precision", "exact"), [("float32", True), ("auto", False), ("bfloat16", False)])
 def test_float32_on_a_gpu_is_float32(precision, exact, monkeypatch):
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", exact)  # the other way round, and put back
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", exact)  # starts from the opposite; monkeypatch restores it
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     before = torch.get_float32_matmul_precision()
@@ -384,7 +384,7 @@ def test_float32_on_a_gpu_is_float32(precision, exact, monkeypatch):
 
 @pytest.mark.parametrize("compute", ["freeze", "fit", "predict", "measure_latency"])
 def test_whatever_computes_sets_the_device_up_first(compute, faces, monkeypatch):
-    """On a GPU the first training of a process would else differ from later ones."""
+    """Otherwise the first training of a process would differ from later ones on a GPU."""
     order = []
     for module in ("fitting", "costs"):
         monkeypatch.setattr(f"trainables.{module}.set_up", lambda *_: order.append("set up"))

@@ -1,4 +1,4 @@
-"""Weights as other programs save them are read, and what is no such file is one line that says what it is."""
+"""Weights that other programs saved are read; any other file is a one-line error that names its kind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from trainables.backbones import BACKBONES, age_net
-from trainables.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from trainables.checkpoints import Checkpoint, CheckpointRecord, load_checkpoint, save_checkpoint
 from trainables.config import TrialConfig
 from trainables.weight_files import WRAPPERS, read_tensors
 
@@ -38,7 +38,7 @@ def under(prefix: str) -> Callable[[State], State]:
 
 
 class Foreign:
-    """A class of another program: whoever loads it by name has run that program."""
+    """A class of another program: importing it would run that program."""
 
 
 SAVED: dict[str, Callable[[State], Any]] = {
@@ -64,7 +64,7 @@ SAVED: dict[str, Callable[[State], Any]] = {
 @pytest.mark.parametrize("zipped", [True, False], ids=["new format", "old format"])
 def test_what_other_programs_save_is_the_network_that_they_saved(state, tmp_path, how, zipped):
     if not zipped and how == "Lightning":
-        pytest.skip("torch tells the names within its new format alone")
+        pytest.skip("torch lists the names only in its new format")
     file = tmp_path / "weights.pth.tar"
     torch.save(SAVED[how](state), file, _use_new_zipfile_serialization=zipped)
     net = age_net("resnet18", weights=str(file), px=32)
@@ -85,7 +85,7 @@ def test_other_precisions_give_their_values_in_float32(state, tmp_path, dtype):
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "weights.bin", "weights.pth"])
-def test_a_file_is_what_it_holds_and_not_what_it_is_named(state, tmp_path, name):
+def test_a_file_is_recognised_by_content_not_by_name(state, tmp_path, name):
     safetensors.torch.save_file(state, tmp_path / name)
     assert read_tensors(tmp_path / name).keys() == state.keys()
     torch.save(state, tmp_path / name)
@@ -96,8 +96,8 @@ def type_of(name: str) -> str:
     return re.sub(r"(_(b|s|m|tiny|small|base))?\d*$", "", name)
 
 
-def test_no_network_of_the_study_has_a_part_that_would_be_taken_for_a_frame():
-    families = {type_of(name): name for name in sorted(BACKBONES, reverse=True)}  # one of each: the rest differ in size
+def test_no_network_of_the_study_has_a_module_named_like_a_wrapper():
+    families = {type_of(name): name for name in sorted(BACKBONES, reverse=True)}  # one of each family
     for name in families.values():
         with torch.device("meta"):
             net = age_net(name, px=BACKBONES[name].px)
@@ -138,7 +138,7 @@ def zip_of(name: str) -> bytes:
     ids=range(12),
 )
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
-def test_what_is_no_weights_file_is_told_by_what_it_is(tmp_path, content, said, name):
+def test_another_file_is_an_error_that_names_its_kind(tmp_path, content, said, name):
     file = tmp_path / name
     file.write_bytes(content)
     with pytest.raises(ValueError, match=said) as error:
@@ -162,7 +162,7 @@ def test_what_is_no_weights_file_is_told_by_what_it_is(tmp_path, content, said, 
     ],
     ids=range(8),
 )
-def test_a_record_without_one_sound_network_is_told(state, tmp_path, record, said):
+def test_a_record_without_exactly_one_valid_network_is_an_error(state, tmp_path, record, said):
     file = tmp_path / "w.pth"
     torch.save(record(state), file)
     with pytest.raises(ValueError, match=said) as error:
@@ -180,7 +180,7 @@ def test_what_a_file_names_next_to_its_tensors_is_never_called(state, tmp_path):
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
-def test_a_file_cut_short_is_told(state, tmp_path, share, name):
+def test_a_truncated_file_is_an_error(state, tmp_path, share, name):
     file = tmp_path / name
     safetensors.torch.save_file(state, file) if name.endswith("safetensors") else torch.save(state, file)
     data = file.read_bytes()
@@ -191,7 +191,7 @@ def test_a_file_cut_short_is_told(state, tmp_path, share, name):
 
 
 @pytest.mark.parametrize("theirs", ["resnet34"])
-def test_weights_of_another_network_are_told_by_its_name(tmp_path, theirs):
+def test_weights_of_another_network_are_an_error_that_names_it(tmp_path, theirs):
     file = tmp_path / "w.pth"
     torch.save(age_net(theirs, ages=3, px=64).network.state_dict(), file)
     with pytest.raises(ValueError, match=f"made for another backbone: {theirs}$"):
@@ -201,6 +201,6 @@ def test_weights_of_another_network_are_told_by_its_name(tmp_path, theirs):
 def test_a_checkpoint_that_is_not_finite_is_refused(state, tmp_path):
     wrong = {f"network.{name}": value for name, value in state.items()}
     wrong["network.bn1.weight"] = wrong["network.bn1.weight"] * float("nan")
-    save_checkpoint(tmp_path / "one", Checkpoint(wrong, TrialConfig(backbone="resnet18"), {"trained_on": "nothing"}))
+    save_checkpoint(tmp_path / "one", Checkpoint(wrong, TrialConfig(backbone="resnet18"), CheckpointRecord("nothing")))
     with pytest.raises(ValueError, match="not finite"):
         load_checkpoint(tmp_path / "one")

@@ -1,1 +1,1 @@
-"""The painter of the built-in people. Needs the extra `demo`; reading the finished pictures does not."""
+"""The renderer of the synthetic people. It needs the extra `demo`; reading the finished pictures does not."""

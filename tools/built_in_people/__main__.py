@@ -1,4 +1,4 @@
-"""Draws the built-in people anew: `python -m tools.built_in_people --out FOLDER`.
+"""Renders the synthetic people: `python -m tools.built_in_people --out FOLDER`.
 
 Needs the optional extra `demo` (`pip install -e .[demo]`). The same seed on the same versions gives the same bytes.
 """
@@ -19,10 +19,10 @@ from tools.built_in_people.photograph import folders, store
 
 @dataclass(frozen=True)
 class Config:
-    """Which part of the two data sets is drawn, and where to."""
+    """Which part of the two datasets is rendered, and where it is written."""
 
     out: Path  # the folder that gets people/ and strangers/
-    people: int = 82  # of the 82 people, the first so many, with all their photos
+    people: int = 82  # the first so many of the 82 people, with all their photos
     strangers: int = 2000
     seed: int = 0
     workers: int = 1  # processes; the pictures are the same with any number
@@ -37,7 +37,7 @@ def main(config: Config) -> None:
     jobs = [(sitting, frame, config.out, config.seed) for sitting, frame in sittings]
     with ProcessPoolExecutor(config.workers, mp_context=get_context("spawn")) as pool:
         done = pool.map(store, jobs, chunksize=8)
-        for _ in tqdm(done, total=len(jobs), unit="photo", desc="built-in people"):
+        for _ in tqdm(done, total=len(jobs), unit="photo", desc="synthetic people"):
             pass
 
 

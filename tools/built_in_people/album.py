@@ -144,7 +144,7 @@ def draw_shot(frame: Frame, random: np.random.Generator) -> Shot:
 
 
 def backdrop(shot: Shot, *, width: int, height: int) -> Float[np.ndarray, "height width 3"]:
-    """What stands behind the person, out of focus; linear RGB."""
+    """The background behind the person, out of focus; linear RGB."""
     random = np.random.default_rng(shot.background)
     w, h = width // 4, height // 4
     y, x = np.mgrid[:h, :w].astype(np.float32)
@@ -224,7 +224,7 @@ def develop(light: Float[np.ndarray, "height width 3"], shot: Shot) -> UInt8[np.
 def encode(picture: UInt8[np.ndarray, "height width 3"], *, file_bytes: int, grey: bool = False) -> bytes:
     """The picture as the best JPEG of at most file_bytes.
 
-    The size is drawn beforehand, so that wrinkles, which cost bytes, do not tell the age by the file's size.
+    The size is chosen at random first: otherwise wrinkles, which take bytes, would show the age in the file's size.
     Raises ValueError where even a poor JPEG does not fit.
     """
     image = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)

@@ -1,6 +1,6 @@
-"""Who is photographed, at which ages, and how often: the two data sets before anything is drawn.
+"""Who is photographed, at which ages, and how often: the two datasets before anything is rendered.
 
-Every picture has a seed of its own, made of the data set's seed, the person and the photo, so each can be drawn alone.
+Every picture has a seed of its own, made of the dataset's seed, the person and the photo: each can be rendered alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The contact sheet of the docs: one row a person, through the years, with the age under each photo.
+"""The contact sheet of the docs: one row for each person, in order of age, with the age under each photo.
 
 `python -m tools.built_in_people.sheet --out docs/demo_contact_sheet.png`
 """
@@ -19,7 +19,7 @@ _TILE, _GAP, _LINE = (126, 140), 4, 18  # pixels
 
 @dataclass(frozen=True)
 class Config:
-    """Which people stand on the sheet."""
+    """Which people are on the sheet."""
 
     out: Path
     images: Path = PEOPLE / "images"

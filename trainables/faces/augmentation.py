@@ -1,4 +1,4 @@
-"""Random changes of a batch of training faces, drawn from a seeded generator, computed on the batch's device."""
+"""Random changes of a batch of training faces: seeded random numbers, applied on the batch's device."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch import Tensor
 from trainables.config import Augmentation
 
 CHANCES = 14
-"""Random numbers a face takes, the last four unused. All are always drawn, so that one option does not shift another's
-luck: with fewer, every training would see other changes."""
+"""Random numbers drawn per face; the last four are unused. All are always drawn, so that an option does not change the
+numbers of the others. Another count would change every training."""
 
 
 def draw_chances(faces: int, generator: torch.Generator) -> Float[Tensor, "faces chances"]:
-    """Uniform numbers in [0, 1), a row a face. Drawn on the processor: the same on every device and worker count."""
+    """Uniform numbers in [0, 1), one row per face. Drawn on the CPU: the same on every device, for any worker."""
     return torch.rand(faces, CHANCES, generator=generator)
 
 
 def augment(
     pixels: Float[Tensor, "batch 3 px px"], chances: Float[Tensor, "batch chances"], how: Augmentation
 ) -> Float[Tensor, "batch 3 px px"]:
-    """Faces (0 to 255) turned, scaled, shifted and mirrored in one resampling, then changed in light and sharpness."""
+    """Faces (0 to 255) rotated, scaled, shifted and mirrored in one resampling, then changed in light and sharpness."""
     u = chances.to(pixels.device)
     if how.flip or how.rotate or how.scale or how.shift:
         pixels = _move(pixels, u, how)
@@ -32,7 +32,7 @@ def augment(
         amount = torch.where(u[:, 5] < how.blur, u[:, 6], 0.0).view(-1, 1, 1, 1)
         pixels = pixels + amount * (F.avg_pool2d(pixels, 3, stride=1, padding=1, count_include_pad=False) - pixels)
     if how.grey:
-        # Rec. 601 luma, as JPEG has it
+        # Rec. 601 luma, as in JPEG
         luma = (pixels * pixels.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
         pixels = torch.where((u[:, 7] < how.grey).view(-1, 1, 1, 1), luma, pixels)
     if how.brightness or how.contrast:

@@ -1,4 +1,4 @@
-"""Batches of training faces from memory: shuffled, augmented, each worker its share, the same again for a seed."""
+"""Batches of training faces from memory: shuffled, augmented and shared among workers, all decided by the seed."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ from trainables.faces.table import Faces
 
 
 def count_steps(faces: int, batch: int) -> int:
-    """Global batches an epoch. They are of near equal size: a last batch of one face would break batch norm."""
+    """Number of global batches per epoch. Their sizes differ by at most one, so that no last batch of one face is left,
+    which batch norm cannot take."""
     return max(1, round(faces / batch))
 
 
 def faces_in(step: int, faces: int, steps: int) -> int:
-    """Faces in the global batch of a step, counted from the training's start; they are cut as np.array_split does."""
+    """Number of faces in the global batch of a step, counted from the training's start: the sizes of np.array_split."""
     most, rest = divmod(faces, steps)
     return most + (step % steps < rest)
 
 
 @dataclass(frozen=True)
 class Batches:
-    """An epoch after another of the rows `rows` of `faces`, without a copy of the pixels.
+    """Batches of the rows `rows` of `faces`, epoch after epoch, without a copy of all pixels.
 
-    A global batch is cut into `world` shares; worker `rank` gets its own. Which faces a global batch holds, and how
-    each is augmented, depends on the seed and the epoch alone, not on the number of workers.
+    A global batch is split into `world` shares; worker `rank` gets one. The faces of a global batch and their
+    augmentation depend only on the seed and the epoch, not on the number of workers.
     """
 
     faces: Faces
@@ -52,15 +53,15 @@ class Batches:
 
     @property
     def steps(self) -> int:
-        """Batches an epoch."""
+        """Number of batches per epoch."""
         return count_steps(len(self.rows), self.batch)
 
     def size(self, step: int) -> int:
-        """Faces in the global batch of a step, counted from the training's start."""
+        """Number of faces in the global batch of a step, counted from the training's start."""
         return faces_in(step, len(self.rows), self.steps)
 
     def stream(self, start: int) -> Iterator[tuple[Float[Tensor, "batch 3 px px"], Int[Tensor, " batch"]]]:
-        """The batches of step `start` and all after it, without end."""
+        """The batches from step `start` on, without end."""
         for epoch in itertools.count(start // self.steps):
             yield from self.epoch(epoch, first=max(0, start - epoch * self.steps))
 
@@ -69,7 +70,7 @@ class Batches:
     ) -> Iterator[tuple[Float[Tensor, "batch 3 px px"], Int[Tensor, " batch"]]]:
         """Pixels (0 to 255) and ages (years) of every face once, in this epoch's order, on the device.
 
-        first: the batch to begin with.
+        first: number of the first batch to give.
         """
         order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
         for step, chosen in enumerate(np.array_split(order, self.steps)):
@@ -77,25 +78,25 @@ class Batches:
                 continue
             chances = batch_chances(self.seed, epoch, step, len(chosen))
             share = np.array_split(np.arange(len(chosen)), self.world)[self.rank]
-            # NCHW in channels_last order is NHWC in memory: the permute costs nothing
+            # NCHW in channels_last order is NHWC in memory, so permute copies nothing
             pixels = to_device(self.faces.pixels[chosen[share]], self.device).permute(0, 3, 1, 2).float()
             age = to_device(self.faces.age[chosen[share]].astype(np.int64), self.device)
             yield augment(pixels, chances[share], self.augmentation), age
 
 
 def batch_chances(seed: int, epoch: int, step: int, faces: int) -> Float[Tensor, "faces chances"]:
-    """The luck of a global batch's faces, whoever augments them: step is counted from the epoch's start."""
-    luck = int(np.random.default_rng([seed, epoch, step]).integers(2**62))
-    return draw_chances(faces, torch.Generator().manual_seed(luck))
+    """The random numbers that augment a global batch, for all workers alike. step is counted from the epoch's start."""
+    own_seed = int(np.random.default_rng([seed, epoch, step]).integers(2**62))
+    return draw_chances(faces, torch.Generator().manual_seed(own_seed))
 
 
 def as_tensors(arrays: Mapping[str, np.ndarray] | None) -> dict[str, Tensor] | None:
-    """Weights from Ray's object store as tensors: a copy, since that memory is read-only and torch may write to it."""
+    """Weights from Ray's object store as tensors. They are copied, since that memory is read-only."""
     return None if arrays is None else {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
 
 
 def to_device(values: np.ndarray, device: torch.device) -> Tensor:
-    """A tensor on the device; through pinned memory, without waiting, where that is a GPU."""
+    """A tensor on the device. To a GPU it goes through pinned memory and does not wait."""
     tensor = torch.from_numpy(values)
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)

@@ -1,10 +1,8 @@
-"""Where every face of a table lies, and all that is known of it but its pixels: what a stream of faces starts from."""
+"""FacesIndex: everything about the faces of a table except their pixels, and where each face is in its files."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,23 +10,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int16, Int32
-from pyarrow import fs
 
-from trainables.faces.table import damaged, digest_row
+from trainables.faces.table import damaged, digest_row, open_parquet, table_files
 
 MOST_ROWS = 16384
-"""The largest Parquet row group that is streamed: a row group is read whole (16,384 faces of 20 kB are 330 MB)."""
+"""Most rows of a Parquet row group that can be streamed, since it is read whole (16,384 faces of 20 kB are 330 MB)."""
 
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _COLUMNS = ["dataset", "photo", "person", "age", "photo_sha256", "face"]
 
 
 @dataclass(frozen=True)
 class FacesIndex:
-    """One or more tables without their pixels, in table order (sorted by dataset, then photo), as Faces has it.
+    """One or more tables without their pixels, in the same order as Faces (sorted by dataset, then photo).
 
     Face i is row row[i] of a Parquet row group: number groups[group[i], 1] of the file files[groups[group[i], 0]].
-    age (years), person, content and digest are those of Faces: the digest covers encoded bytes, ages and people.
+    age (years), person, content and digest are the same as in Faces.
     """
 
     files: tuple[str, ...]  # absolute paths or URIs
@@ -45,30 +41,8 @@ class FacesIndex:
         return len(self.age)
 
 
-def table_files(place: str) -> list[str]:
-    """The Parquet files of one table, sorted, as absolute paths or URIs. `place` is OUT of `study.align`: a folder, or
-    the URI of one (s3://, gs://). Raises FileNotFoundError where there is none."""
-    remote = _SCHEME.match(place)
-    place = place.rstrip("/") if remote else os.path.abspath(os.path.expanduser(place))
-    for folder in (f"{place}/faces", place):
-        store, path = fs.FileSystem.from_uri(folder)
-        listing = store.get_file_info(fs.FileSelector(path, allow_not_found=True))
-        names = sorted(entry.base_name for entry in listing if entry.base_name.endswith(".parquet"))
-        if names:
-            return [f"{folder}/{name}" for name in names]
-    raise FileNotFoundError(
-        f"no faces table at {place}: expected {place}/faces/*.parquet; make one with: python -m study.align --help"
-    )
-
-
-def open_parquet(file: str) -> pq.ParquetFile:
-    """A Parquet file by absolute path or URI, whose pages are checked where they have checksums."""
-    store, path = fs.FileSystem.from_uri(file)
-    return pq.ParquetFile(path, filesystem=store, page_checksum_verification=True)
-
-
 def index_faces(places: Sequence[str]) -> FacesIndex:
-    """Read whole tables once, a few faces at a time, and keep what is light (about 300 bytes a face)."""
+    """The index of whole tables. They are read once, a few faces at a time; about 300 bytes per face are kept."""
     files = [file for place in places for file in table_files(place)]
     groups: list[tuple[int, int]] = []
     parts: list[pa.Table] = []
@@ -103,22 +77,22 @@ def index_faces(places: Sequence[str]) -> FacesIndex:
 
 
 def _index_file(file: str, first: int) -> tuple[list[pa.Table], int]:
-    """A file's rows without their faces, and how many row groups it has; these are numbered from `first`."""
+    """A file's rows without their faces, and its number of row groups, which are numbered from `first`."""
     parts: list[pa.Table] = []
     with open_parquet(file) as table:
         for inner in range(table.num_row_groups):
             rows = table.metadata.row_group(inner).num_rows
             if rows > MOST_ROWS:
                 raise ValueError(
-                    f"{file} has a row group of {rows:,} faces, and at most {MOST_ROWS:,} can be streamed: write "
-                    "it anew with pyarrow.parquet.write_table(..., row_group_size=256), or align again"
+                    f"{file} has a row group of {rows:,} faces, and at most {MOST_ROWS:,} can be streamed: rewrite "
+                    "it with pyarrow.parquet.write_table(..., row_group_size=256), or align again"
                 )
             parts += _light(table, inner, first + inner)
         return parts, table.num_row_groups
 
 
 def _light(table: pq.ParquetFile, inner: int, group: int) -> list[pa.Table]:
-    """A row group's rows with the face's SHA-256 in place of its bytes, and where they lie."""
+    """A row group's rows with the SHA-256 of each face instead of its bytes, and with group and row number."""
     found, start = [], 0
     for batch in table.iter_batches(batch_size=64, row_groups=[inner], columns=_COLUMNS):
         sha = [hashlib.sha256(face.as_buffer()).hexdigest() for face in batch["face"]]

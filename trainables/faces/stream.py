@@ -1,12 +1,12 @@
 """Training faces streamed from Parquet by Ray Data: read, decoded and augmented outside the training process.
 
-A stream is one Ray Data dataset from the step it begins with to the training's end, validation faces of each epoch
-included, so that nothing waits between epochs. Its rows are windows (trainables.faces.windows); one task at a time
-turns a window into batches, in order, ahead of the training by as many bytes as AHEAD allows. The task takes no CPU
-from Ray's count and runs on the training worker's own node, within the cores that the worker has reserved: it can
-neither wait for a core that training holds, nor take one that somebody else counts on.
+A stream is one Ray Data dataset from its first step to the end of the training. It includes the validation faces of
+each epoch, so that training does not wait between epochs. Its rows are windows (trainables.faces.windows). One task at
+a time turns a window into batches, in order, at most AHEAD bytes ahead of the training. The task requests 0 CPUs of
+Ray and runs on the training worker's node, on cores that the worker has reserved: it cannot wait for a core that
+training holds, and it does not take a core from others.
 
-Ray Data's own splits (ray.train.get_dataset_shard) are not used: which worker gets which block depends on who is fast.
+Ray Data's own splits (ray.train.get_dataset_shard) are not used: which worker gets a block depends on their speed.
 """
 
 from __future__ import annotations
@@ -30,23 +30,24 @@ from torch import Tensor
 from trainables.config import TrialConfig
 from trainables.faces.augmentation import augment
 from trainables.faces.batches import batch_chances, to_device
-from trainables.faces.index import FacesIndex, open_parquet
-from trainables.faces.table import decode_face
+from trainables.faces.index import FacesIndex
+from trainables.faces.table import decode_face, open_parquet
 from trainables.faces.windows import Window, Windows, make_windows, share
 
 AHEAD = 512 * 2**20
-"""Bytes of decoded faces that a worker's stream may hold ready."""
+"""Most bytes of decoded faces that a worker's stream keeps ready."""
 
 PAUSE = 0.02
-"""Seconds between two turns of Ray Data's scheduling loop."""
+"""Seconds between two iterations of Ray Data's scheduling loop."""
 
 BLOCK = 4 * 2**20
-"""Bytes of batches that travel together: few, so that the first comes soon; not one, since each costs milliseconds."""
+"""Bytes of batches in one Ray Data block: few, so that the first arrives soon; more than one batch, since each block
+takes milliseconds."""
 
 
 @dataclass(frozen=True)
 class Tables:
-    """What a stream reads: where the faces lie, which are trained on and which measured on. It holds no pixels."""
+    """What a stream reads: files and row groups, and the windows of training and validation faces. It has no pixels."""
 
     files: tuple[str, ...]
     groups: np.ndarray
@@ -62,18 +63,19 @@ def make_tables(
     *,
     window: int,
 ) -> Tables:
-    """The tables of a training with config.batch and config.seed; about `window` faces are shuffled together."""
+    """The Tables of a training with config.batch and config.seed; about `window` faces are shuffled together."""
     cut = partial(make_windows, index, batch=config.batch, faces=window, seed=config.seed)
     return Tables(index.files, index.groups, cut(train), cut(validation, shuffled=False))
 
 
 @dataclass(frozen=True)
 class Feed:
-    """Turns windows into one worker's batches, where Ray Data calls it.
+    """Turns windows into one worker's batches, inside a Ray Data task.
 
-    augmented "here": faces leave as float32, changed; "later": as they are decoded, for the training's device to
-    change. The numbers drawn are the same, so is the result, up to rounding between a GPU and a processor. A processor
-    that trains has no time for it; a GPU does it faster than cores do, and a quarter of the bytes travel.
+    augmented "here": faces are augmented in this task and leave as float32. "later": they leave as uint8, and the
+    training's device augments them. Both use the same random numbers, so results differ only by rounding between GPU
+    and CPU. On a CPU, "here" keeps the work out of the training process; a GPU augments faster than the cores, and
+    uint8 is a quarter of the bytes.
     """
 
     tables: Tables
@@ -82,7 +84,7 @@ class Feed:
     world: int
     threads: int
     augmented: Literal["here", "later"]
-    start: int  # steps before this are left out
+    start: int  # steps before this one are left out
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
         """Rows {part, epoch, number} of windows to rows of batches: part, age (int16) and pixels (NHWC), as bytes."""
@@ -103,7 +105,7 @@ class Feed:
                 shares[step] = faces[share(len(faces), self.rank, self.world)]
         encoded = read_faces(self.tables, window, np.concatenate(list(shares.values())), pool)
         for step, faces in shares.items():
-            # taken out, so that a window's memory is given back as it is used
+            # pop, so that the memory of a window is freed as it is used
             some = [encoded.pop(int(face)) for face in faces]
             pixels = np.stack(list(pool.map(partial(decode_face, px=self.config.px), [face for face, _ in some])))
             if part == "train" and self.augmented == "here":
@@ -124,7 +126,7 @@ class Feed:
 def read_faces(
     tables: Tables, window: Window, faces: Int[np.ndarray, " faces"], pool: ThreadPoolExecutor
 ) -> dict[int, tuple[bytes, int]]:
-    """Encoded face and age (years) of faces of a window, by their place in it. Each row group is read once."""
+    """Encoded face and age (years) of some faces of a window, by their position in it. Each row group is read once."""
 
     def read(group: int) -> dict[int, tuple[bytes, int]]:
         number, inner = tables.groups[group]
@@ -143,10 +145,10 @@ def read_faces(
 
 
 class Unhurried:
-    """Ray Data's execution callback (its base class is private): a pause after each turn of its scheduling loop.
+    """An execution callback of Ray Data (its base class is private): pauses after each turn of its scheduling loop.
 
-    The loop runs in the training process. While the stream is as far ahead as it may be, ray.wait returns at once, and
-    the loop turned without end: it took more than half a core, and Python's lock, from the training.
+    The loop runs in the training process. While the stream is as far ahead as allowed, ray.wait returns at once and the
+    loop is a busy one: it took more than half a core, and Python's lock, from the training.
     """
 
     def before_execution_starts(self, executor: object) -> None:
@@ -167,7 +169,7 @@ class Unhurried:
 class FaceStream:
     """A Source for trainables.fitting.train: one worker's share of each global batch, from Ray Data.
 
-    After the last step of an epoch validation() gives the validation faces, to worker 0 alone.
+    After the last step of an epoch validation() gives the validation faces, to worker 0 only.
     """
 
     tables: Tables
@@ -184,15 +186,15 @@ class FaceStream:
 
     @property
     def steps(self) -> int:
-        """Steps an epoch."""
+        """Number of steps per epoch."""
         return self.tables.train.steps
 
     def size(self, step: int) -> int:
-        """Faces in the global batch of a step, counted from the training's start."""
+        """Number of faces in the global batch of a step, counted from the training's start."""
         return self.tables.train.size(step)
 
     def stream(self, start: int) -> Iterator[tuple[Float[Tensor, "batch 3 px px"], Int[Tensor, " batch"]]]:
-        """Pixels (0 to 255) and ages (years) of step `start` and those after it, augmented, on the device."""
+        """Pixels (0 to 255) and ages (years) from step `start` on, augmented, on the device."""
         later = self.device.type == "cuda"
         feed = Feed(self.tables, self.config, self.rank, self.world, self.threads, "later" if later else "here", start)
         self._rows = self._run(feed)
@@ -206,7 +208,7 @@ class FaceStream:
                 yield pixels, age
 
     def validation(self) -> Iterator[tuple[UInt8[Tensor, "batch 3 px px"], Int[Tensor, " batch"]]]:
-        """The validation faces as they are, in batches; to be taken after the last step of every epoch."""
+        """Batches of the validation faces, not augmented. Read them all after the last step of every epoch."""
         for _ in range(self.tables.validation.steps):
             yield next(self._rows)
 
@@ -236,7 +238,7 @@ class FaceStream:
                 yield self._tensors(block, number, feed.augmented)
 
     def _windows(self, start: int) -> list[dict[str, str | int]]:
-        """The stream's rows: the windows of each epoch from that of step `start` on, then its validation faces."""
+        """The stream's rows: for each epoch from that of step `start` on, its windows, then the validation windows."""
         train = self.tables.train
         rows: list[dict[str, str | int]] = []
         for epoch in range(start // self.steps, self.config.epochs):
@@ -248,7 +250,7 @@ class FaceStream:
         return rows
 
     def _tensors(self, block: pa.Table, row: int, augmented: str) -> tuple[Tensor, Tensor]:
-        """The tensors of a batch, on the device. They are copied: the object store's memory may not be written to."""
+        """The tensors of a batch, on the device. They are copied, since the object store's memory is read-only."""
         part, px = block["part"][row].as_py(), self.config.px
         kind = np.float32 if part == "train" and augmented == "here" else np.uint8
         age = np.frombuffer(block["age"][row].as_buffer(), np.int16).astype(np.int64)
@@ -257,5 +259,5 @@ class FaceStream:
 
 
 def as_nchw(pixels: Tensor) -> Tensor:
-    """(batch, px, px, 3) as (batch, 3, px, px) without a copy: in channels_last order the two are the same memory."""
+    """(batch, px, px, 3) as (batch, 3, px, px) without a copy: in channels_last order both are the same memory."""
     return pixels.permute(0, 3, 1, 2)

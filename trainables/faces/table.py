@@ -1,6 +1,6 @@
-"""The faces table: what aligning writes and training reads.
+"""The faces table, which study.align writes and training reads.
 
-A faces table is a folder of Parquet files, one row a face, that pandas and pyarrow read without Ray.
+It is a folder of Parquet files with one row per face. pandas and pyarrow read it without Ray.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Int16, UInt8
 from PIL import Image
+from pyarrow import fs
+
+from trainables.folders import SCHEME, file_system, shown
 
 SCHEMA = pa.schema(
     [
@@ -26,11 +30,11 @@ SCHEMA = pa.schema(
         pa.field("person", pa.string()),  # null where the dataset names no people
         pa.field("age", pa.int16(), nullable=False),  # years
         pa.field("face", pa.binary(), nullable=False),  # encoded JPEG or PNG, RGB
-        # 68 x (x, y), photo pixels, iBUG order; null where the source has another. Not a list of fixed size 136:
-        # Arrow writes nulls in one to Parquet, and then cannot read them back.
+        # 68 x (x, y), in pixels of the photo, in iBUG order; null where the source has other points. Not a list of
+        # fixed size 136: Arrow writes a null in such a list to Parquet and then cannot read it back.
         pa.field("landmarks", pa.list_(pa.float32())),
         pa.field("landmarker", pa.string(), nullable=False),
-        pa.field("found_by", pa.string(), nullable=False),  # which try of the landmarker found the face
+        pa.field("found_by", pa.string(), nullable=False),  # the landmarker's attempt that found the face
         pa.field("photo_sha256", pa.string(), nullable=False),
     ]
 )
@@ -44,7 +48,7 @@ REJECTS_SCHEMA = pa.schema(
         pa.field("detail", pa.string(), nullable=False),
     ]
 )
-"""Columns of a rejects table; `reason` is one of a fixed set (study.landmarks.photos.REASONS)."""
+"""Columns of a rejects table. `reason` is one of study.landmarks.photos.REASONS."""
 
 ALIGNMENT_KEY = b"alignment"
 """Key of the Parquet metadata that holds the alignment as JSON: template, size, version, weights digest."""
@@ -54,8 +58,8 @@ ALIGNMENT_KEY = b"alignment"
 class Faces:
     """Decoded faces of one or more tables, in memory, in table order (sorted by dataset, then photo).
 
-    pixels are RGB, 0 to 255; age in years; person is unique over datasets ("fgnet/001"), and "" where unknown;
-    photo likewise ("fgnet/images/001A02.JPG"); content is the photo file's SHA-256.
+    pixels are RGB, 0 to 255; age is in years; person is unique over datasets ("fgnet/001"), "" where unknown; photo is
+    unique over datasets, too ("fgnet/images/001A02.JPG"); content is the SHA-256 of the photo's file.
     """
 
     pixels: UInt8[np.ndarray, "faces px px 3"]
@@ -80,37 +84,49 @@ class Faces:
 
     @property
     def identities(self) -> Identities:
-        """Who and what is tested or trained on here."""
+        """People, photos and datasets in this table."""
         return Identities(frozenset(self.people), frozenset(map(str, self.content)), frozenset(self.datasets))
 
 
-def faces_files(folder: Path) -> list[Path]:
-    """The Parquet files of one table, sorted. `folder` is OUT of `study.align`, or its `faces/`.
+def table_files(place: str | Path) -> list[str]:
+    """The Parquet files of one table, sorted, as absolute paths or URIs.
 
-    Raises FileNotFoundError where there is none.
+    place: OUT of `study.align`, or its `faces/`: a folder, or the URI of one (s3://, gs://). Raises FileNotFoundError
+    where there is no such file.
     """
-    inner = folder / "faces"
-    files = sorted((inner if inner.is_dir() else folder).glob("*.parquet"))
-    if not files:
-        raise FileNotFoundError(
-            f"no faces table at {folder}: expected {inner}/*.parquet; make one with: python -m study.align --help"
-        )
-    return files
+    place = str(place)
+    place = place.rstrip("/") if SCHEME.match(place) else os.path.abspath(os.path.expanduser(place))
+    for folder in (f"{place}/faces", place):
+        store, path = file_system(folder)
+        listing = store.get_file_info(fs.FileSelector(path, allow_not_found=True))
+        names = sorted(entry.base_name for entry in listing if entry.base_name.endswith(".parquet"))
+        if names:
+            return [f"{folder}/{name}" for name in names]
+    raise FileNotFoundError(
+        f"no faces table at {shown(place)}: expected {shown(place)}/faces/*.parquet; make one with: python -m "
+        "study.align --help"
+    )
+
+
+def open_parquet(file: str) -> pq.ParquetFile:
+    """A Parquet file by absolute path or URI. Its pages are checked where they have checksums."""
+    store, path = file_system(file)
+    return pq.ParquetFile(path, filesystem=store, page_checksum_verification=True)
 
 
 def load_faces(folders: Sequence[Path], *, px: int) -> Faces:
-    """Read and decode whole tables, resized to px x px pixels (area filter when shrinking).
+    """The decoded faces of whole tables, resized to px x px pixels (area filter when shrinking).
 
-    The digest covers the encoded bytes, ages, people and hashes of photos, so that it names exactly what training sees,
-    and by what faces are split and compared.
+    The digest covers encoded faces, ages, people and hashes of photos: everything that training sees, and that splits
+    and comparisons of faces depend on.
     """
-    files = [str(file) for folder in folders for file in faces_files(folder)]
+    files = [file for folder in folders for file in table_files(folder)]
     table = _read(files, ["dataset", "photo", "person", "age", "photo_sha256"])
     if table.num_rows == 0:
         raise ValueError(f"the faces table at {', '.join(map(str, folders))} has no rows; see its rejects/ for why")
     order = pc.sort_indices(table, [("dataset", "ascending"), ("photo", "ascending")]).to_numpy()
-    # Faces are decoded as they come, some at a time, each into its place: all encoded bytes at once would be in memory
-    # twice, and beyond 2 GiB Arrow cannot sort them.
+    # Decode a few faces at a time, each into its place in table order. All encoded bytes together would be in memory
+    # twice, and Arrow cannot sort more than 2 GiB of them.
     place = np.empty_like(order)
     place[order] = np.arange(len(order), dtype=order.dtype)
     pixels, sha, row = np.empty((len(order), px, px, 3), np.uint8), [""] * len(order), 0
@@ -133,8 +149,7 @@ def load_faces(folders: Sequence[Path], *, px: int) -> Faces:
 
 @dataclass(frozen=True)
 class Identities:
-    """Who and what is in faces tables, without any age or picture: people as in Faces, SHA-256 of photo files, names of
-    datasets."""
+    """Who and what is in faces tables: people as in Faces, SHA-256 of photo files, names of datasets."""
 
     people: frozenset[str]
     photos: frozenset[str]
@@ -143,7 +158,7 @@ class Identities:
 
 def read_identities(folders: Sequence[Path]) -> Identities:
     """The identities of whole tables. No age, name of a photo or picture is read."""
-    files = [str(file) for folder in folders for file in faces_files(folder)]
+    files = [file for folder in folders for file in table_files(folder)]
     columns = ["dataset", "person", "photo_sha256"]
     dataset, person, photo = (column.to_pylist() for column in _read(files, columns).columns)
     people = frozenset(f"{d}/{p}" for d, p in zip(dataset, person, strict=True) if p)
@@ -155,12 +170,12 @@ def _read(files: Sequence[str], columns: list[str]) -> pa.Table:
 
 
 def _batches(files: Sequence[str], columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Rows in the order of the files, a few at a time; a column that is not there is null. Raises ValueError where a
-    file is damaged: its pages have checksums (those of earlier versions have none)."""
+    """Rows in the order of the files, a few at a time. A missing column is null. Raises ValueError where a file is
+    damaged, which page checksums show (files of earlier versions have none)."""
     schema = pa.schema([SCHEMA.field(name) for name in columns])
     for file in files:
         try:
-            with pq.ParquetFile(file, page_checksum_verification=True) as table:
+            with open_parquet(file) as table:
                 there = [name for name in columns if name in table.schema_arrow.names]
                 for batch in table.iter_batches(batch_size=16, columns=there):
                     null = pa.nulls(batch.num_rows)
@@ -172,20 +187,20 @@ def _batches(files: Sequence[str], columns: list[str]) -> Iterator[pa.RecordBatc
 
 
 def damaged(file: str, error: Exception) -> ValueError:
-    """The one line on a table's file that Arrow cannot read, or whose checksums do not fit."""
+    """The error for a table's file that Arrow cannot read, or whose checksums do not match."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return ValueError(f"{file} is damaged, or no file of a faces table ({line}); delete it and align again")
+    return ValueError(f"{shown(file)} is damaged, or no file of a faces table ({line}); delete it and align again")
 
 
 def digest_row(photo: str, person: str, age: int, face_sha256: str, photo_sha256: str) -> bytes:
-    """What a face adds to the digest of its tables, in table order: all that decides what is trained on, and where."""
+    """The bytes that a face adds to the digest of its tables, in table order."""
     return json.dumps([photo, person, age, face_sha256, photo_sha256]).encode()
 
 
 def decode_face(encoded: bytes, *, px: int) -> UInt8[np.ndarray, "px px 3"]:
-    """One face of a table as RGB pixels. The bytes were written by study.align, so they decode."""
+    """One face of a table as RGB pixels (0 to 255). study.align wrote the bytes, so they decode."""
     with Image.open(io.BytesIO(encoded)) as image:
-        image.draft("RGB", (2 * px, 2 * px))  # a JPEG's own halvings, down to twice the size: several times faster
+        image.draft("RGB", (2 * px, 2 * px))  # the JPEG decoder halves down to twice the size: several times faster
         rgb = image.convert("RGB")
         if rgb.size != (px, px):
             rgb = rgb.resize((px, px), Image.Resampling.BOX if rgb.width > px else Image.Resampling.BICUBIC)

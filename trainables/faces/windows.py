@@ -1,9 +1,9 @@
-"""The order in which a table's faces are streamed: a pure function of the seed and the epoch. Nothing is read here.
+"""The order in which a table's faces are streamed: a pure function of the seed and the epoch. No file is read here.
 
-A random read of single faces from half a million in Parquet is slow, so the shuffle is a local one: the row groups
-(256 photos each, as study.align writes them) are shuffled, put one behind another, cut into windows of some thousand
-faces, and the faces of a window are shuffled. So photos of one row group, which are often of one person or taken in one
-year, are spread over a window and not over the whole epoch; another epoch puts other row groups together.
+Reading single faces at random from half a million in Parquet is slow, so the shuffle is local: the row groups (256
+photos each, as study.align writes them) are shuffled and concatenated, then cut into windows of a few thousand faces,
+and the faces of each window are shuffled. Photos of one row group, often of one person or one year, are therefore
+spread over a window and not over the whole epoch. Each epoch combines other row groups.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from trainables.faces.index import FacesIndex
 
 @dataclass(frozen=True)
 class Window:
-    """Steps `first` to `first + len(bounds) - 2` of an epoch, and their faces in order: row row[i] of group group[i].
+    """Steps `first` to `first + len(bounds) - 2` of an epoch, and their faces in order: face i is row[i] of group[i].
 
-    The faces of the window's step k are bounds[k] to bounds[k + 1].
+    Step k of the window has the faces bounds[k] to bounds[k + 1].
     """
 
     epoch: int
@@ -33,37 +33,37 @@ class Window:
 
 @dataclass(frozen=True)
 class Windows:
-    """Some faces of an index, cut into global batches for each epoch. row is sorted by group: those of group g are
+    """Some faces of an index, cut into global batches for each epoch. row is sorted by group: group g has the rows
     row[offset[g]] to row[offset[g + 1]]."""
 
     row: Int32[np.ndarray, " faces"]
     offset: Int64[np.ndarray, " groups_and_1"]
     batch: int
-    faces: int  # about so many a window
+    faces: int  # per window, approximately
     seed: int
     shuffled: bool = True
 
     @property
     def steps(self) -> int:
-        """Batches an epoch."""
+        """Number of batches per epoch."""
         return count_steps(len(self.row), self.batch)
 
     @property
     def steps_a_window(self) -> int:
-        """Windows begin and end with a global batch."""
+        """Number of steps per window: windows start and end with a global batch."""
         return max(1, self.faces // self.batch)
 
     @property
     def windows(self) -> int:
-        """Windows an epoch."""
+        """Number of windows per epoch."""
         return -(-self.steps // self.steps_a_window)
 
     def size(self, step: int) -> int:
-        """Faces in the global batch of a step, counted from the training's start."""
+        """Number of faces in the global batch of a step, counted from the training's start."""
         return faces_in(step, len(self.row), self.steps)
 
     def bounds(self, first: int, last: int) -> Int64[np.ndarray, " steps_and_1"]:
-        """How many faces of an epoch come before each step from `first` to `last`."""
+        """Number of faces of an epoch before each step from `first` to `last`."""
         most, rest = divmod(len(self.row), self.steps)
         step = np.arange(first, last + 1)
         return step * most + np.minimum(step, rest)
@@ -79,7 +79,7 @@ class Windows:
             order = np.random.default_rng([self.seed, epoch, 0, 2]).permutation(order)
         ends = np.cumsum(count[order])
         group, row = [], []
-        # the row groups that the window touches; one that lies across its border is read for both windows
+        # the row groups of the window; one across the border of two windows is read for both
         for place in range(np.searchsorted(ends, bounds[0], "right"), np.searchsorted(ends, bounds[-1], "left") + 1):
             chosen = order[place]
             before = ends[place] - count[chosen]
@@ -96,7 +96,7 @@ class Windows:
 def make_windows(
     index: FacesIndex, chosen: Int[np.ndarray, " chosen"], *, batch: int, faces: int, seed: int, shuffled: bool = True
 ) -> Windows:
-    """Windows of about `faces` faces over the faces `chosen` of the index. Raises ValueError where none is chosen."""
+    """Windows of about `faces` faces over the faces `chosen` of the index. Raises ValueError where there are none."""
     if len(chosen) == 0:
         raise ValueError("no faces to train on")
     by_place = chosen[np.lexsort((index.row[chosen], index.group[chosen]))]
@@ -106,7 +106,7 @@ def make_windows(
 
 
 def share(faces: int, rank: int, world: int) -> slice:
-    """Worker `rank`'s faces of a global batch of so many: the slices of numpy.array_split."""
+    """Worker `rank`'s part of a global batch of `faces`: the slices of numpy.array_split."""
     most, rest = divmod(faces, world)
     start = rank * most + min(rank, rest)
     return slice(start, start + most + (rank < rest))

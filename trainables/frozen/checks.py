@@ -1,4 +1,4 @@
-"""What cannot be trained, said before it is tried: nothing is computed here, networks have shapes only."""
+"""Checks before a training: errors that would otherwise come up in it. Networks are on the meta device: shapes only."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def check_frozen(config: TrialConfig) -> None:
             f"frozen stages stay as they were pretrained, so frozen={config.frozen} needs weights, got random ones for "
             f"{config.backbone}"
         )
-    with torch.device("meta"):  # names only
+    with torch.device("meta"):  # shapes only
         later_stages(age_net(config.backbone, ages=config.ages, px=config.px), config.frozen)
 
 
 def check_batch_norm(config: TrialConfig, net: AgeNet, pixels: Tensor, *, least: int) -> None:
-    """Raise ValueError where the least batch (a worker) has one face and batch norm no second value next to it.
+    """Raise ValueError where the smallest batch of a worker has one face and batch norm would see only one value.
 
-    pixels: what the net is given, of which one face's shape is tried. Where pictures are small, a network's last layers
-    see one value a channel and face, which has no variance.
+    pixels: a batch of the net's input, for its shape. With small pictures the last layers have one value per channel
+    and face, so that one face has no variance.
     """
     norms = [part for part in net.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
     if least != 1 or not norms or isinstance(norms[0], nn.SyncBatchNorm):
@@ -39,5 +39,5 @@ def check_batch_norm(config: TrialConfig, net: AgeNet, pixels: Tensor, *, least:
     except ValueError as error:
         raise ValueError(
             f"a batch of one face is too small for {config.backbone}'s batch norm at {config.px} px ({error}): give "
-            "another --batch, of which every batch has two faces, or more faces"
+            "another --batch, so that every batch has at least two faces, or more faces"
         ) from None

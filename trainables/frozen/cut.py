@@ -1,7 +1,7 @@
-"""Networks cut in two: early stages that stay as they were pretrained, and later ones that train on their output.
+"""Splits a network into early stages, which stay as they were pretrained, and later ones, which train on their output.
 
-The stem and the first K stages compute features of a face that depend on that face and the pretrained weights alone.
-With those weights fixed, the features can be computed once and read by every training (trainables.frozen.features).
+The output of the stem and the first K stages depends only on the face and the pretrained weights. With those weights
+fixed, it can be computed once and used by every training (trainables.frozen.features).
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ from trainables.backbones import AgeNet
 
 
 class LaterNet(AgeNet):
-    """An AgeNet without its first stages: from their features to logits. Parameters keep their names."""
+    """An AgeNet without its first stages: from their output to logits. Parameters keep their names."""
 
     def forward(self, pixels: Float[Tensor, " batch *features"]) -> Float[Tensor, "batch ages"]:
         return self.network(pixels)
 
 
 def stages_of(net: AgeNet) -> list[list[str]]:
-    """Names of the network's first modules, stage by stage in the order of its forward: the stem counts to the first.
+    """Names of the network's modules per stage, in the order of its forward pass. The stem is part of the first stage.
 
-    A stage is the family's own: a group of blocks at one picture size, a quarter of a ViT's blocks, the layers up to a
-    pooling of VGG and AlexNet. Raises ValueError for a network of a family that cannot be cut.
+    What a stage is depends on the family: a group of blocks at one resolution, a quarter of a ViT's blocks, or the
+    layers up to a pooling in VGG and AlexNet. Raises ValueError for a family that cannot be split.
     """
     network = net.network
     kind = type(network).__name__
     if kind not in _FAMILIES:
-        raise ValueError(f"{kind} has no stages known to freeze; known: {', '.join(_FAMILIES)}; expected frozen=0")
+        raise ValueError(f"{kind} cannot be frozen: expected frozen=0, or one of {', '.join(_FAMILIES)}")
     stem, stages = _FAMILIES[kind](network)
     return [stem + stages[0], *stages[1:]]
 
 
 def later_stages(net: AgeNet, frozen: int) -> LaterNet:
-    """A copy of the net that takes what early_stages gives. Raises ValueError where it has no so many stages."""
+    """A copy of the net that takes the output of early_stages. Raises ValueError where it has fewer stages."""
     later = copy.deepcopy(net)
     for name in _first(net, frozen):
         parent, _, child = name.rpartition(".")
         setattr(later.network.get_submodule(parent), child, nn.Identity())
-    if hasattr(later.network, "_pos_embed"):  # a ViT adds its positions outside any module
-        later.network._pos_embed = _as_it_is  # type: ignore[assignment]
+    if hasattr(later.network, "_pos_embed"):  # a ViT adds position embeddings outside any module
+        later.network._pos_embed = _identity  # type: ignore[assignment]
         later.network.norm_pre = nn.Identity()
     later.__class__ = LaterNet
     return later  # type: ignore[return-value]
 
 
 def early_stages(net: AgeNet, frozen: int) -> Callable[[Tensor], Tensor]:
-    """A function from pixels (batch 3 px px) to the output of the stem and the first `frozen` stages, as in testing."""
+    """A function from pixels (batch 3 px px) to the output of the stem and the first `frozen` stages, in eval mode."""
     last = net.network.get_submodule(_first(net, frozen)[-1])
     net.eval()
 
@@ -83,10 +83,10 @@ def _first(net: AgeNet, frozen: int) -> list[str]:
 
 
 class _Reached(Exception):
-    """The last frozen module has answered: the rest of the network need not run."""
+    """Stops the forward pass after the last frozen module."""
 
 
-def _as_it_is(x: Tensor) -> Tensor:
+def _identity(x: Tensor) -> Tensor:
     return x
 
 

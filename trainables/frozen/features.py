@@ -1,9 +1,9 @@
-"""What the frozen stages make of every face, computed once and read by every training instead of pixels.
+"""Output of the frozen stages for every face, computed once; trainings use it instead of pixels.
 
-A training face is seen in a number of views, each augmented once and for all by chances that belong to the face and the
-view alone: every fold, seed and config that freezes the same stages of the same weights reads the same features. In
-each epoch a face shows the next of its views, in an order of its own that depends on the training's seed. Nothing leaks
-between folds: a face's features depend on its own pixels and on the pretrained weights.
+Each training face has several augmented views. Their random numbers depend only on the face and the view, so every
+fold, seed and config that freezes the same stages of the same weights uses the same features. In each epoch a face is
+seen in the next of its views, in an order that depends on the training's seed. Nothing leaks between folds: a face's
+features depend only on its own pixels and the pretrained weights.
 """
 
 from __future__ import annotations
@@ -25,18 +25,17 @@ from trainables.faces.table import Faces
 from trainables.frozen.cut import early_stages
 
 FACE, MIRROR, FIRST_TRAINING = 0, 1, 2
-"""Views of a face: as it is, its mirror image (both for testing), then those to train on."""
+"""Views of a face: the face and its mirror image (both for testing), then the augmented ones (for training)."""
 
-_LUCK = 2026
-"""Seeds the views' chances: a constant, since all trainings share them."""
+_VIEWS_SEED = 2026
+"""Seed of the views' random numbers: a constant, since all trainings share the views."""
 
 
 @dataclass(frozen=True)
 class Features:
     """Output of the first `frozen` stages for every face of a table and each of its views, in half precision.
 
-    channels_last: a picture's channels lie last in memory, as convolutions like it (the network is given them first).
-    age is the faces' (years).
+    channels_last: values are stored with the channels last, and take() gives them first. age is in years.
     """
 
     values: Float16[np.ndarray, "faces views *shape"]
@@ -49,13 +48,13 @@ class Features:
 
     @property
     def training_views(self) -> int:
-        """Views to train on; 0: there was no augmentation, and training shows the face as it is."""
+        """Number of augmented views; 0: without augmentation, training uses the plain face."""
         return self.values.shape[1] - FIRST_TRAINING
 
     def take(
         self, rows: Int[np.ndarray, " batch"], views: Int[np.ndarray, " batch"] | int, device: torch.device
     ) -> Float[Tensor, " batch *shape"]:
-        """The features of faces `rows` in `views`, as the later stages take them."""
+        """The features of faces `rows` in `views`: input of the later stages."""
         values = to_device(self.values[rows, views], device).float()
         return values.permute(0, 3, 1, 2) if self.channels_last else values
 
@@ -63,7 +62,7 @@ class Features:
 def compute_features(
     net: AgeNet, frozen: int, faces: Faces, how: Augmentation, views: int, *, batch: int = 128
 ) -> Features:
-    """All views of all faces through the net's first `frozen` stages, on the net's device.
+    """The features of all views of all faces after the net's first `frozen` stages, computed on the net's device.
 
     Raises ValueError where an output is too large for half precision.
     """
@@ -73,8 +72,8 @@ def compute_features(
     values: np.ndarray | None = None
     channels_last = False
     for view in range(FIRST_TRAINING + views):
-        # a view's chances are drawn for the whole table: a face's do not depend on how many views there are
-        chances = draw_chances(len(faces), torch.Generator().manual_seed(_LUCK + view))
+        # drawn for the whole table, so that they do not depend on the number of views
+        chances = draw_chances(len(faces), torch.Generator().manual_seed(_VIEWS_SEED + view))
         for rows in np.array_split(np.arange(len(faces)), -(-len(faces) // batch)):
             pixels = to_device(faces.pixels[rows], device).permute(0, 3, 1, 2).float()
             if view == MIRROR:
@@ -88,7 +87,7 @@ def compute_features(
                 values = np.empty((len(faces), FIRST_TRAINING + views, *shape), np.float16)
             half = found.half()
             if not bool(half.isfinite().all()):
-                raise ValueError(f"stage {frozen} of the network answers beyond half precision: freeze another number")
+                raise ValueError(f"the output of stage {frozen} is too large for half precision: freeze another number")
             values[rows, view] = (half.permute(0, 2, 3, 1) if channels_last else half).cpu().numpy()
     if values is None:
         raise ValueError("no faces to compute features of")
@@ -97,7 +96,7 @@ def compute_features(
 
 @dataclass(frozen=True)
 class FeatureBatches:
-    """Batches of features: the same faces in the same order as trainables.faces.batches.Batches gives for a seed."""
+    """Batches of features: the same faces in the same order as trainables.faces.batches.Batches with the same seed."""
 
     features: Features
     rows: Int[np.ndarray, " rows"]
@@ -113,15 +112,15 @@ class FeatureBatches:
 
     @property
     def steps(self) -> int:
-        """Batches an epoch."""
+        """Number of batches per epoch."""
         return count_steps(len(self.rows), self.batch)
 
     def size(self, step: int) -> int:
-        """Faces in the batch of a step, counted from the training's start."""
+        """Number of faces in the batch of a step, counted from the training's start."""
         return faces_in(step, len(self.rows), self.steps)
 
     def stream(self, start: int) -> Iterator[tuple[Float[Tensor, " batch *shape"], Int[Tensor, " batch"]]]:
-        """Features and ages (years) of step `start` and all after it, without end, on the device."""
+        """Features and ages (years) from step `start` on, without end, on the device."""
         orders = self._orders()
         for epoch in itertools.count(start // self.steps):
             shuffled = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
@@ -131,10 +130,10 @@ class FeatureBatches:
                     yield self.features.take(chosen, self._views(orders, chosen, epoch), self.device), age
 
     def _orders(self) -> Int[np.ndarray, "faces views"]:
-        """Each face's views to train on in an order of its own: a face's does not depend on who else trains."""
+        """The order of each face's training views, which does not depend on the other faces in the training."""
         views = np.arange(FIRST_TRAINING, FIRST_TRAINING + self.features.training_views)
         among = np.tile(views, (len(self.features), 1))
-        return np.random.default_rng([self.seed, _LUCK]).permuted(among, axis=1)
+        return np.random.default_rng([self.seed, _VIEWS_SEED]).permuted(among, axis=1)
 
     @staticmethod
     def _views(

@@ -1,4 +1,4 @@
-"""The datasets that can be aligned: one module and one line each."""
+"""The datasets that can be aligned: one module and one line for each."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from study.align.datasets import fgnet, imdbwiki, utkface
+from study.align.datasets.built_in import PEOPLE, STRANGERS
 from study.files.storage import Folder
 from study.landmarks.photos import Photo, Reject
 from study.landmarks.search import Scheme
@@ -14,28 +15,16 @@ from study.landmarks.search import Scheme
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset: how its photos are listed, and in which order its own 68 points come (None: it has none).
+    """A dataset: how its photos are listed, and the order of its own 68 points (None: it has none).
 
-    builtin is the folder that comes with the project, for data drawn by the project itself.
+    builtin: the folder of the synthetic data that come with the project.
     """
 
     name: str
     what: str
     photos: Callable[[Folder], Iterator[Photo | Reject]]
     points: Scheme | None = None
-    builtin: Callable[[], Path] | None = None
-
-
-def _people() -> Path:
-    from study.align.datasets import built_in as demo
-
-    return Path(demo.PEOPLE)
-
-
-def _strangers() -> Path:
-    from study.align.datasets import built_in as demo
-
-    return Path(demo.STRANGERS)
+    builtin: Path | None = None
 
 
 DATASETS = {
@@ -45,7 +34,7 @@ DATASETS = {
         Dataset("utkface", "UTKFace: 23,708 cropped faces", utkface.photos),
         Dataset("imdb", "IMDB: 460,723 scraped photos", imdbwiki.imdb),
         Dataset("wiki", "WIKI: 62,328 scraped photos", imdbwiki.wiki),
-        Dataset("people", "synthetic people, filed as FG-NET", fgnet.photos, points="ibug", builtin=_people),
-        Dataset("strangers", "synthetic strangers, filed as UTKFace", utkface.photos, builtin=_strangers),
+        Dataset("people", "synthetic people, with FG-NET's file names", fgnet.photos, points="ibug", builtin=PEOPLE),
+        Dataset("strangers", "synthetic strangers, with UTKFace's file names", utkface.photos, builtin=STRANGERS),
     )
 }

@@ -1,4 +1,4 @@
-"""FG-NET: 1,002 photos of 82 people, aged 0 to 69 (and the synthetic people, who are filed the same way)."""
+"""FG-NET: 1,002 photos of 82 people, aged 0 to 69 (and the synthetic people, whose files have the same names)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from study.files.storage import Folder
 from study.landmarks.photos import Photo, Reason, Reject, photo_names
 
-# 001A02.JPG, 001A43a.JPG: extensions, the A and the shot letter come in either case, even within one pair.
+# 001A02.JPG, 001A43a.JPG: extension, A and shot letter may be in upper or lower case, even within one pair.
 _NAME = re.compile(r"(?P<person>\d{3})A(?P<age>\d{2})(?P<shot>[A-Z]?)\.JPE?G", re.IGNORECASE)
 
 

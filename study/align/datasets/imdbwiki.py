@@ -1,4 +1,4 @@
-"""IMDB-WIKI: 460,723 + 62,328 = 523,051 scraped photos; the metadata of each part are one MATLAB struct."""
+"""IMDB-WIKI: 460,723 + 62,328 = 523,051 scraped photos. The metadata of each part are one MATLAB struct."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _LAST_DAY = date.max.toordinal()
 def photos(root: Folder, *, part: str) -> Iterator[Photo | Reject]:
     """Every row of <part>.mat ("imdb" or "wiki"), which lies in root, root/<part> or root/<part>_crop.
 
-    Photos lie beside the .mat. The age is that of `age_in`. Raises FileNotFoundError without the .mat,
-    ValueError where it is broken or another file.
+    The photos lie next to the .mat. For the age see `age_in`. Raises FileNotFoundError without the .mat, and ValueError
+    where it is damaged or another file.
     """
     folders = ("", f"{part}/", f"{part}_crop/")
     folder = next((f for f in folders if root.has(f"{f}{part}.mat")), None)
@@ -62,7 +62,7 @@ def photos(root: Folder, *, part: str) -> Iterator[Photo | Reject]:
     for row, birth, year, score, second in zip(paths, births, years, scores, second_scores, strict=True):
         path = f"{folder}{row}"
         if path in seen:
-            yield Reject(path, Reason.DUPLICATE, "the metadata name this photo twice; its first row counts")
+            yield Reject(path, Reason.DUPLICATE, "the metadata have two rows for this photo; the first counts")
             continue
         seen.add(path)
         yield _judge(path, row, birth=birth, year=year, score=score, second=second, part=part)
@@ -87,11 +87,10 @@ def _judge(path: str, row: str, *, birth: float, year: float, score: float, seco
 
 
 def age_in(year: float, *, birth: float) -> int | None:
-    """Age in whole years in the middle of a year, of somebody born on a MATLAB datenum; None where either
-    is no date.
+    """Age in whole years in the middle of `year`, of a person born on the MATLAB datenum `birth`; None for no date.
 
-    birth is date.fromordinal(max(datenum - 366, 1)). The photo is taken to be of mid-year, so that who
-    was born in July or later is a year younger than the difference of the years.
+    The date of birth is date.fromordinal(max(datenum - 366, 1)). The photo is assumed to be of the middle of the year:
+    a person born in July or later is a year younger than the difference of the years.
     """
     if not (np.isfinite(year) and np.isfinite(birth)) or int(birth) - 366 > _LAST_DAY:
         return None

@@ -1,8 +1,7 @@
-"""MATLAB v5 files, as far as a struct of columns needs it; every length is checked, as such files are
-downloaded.
+"""A struct of columns from a MATLAB v5 file. Such files are downloaded, so every length is checked before it is used.
 
-Only the columns asked for are decoded: of half a million rows the rest would cost minutes and gigabytes.
-Source: MathWorks, "MAT-File Format", 2019, chapter 1.
+SciPy's loadmat is as fast, but a damaged file can make it crash or take gigabytes (docs/align.md has the measurements).
+Only the columns asked for are decoded. Source: MathWorks, "MAT-File Format", 2019, chapter 1.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import numpy as np
 from trainables.contents import what_is
 
 MAX_BYTES = 1 << 30
-"""A compressed part that unpacks to more is refused; IMDB's 460,723 rows are about 150 MB."""
+"""A compressed part that unpacks to more bytes is refused; IMDB's 460,723 rows are about 150 MB."""
 
 _COMPRESSED, _MATRIX, _UTF8, _UTF16 = 15, 14, 16, 17
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}

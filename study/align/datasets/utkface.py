@@ -9,9 +9,9 @@ from pathlib import PurePosixPath
 from study.files.storage import Folder
 from study.landmarks.photos import Photo, Reason, Reject, photo_names
 
-# <age>_<gender>_<race>_<timestamp>.jpg.chip.jpg, and its accidents, whose ages are good: gender or race missing or
-# empty, a space before the extension, a missing dot, timestamps of other lengths; and copies as browsers and desktops
-# name them: "... (1).jpg", "... - Copy.jpg". Only the age is used.
+# <age>_<gender>_<race>_<timestamp>.jpg.chip.jpg, and irregular names with a right age: gender or race missing or empty,
+# a space before the extension, a missing dot, timestamps of other lengths; and the names that browsers and desktops
+# give to copies: "... (1).jpg", "... - Copy.jpg". Only the age is used.
 _NAME = re.compile(r"(?P<age>\d{1,3})_(?:[0-4]?_){1,2}\d{4,}[ .\w()-]*\.(?:jpe?g|png)", re.IGNORECASE)
 
 _PARTS = ("part1", "part2", "part3")
@@ -21,7 +21,7 @@ MAX_AGE = 120
 
 
 def photos(root: Folder) -> Iterator[Photo | Reject]:
-    """Every photo directly in root, and in its folders part1 to part3, in name order; nobody is named, so person is "".
+    """Every photo directly in root, and in its folders part1 to part3, in name order; person is "".
 
     Raises FileNotFoundError without photos, ValueError where no photo is named UTKFace's way.
     """

@@ -1,8 +1,8 @@
-"""A clock that can jump: Python imports this first where its folder is in PYTHONPATH, as in a command under test.
+"""A clock that can jump: Python imports this module at its start if the folder is in PYTHONPATH.
 
-The file CHAOS_CLOCK names holds one float64, the seconds by which time.time and time.time_ns are wrong just now, in
-every Python process of the command at once: the driver and Ray's workers. time.monotonic, datetime and Ray's programs
-in C++ go on as they are.
+The file named by CHAOS_CLOCK holds one float64: the seconds by which time.time and time.time_ns are wrong, in all
+Python processes of the command (driver and Ray's workers) at once. time.monotonic, datetime and Ray's C++ programs are
+not changed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The synthetic people: rendered faces that stand in where no data set is named. They are nobody's faces."""
+"""The synthetic people: rendered faces, used where no dataset is named. They depict no real person."""
 
 from __future__ import annotations
 

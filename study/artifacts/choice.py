@@ -1,0 +1,75 @@
+"""What best.json and about.json record of a sweep's choice, and of how far it can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from study.artifacts.records import check_config
+
+Select = Literal["blocks", "dev", "none"]
+"""Whose errors a sweep chose by: those of other blocks' people, of a dev part of the pretraining data, of everyone."""
+
+
+@dataclass(frozen=True)
+class BlockChoice:
+    """One block's winner: its trial's number and config, among how many complete trials on how many people.
+
+    claimed: its MAE in years, the lowest; corrected: the same after BBC-CV (study.sweep.optimism). again and
+    same_backbone: the share of resamplings of the people that choose the same trial, and the same network.
+    """
+
+    block: str
+    trial: int
+    config: Annotated[Mapping[str, Any], check_config]
+    complete: int
+    people: int
+    claimed: float
+    corrected: float
+    again: float
+    same_backbone: float
+
+
+@dataclass(frozen=True)
+class Optimism:
+    """MAE in years that the choice claims and that it has after correction, means over blocks, and their difference
+    `gap` with its 95 % interval over people. nan if there are too few people to correct."""
+
+    claimed: float
+    corrected: float
+    gap: float
+    gap_low: float
+    gap_high: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A sweep's choice: each block's, the optimism, and how far the blocks agree.
+
+    backbones: of the winners, by block. spread: lowest and highest chosen value by name ("learning rate").
+    common_trials: how many trials two blocks have in common, on average. rank_correlation: Spearman's, over these;
+    None if they are too few.
+    """
+
+    blocks: tuple[BlockChoice, ...]
+    optimism: Optimism
+    backbones: tuple[str, ...]
+    spread: Mapping[str, tuple[float, float]]
+    common_trials: int
+    rank_correlation: float | None
+
+
+@dataclass(frozen=True)
+class AppliedChoice(Choice):
+    """A choice in a LOPO result's record, where it is one JSON object with `people`: whom each block's winner is tested
+    on (an empty list: everyone)."""
+
+    select: Select
+    people: Mapping[str, tuple[str, ...]]
+
+    def __post_init__(self) -> None:
+        if not self.backbones:
+            raise ValueError("backbones is empty, expected one name or more")
+        if missing := [each.block for each in self.blocks if each.block not in self.people]:
+            raise ValueError(f"people is of {sorted(self.people)}, expected those of {missing[0]!r} too")

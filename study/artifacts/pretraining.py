@@ -1,0 +1,33 @@
+"""What best.json and about.json record of the weights that networks start from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class StartRecord:
+    """The weights of one network: as its config names them, their digest by content, and `what` they learned from."""
+
+    backbone: str
+    weights: str
+    digest: str
+    what: str
+
+
+@dataclass(frozen=True)
+class LearnedFrom:
+    """What the networks learned from, compared with the tested people and photos (study.starts.check_starts).
+
+    state: "apart" (none of the tested is among them), "overlap", or "unknown" (some weights have no record of their
+    photos). photos, people: how many of the tested they learned from. compared: photos with a record. synthetic:
+    pretrained on synthetic faces. sentence: all of it in words.
+    """
+
+    state: Literal["apart", "unknown", "overlap"]
+    photos: int
+    people: int
+    compared: int
+    synthetic: bool
+    sentence: str

@@ -1,0 +1,148 @@
+"""What is written to one run of MLflow at a time, and how: writing a record twice has the effect of writing it once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from study.tracking import store
+from study.tracking.errors import Place
+from study.tracking.spool import Spool
+
+KEY, STAGE, COMPLETE = "study.key", "study.stage", "study.complete"
+PARENT, _NAME = "mlflow.parentRunId", "mlflow.runName"
+PENDING = "key:"
+"""Followed by its key, this replaces the id of a run that the server could not create yet."""
+
+_BATCH = 1000 - 200
+"""Metrics per call: MLflow's server takes 1000 metrics, params and tags together."""
+
+
+@cache
+def _client(uri: str) -> MlflowClient:
+    """One client per process: it holds the connections."""
+    return MlflowClient(tracking_uri=uri)
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """A connection to the place of the runs: plain values, so that it can be pickled.
+
+    spool: records that wait while a server does not answer; None where the runs are not on a server.
+    """
+
+    uri: str
+    experiment: str
+    spool: Spool | None = None
+
+    @property
+    def client(self) -> MlflowClient:
+        return _client(self.uri)
+
+    @property
+    def place(self) -> Place:
+        """The place of the runs, for messages."""
+        return store.place_of(self.uri)
+
+
+@dataclass(frozen=True)
+class Begin:
+    """How to start a run that is not there yet. known_new: the key need not be looked up. at: milliseconds."""
+
+    name: str
+    stage: str
+    parent: str | None
+    at: int
+    known_new: bool
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is written to one run, in values that JSON knows; times in milliseconds, as they were measured.
+
+    run: the run's id; or else key and begin. metrics: (name, value, time, step). end: (status, time).
+    """
+
+    run: str | None = None
+    key: str = ""
+    begin: Begin | None = None
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: Sequence[Sequence[Any]] = ()
+    end: Sequence[Any] | None = None
+
+
+def put(tracking: Tracking, record: Record, files: Sequence[Path] = (), *, again: bool = False) -> str:
+    """Write a record and its artifacts; returns the run's id. again: an earlier attempt may have succeeded.
+
+    Repeating it is harmless: runs are found by their key, params and tags stay the same, and MLflow keeps only one of
+    two metrics with equal step, time and value.
+    """
+    client, tags = tracking.client, record.tags
+    run_id, params, links = _run_of(tracking, record, again=again)
+    metrics = [Metric(name, value, at, step) for name, value, at, step in record.metrics]
+    written = [Param(name, value) for name, value in params.items()]
+    marks = [RunTag(name, value) for name, value in {**tags, **links}.items()]
+    if metrics or marks or written:
+        client.log_batch(run_id, metrics=metrics[:_BATCH], params=written, tags=marks)
+        for start in range(_BATCH, len(metrics), _BATCH):
+            client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
+    if files:
+        repository = artifacts(tracking, run_id)
+        for file in files:
+            repository.log_artifact(str(file))
+    if record.end is not None:
+        status, at = record.end
+        client.set_terminated(run_id, status=status, end_time=at)
+    return run_id
+
+
+def _run_of(tracking: Tracking, record: Record, *, again: bool) -> tuple[str, dict[str, str], dict[str, str]]:
+    """The id of a record's run, created where it is missing; the params it still lacks; a tag for a changed parent."""
+    begin = record.begin
+    if begin is None:
+        run_id = record.run or ""
+        if run_id.startswith(PENDING):
+            there = _find(tracking, run_id.removeprefix(PENDING))
+            if there is None:
+                raise MlflowException(f"no run {run_id}", error_code=RESOURCE_DOES_NOT_EXIST)
+            run_id = there.info.run_id
+        return run_id, record.params, {}
+    links = {PARENT: begin.parent} if begin.parent else {}
+    there = None if begin.known_new and not again else _find(tracking, record.key)
+    if there is None:
+        marks = {KEY: quoted(record.key), STAGE: begin.stage, _NAME: begin.name, **links}
+        made = tracking.client.create_run(tracking.experiment, start_time=begin.at, tags=marks, run_name=begin.name)
+        return made.info.run_id, record.params, {}
+    tracking.client.update_run(there.info.run_id, status="RUNNING", name=begin.name)
+    params = {name: value for name, value in record.params.items() if name not in there.data.params}
+    # the parent differs where its predecessor was deleted in MLflow's UI
+    return there.info.run_id, params, links if begin.parent != there.data.tags.get(PARENT) else {}
+
+
+def _find(tracking: Tracking, key: str) -> Any:
+    """The run with this key, or None."""
+    query = f"tags.`{KEY}` = '{quoted(key)}'"
+    found = tracking.client.search_runs([tracking.experiment], query, max_results=1)
+    return found[0] if found else None
+
+
+def quoted(key: str) -> str:
+    """A key as it stands in tags and queries: a sweep's name may hold quotation marks."""
+    return quote(key, safe=" ()+,./:=@-_", errors="surrogateescape")
+
+
+def artifacts(tracking: Tracking, run_id: str) -> Any:
+    """The run's artifact repository, looked up each time: MLflow's client keeps using the first location it saw."""
+    run = tracking.client.get_run(run_id)
+    return get_artifact_repository(run.info.artifact_uri, tracking_uri=tracking.uri)
