@@ -24,8 +24,8 @@ class Tried:
     """One finished trial. mae in years over the photos tested; people: each person's MAE; seconds in its processes.
 
     decoded: each person's MAE for every decoder of the same distributions. halfway: MAE of the first fold's people
-    after half of its epochs; a trial pruned there has no people yet. parameters and macs (multiply-adds) are counted; latency_ms: a face's, alone, on the trial's device. repeat s > 0: a finalist again, with the config's
-    seed + s (study.sweep.finalists).
+    after half of its epochs; a trial pruned there has no people yet. parameters and macs (multiply-adds) are counted;
+    latency_ms: a face's, alone, on the trial's device. repeat s > 0: a finalist again, with the config's seed + s.
     """
 
     number: int

@@ -20,10 +20,10 @@ from study.starts import Start, read_tensors
 from study.sweep.journal import read_finals, read_journal, read_parts
 from study.sweep.options import Sweep
 from study.sweep.plan import SweepRun
+from study.sweep.ray_search import TuneSearch
 from study.sweep.recorder import BlockRecord, Recorder
 from study.sweep.search import BlockSearch
 from study.sweep.selection import Block
-from study.sweep.tune_search import TuneSearch
 from trainables.faces.table import Faces, load_faces
 from trainables.trial import tune_trial
 
