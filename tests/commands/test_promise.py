@@ -40,7 +40,7 @@ from trainables.faces.index import index_faces
 from trainables.faces.table import Faces, load_faces
 from trainables.fitting import build_net
 from trainables.fold import run_fold, run_freeze
-from trainables.trial import score_folds
+from trainables.trial import score_fold
 
 PERSON, OTHER = "drawn/002", "drawn/004"
 CONFIG = TrialConfig(backbone="resnet18", px=32, epochs=1, batch=8)
@@ -120,9 +120,12 @@ def test_a_trial_learns_nothing_of_the_people_that_it_is_scored_on(tables):
     folds = [(np.flatnonzero(~tested), np.flatnonzero(tested)), (np.flatnonzero(tested), np.flatnonzero(~tested))]
 
     def predicted(faces: Faces) -> dict[int, float]:
-        rows: list[dict] = []
-        score_folds(CONFIG, faces, folds, report=rows.append)
-        return rows[-1]["predicted"]
+        found: dict[int, float] = {}
+        for train, test in folds:
+            rows: list[dict] = []
+            score_fold(CONFIG, faces, train, test, report=rows.append)
+            found |= rows[-1]["predicted"]
+        return found
 
     before = predicted(tables[0])
     for table in tables[1:]:

@@ -26,9 +26,11 @@ from study.process import ends, home
 from study.process.cores import usable_cores
 from study.starts import read_start
 from study.sweep.finalists import choose
+from study.sweep.journal import Tried, read_journal
 from study.sweep.optuna_storage import Mirror
-from study.sweep.recorder import Recorder
-from study.sweep.search import Tried, read_journal
+from study.sweep.ray_search import TuneSearch
+from study.sweep.recorder import BlockRecord, Recorder
+from study.sweep.search import BlockSearch
 from study.tracking import runs as tracking
 from tests.process.interrupts import interrupt, prepare, states
 from trainables.config import TrialConfig
@@ -36,7 +38,7 @@ from trainables.faces.table import Faces, load_faces
 from trainables.fitting import Diverged, build_net, fit, predict
 from trainables.fold import FoldResult
 from trainables.memory import lacking_memory
-from trainables.trial import WORST_MAE, score_folds
+from trainables.trial import WORST_MAE, score_fold
 
 CONFIG = TrialConfig(backbone="resnet18", px=32, epochs=1, batch=16)
 
@@ -116,7 +118,7 @@ def test_statistics_that_are_no_numbers_end_a_training_whose_loss_is_one(faces):
     with pytest.raises(Diverged, match="are not finite after epoch"):
         fit(CONFIG.replace(weights="given", ema=0.0), faces, rows, initial=state)
     reports: list[dict] = []
-    score_folds(CONFIG, faces, [(rows, np.arange(32, 40))], initial=state, report=reports.append)
+    score_fold(CONFIG, faces, rows, np.arange(32, 40), initial=state, report=reports.append)
     assert (reports[-1]["state"], reports[-1]["mae"]) == ("diverged", WORST_MAE)
     net = build_net(CONFIG)
     net.load_state_dict(state)
@@ -161,21 +163,31 @@ def test_a_fold_without_an_answer_fails_with_its_reason_and_the_others_go_on(fac
 def test_a_trial_whose_mae_is_no_number_is_never_chosen(tmp_path):
     store = tracking.connect(home=tmp_path / "mlruns")
     parent = tracking.find_or_start(store, key="sweep", name="sweep", stage="sweep")
-    journal: dict[int, Tried] = {}
-    record = Recorder(
-        journal, tmp_path / "all", store, parent=parent, key="sweep", block="all", trials=2, expected=2,
-        mirror=Mirror(tmp_path, "all", SPACES["small"], CONFIG),
+    search = BlockSearch(
+        SPACES["small"], CONFIG, {}, trials=2, folds=1, lag=1, seed=0, pretrained={}, prune=0.1
     )  # fmt: skip
+    block = BlockRecord("all", tmp_path / "all", search, Mirror(tmp_path, "all", SPACES["small"], CONFIG))
+    record = Recorder([block], store, parent=parent, key="sweep")
+    tuning = TuneSearch({"all": search}, record)
     for number, years in ((0, float("nan")), (1, 9.0)):
-        point = {"trial": CONFIG.to_json(), "params": {"learning_rate": 1e-3}, "number": number}
-        trial = SimpleNamespace(config=point)
+        trial = SimpleNamespace(config=tuning.suggest(str(number)), trial_id=str(number))
         record.on_trial_start(0, [], trial)
-        row = {"step": 1, "fold": 0, "state": "complete", "mae": years, "people": {"a": years}, "predicted": {0: years}}
+        row = {
+            "epoch": 1,
+            "fold": 0,
+            "state": "complete",
+            "mae": years,
+            "people": {"a": years},
+            "predicted": {0: years},
+        }
         record.on_trial_result(0, [], trial, row)
         record.on_trial_complete(0, [], trial)
+    assert tuning.suggest("2") == "FINISHED"
+    journal = search.journal
     assert read_journal(tmp_path / "all") == journal
     assert (journal[0].state, journal[0].mae, journal[0].people) == ("diverged", WORST_MAE, {})
-    chosen = choose({0: replace(journal[0], state="complete", mae=float("nan")), 1: journal[1]}, [], most=2, seeds=0)
+    left = {0: replace(journal[0], state="complete", mae=float("nan")), 1: journal[1]}
+    chosen = choose(left, [], most=2, seeds=0, photos={"a": 1})
     assert chosen is not None
     assert chosen.tried.number == 1
     tracking.finish(store, parent)
@@ -188,10 +200,10 @@ def test_finalists_are_compared_over_equal_seeds():
 
     journal = {0: tried(0, 4.0), 1: tried(1, 5.0), 2: tried(2, 5.5)}
     finals = [tried(0, None, 1), tried(1, 8.0, 1), tried(2, 6.0, 1)]
-    winner = choose(journal, finals, most=3, seeds=1)
+    winner = choose(journal, finals, most=3, seeds=1, photos={})
     assert winner is not None
     assert (winner.tried.number, winner.mae, winner.seeds) == (2, 5.75, 2)
-    nobody = choose(journal, [tried(number, None, 1) for number in journal], most=3, seeds=1)
+    nobody = choose(journal, [tried(number, None, 1) for number in journal], most=3, seeds=1, photos={})
     assert nobody is not None
     assert (nobody.tried.number, nobody.mae, nobody.seeds) == (0, 4.0, 1)
 

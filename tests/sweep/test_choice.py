@@ -13,10 +13,10 @@ from study.artifacts.choice import AppliedChoice, Choice
 from study.artifacts.predictions import Predictions
 from study.artifacts.records import plain_json, read_record
 from study.report.choice import choice_table, sentences
-from study.sweep.finalists import choose, finalists, missing_finals
+from study.sweep.finalists import choose, finalists
+from study.sweep.journal import Tried
 from study.sweep.optimism import Errors, correct, describe_choice, errors_of, optimism
 from study.sweep.pareto import cost_of, draw_front, front, front_table
-from study.sweep.search import Tried
 from trainables.config import TrialConfig
 from trainables.faces.table import Faces
 from trainables.losses import MeanVariance
@@ -90,16 +90,34 @@ def test_finalists_are_decided_by_the_mean_over_seeds():
     assert [each.number for each in finalists(journal, 3)] == [1, 2, 3]
     assert finalists(journal, 1) == []
     again = [tried(1, 4.6, repeat=1), tried(2, 4.1, repeat=1), tried(3, 100.0, state="diverged", repeat=1)]
-    chosen = choose(journal, again, most=3, seeds=1)
+    photos = {"a": 2, "b": 2}
+    chosen = choose(journal, again, most=3, seeds=1, photos=photos)
     assert chosen is not None
     assert (chosen.tried.number, chosen.seeds) == (2, 2)
     assert chosen.mae == pytest.approx(4.1)
-    assert choose(journal, again, most=3, seeds=0).tried.number == 1, "one seed decides where no more were asked for"
-    assert choose({}, [], most=3, seeds=1) is None
-    points = missing_finals(finalists(journal, 3), again[:1], 2)
-    assert [(p["number"], p["repeat"], p["trial"]["seed"]) for p in points] == [
-        (2, 1, 1), (3, 1, 1), (1, 2, 2), (2, 2, 2), (3, 2, 2),
-    ]  # fmt: skip
+    assert choose(journal, again, most=3, seeds=0, photos=photos).tried.number == 1, (
+        "one seed decides where no more were asked for"
+    )
+    assert choose({}, [], most=3, seeds=1, photos={}) is None
+
+
+def test_the_decoder_is_chosen_with_the_trial_over_the_same_seeds_and_by_photos():
+    def with_decoders(number: int, repeat: int, **of_a: float) -> Tried:
+        decoded = {name: {"a": years, "b": 5.0} for name, years in of_a.items()}
+        return tried(number, decoded["expectation"]["a"] * 0.75 + 1.25, repeat=repeat, decoded=decoded)
+
+    journal = {0: with_decoders(0, 0, expectation=4.0, median=3.0, argmax=9.0)}
+    journal[1] = with_decoders(1, 0, expectation=3.6, median=3.9, argmax=2.0)
+    again = [with_decoders(0, 1, expectation=4.0, median=3.2, argmax=9.0)]
+    again.append(with_decoders(1, 1, expectation=3.8, median=3.9, argmax=8.0))
+    chosen = choose(journal, again, most=2, seeds=1, photos={"a": 3, "b": 1})
+    assert chosen is not None
+    assert (chosen.tried.number, chosen.decoder, chosen.config.decoder) == (0, "median", "median")
+    assert chosen.mae == pytest.approx((3.1 * 3 + 5.0) / 4)
+    # each decoder counts in the correction for being the least of many
+    rows = errors_of(journal, faces())
+    assert rows.numbers == (0, 0, 0, 1, 1, 1)
+    assert rows.mae[:, 0].tolist() == [4.0, 3.0, 9.0, 3.6, 3.9, 2.0]
 
 
 def test_a_front_is_what_nothing_betters_in_both(tmp_path):

@@ -20,8 +20,19 @@ from study.cli.run import message
 from study.files.seals import seal
 from study.lopo import plan as plans
 from study.lopo.plan import plan_of_sweep
-from study.sweep.finalists import check_block, finals_folder
-from study.sweep.search import JournalSearch, Tried, read_journal, read_tried, write_tried
+from study.sweep.journal import (
+    Part,
+    finals_folder,
+    parts_folder,
+    read_finals,
+    read_journal,
+    read_parts,
+    read_tried,
+    write_part,
+    write_tried,
+)
+from study.sweep.search import BlockSearch, check_block, next_training
+from study.sweep.search import Training as FoldTraining
 from study.sweep.selection import claim
 from study.tracking import runs as tracking
 from trainables.config import TrialConfig
@@ -38,39 +49,48 @@ def faces(make_table, tmp_path_factory) -> Faces:
     return load_faces([make_table(tmp_path_factory.mktemp("faces"), people=5, photos=3)], px=32)
 
 
-def searching(journal: dict[int, Tried], space: Space = SPACE) -> JournalSearch:
-    return JournalSearch(space, BASE, journal, trials=TRIALS, lag=2, seed=0, pretrained={})
+def searching(folder: Path, space: Space = SPACE) -> BlockSearch:
+    return BlockSearch(
+        space, BASE, read_journal(folder), trials=TRIALS, folds=1, lag=2, seed=0, pretrained={},
+        finals=read_finals(folder), parts=read_parts(folder), most=2, seeds=1,
+    )  # fmt: skip
 
 
-def scored(point: dict[str, Any], faces: Faces, repeat: int = 0) -> Tried:
-    """A complete trial with predictions made up for the purpose, and the errors that they have."""
-    years = np.random.default_rng([point["number"], repeat]).uniform(0, 90, len(faces))
+def scored(training: FoldTraining, faces: Faces) -> Part:
+    """A fold with predictions made up for the purpose, and the errors that they have."""
+    years = np.random.default_rng([training.number, training.repeat]).uniform(0, 90, len(faces))
     off = {row: abs(float(years[row]) - int(faces.age[row])) for row in range(len(faces))}
     people = {who: float(np.mean([off[row] for row in off if faces.person[row] == who])) for who in faces.people}
-    return Tried(
-        point["number"], "complete", point["trial"], point["params"], float(np.mean(list(off.values()))), people,
-        {str(row): float(years[row]) for row in off}, {"0": 3.0}, repeat=repeat, halfway=people,
+    return Part(
+        training.number, training.repeat, 0, "complete", training.config.to_json(), float(np.mean(list(off.values()))),
+        people, {str(row): float(years[row]) for row in off}, people, {"median": people},
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def whole(faces, tmp_path_factory) -> Path:
-    """A block's journal with a finalist's second seed."""
+    """A block's journal with two finalists' second seeds."""
     folder = tmp_path_factory.mktemp("sweep") / "block"
-    journal: dict[int, Tried] = {}
-    search = searching(journal)
-    while isinstance(point := search.suggest(str(len(journal))), dict):
-        journal[point["number"]] = scored(point, faces)
-        write_tried(folder, journal[point["number"]])
-    again = BASE.from_json(journal[3].trial).replace(seed=1).to_json()
-    write_tried(finals_folder(folder), scored({"number": 3, "trial": again, "params": journal[3].params}, faces, 1))
+    search = searching(folder)
+    while found := next_training([search]):
+        search.receive(scored(found[1], faces))
+        for tried in search.take_over():
+            write_tried(folder, tried)
+    assert search.done
+    assert len(search.finals) == 2
     return folder
+
+
+def final_of(folder: Path) -> Path:
+    """The file of a finalist's second seed."""
+    return sorted(finals_folder(folder).glob("*.json"))[0]
 
 
 def test_what_was_written_is_read_again_and_asked_again(whole, faces, tmp_path):
     journal = read_journal(whole, faces)
     assert sorted(journal) == list(range(TRIALS))
-    check_block(searching(journal), whole, faces)
+    check_block(searching(whole), whole)
+    assert len(read_finals(whole, faces)) == 2
     earlier = {n: v for n, v in json.loads((whole / "00003.json").read_text()).items() if n != "digest"}
     (tmp_path / "00003.json").write_text(json.dumps(earlier))  # as earlier versions wrote it
     assert read_journal(tmp_path, faces) == {3: journal[3]}
@@ -160,16 +180,16 @@ def wider(trial: optuna.Trial, base: TrialConfig) -> TrialConfig:
 
 def test_a_range_that_was_widened_is_seen_before_the_sampler_is_told_of_it(whole, faces):
     journal = read_journal(whole)
-    search = searching(journal, replace(SPACE, ask=wider))
+    search = searching(whole, replace(SPACE, ask=wider))
     with pytest.raises(ValueError, match=r"trial (\d+) .*mean_weight [\d.]+ there, [\d.]+ now") as error:
-        check_block(search, whole, faces)
+        check_block(search, whole)
     assert str(error.value).startswith(str(whole))
     first = next(n for n, tried in journal.items() if n >= len(SPACE.first) and "mean_weight" in tried.params)
     assert f"trial {first} of the journal" in str(error.value)
     assert search.told <= first
     # the same where Ray Tune asks
     with pytest.raises(ValueError, match=f"trial {first} of the journal"):
-        searching(journal, replace(SPACE, ask=wider)).suggest("x")
+        next_training([searching(whole, replace(SPACE, ask=wider))])
 
 
 @pytest.mark.parametrize(("field", "value"), [("px", 48), ("epochs", 9)])
@@ -179,16 +199,41 @@ def test_a_config_that_was_never_asked_is_refused_though_its_digest_fits(field, 
     tried = read_tried(file)
     file.write_text(json.dumps(seal({**asdict(tried), "trial": {**tried.trial, field: value}})))
     with pytest.raises(ValueError, match=f"trial 5 of the journal .*{field} {value} there"):
-        check_block(searching(read_journal(tmp_path / "block")), tmp_path / "block", faces)
+        check_block(searching(tmp_path / "block"), tmp_path / "block")
 
 
 def test_a_finalists_seed_of_another_config_is_refused(whole, faces, tmp_path):
     shutil.copytree(whole, tmp_path / "block")
-    file = finals_folder(tmp_path / "block") / "00003-seed1.json"
+    file = final_of(tmp_path / "block")
     tried = read_tried(file)
     file.write_text(json.dumps(seal({**asdict(tried), "trial": {**tried.trial, "px": 48}})))
-    with pytest.raises(ValueError, match="seed 1 of trial 3 with another config than the journal"):
-        check_block(searching(read_journal(whole)), tmp_path / "block", faces)
+    with pytest.raises(ValueError, match=f"seed 1 of trial {tried.number} with another config than the journal"):
+        check_block(searching(tmp_path / "block"), tmp_path / "block")
+
+
+def test_a_kept_fold_is_taken_up_and_one_of_another_config_or_edited_is_refused(whole, faces, tmp_path):
+    folder = tmp_path / "block"
+    first = next_training([searching(folder)])
+    assert first is not None
+    part = scored(first[1], faces)
+    write_part(folder, part)
+    search = searching(folder)
+    following = next_training([search])
+    assert following is not None
+    assert following[1].number == 1, "the fold of trial 0 is there, and was its only one"
+    (over,) = search.take_over()
+    assert (over.number, over.mae, over.people) == (0, part.mae, part.people)
+    write_tried(folder, over)
+    assert read_parts(folder) == [], "a finished trial needs its folds no longer"
+    other = replace(part, number=1, trial={**part.trial, "px": 48})
+    write_part(folder, other)
+    with pytest.raises(ValueError, match="fold 0 of trial 1 is of another config .*px 48 there"):
+        next_training([searching(folder)])
+    file = next(parts_folder(folder).glob("*.json"))
+    file.write_text(file.read_text().replace('"mae": ', '"mae": 1'))
+    with pytest.raises(ValueError, match="no sound record of a trial.*digest") as error:
+        read_parts(folder)
+    assert str(error.value).startswith(str(file))
 
 
 def test_a_folder_belongs_to_one_setting_and_force_says_what_it_discards(tmp_path, capsys, whole):
@@ -207,7 +252,7 @@ def test_a_folder_belongs_to_one_setting_and_force_says_what_it_discards(tmp_pat
         claim(folder, {"px": 32}, lag=4, environment={}, force=False)
     assert len(list(folder.glob("block/*.json"))) == TRIALS
     assert claim(folder, {"px": 48}, lag=2, environment={}, force=True) == 2
-    assert f"Discarding {TRIALS} trials and 1 further seeds" in capsys.readouterr().out
+    assert f"Discarding {TRIALS} trials and 2 further seeds" in capsys.readouterr().out
     assert [path.name for path in folder.iterdir()] == ["sweep.json"]
 
 

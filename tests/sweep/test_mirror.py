@@ -20,9 +20,9 @@ from optuna.trial import TrialState
 from PIL import Image
 
 from search_spaces import SPACES
+from study.sweep.journal import Tried, write_tried
 from study.sweep.optuna_storage import Mirror, mirror_trial, study_of, sync_mirror
 from study.sweep.plots import draw
-from study.sweep.search import Tried, write_tried
 from trainables.config import TrialConfig
 
 BASE = TrialConfig(backbone="resnet18", px=64)

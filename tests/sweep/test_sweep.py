@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import resource
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,12 +9,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import optuna
 import pytest
 import ray
 import torch
 from ray import tune
-from ray.tune.search import Searcher
 
 from search_spaces import SPACES
 from study.cluster import placing
@@ -23,9 +20,11 @@ from study.cluster import start as cluster
 from study.folds import dev_split, person_folds
 from study.starts import Start, check_apart
 from study.sweep.command import Sweep, make_blocks
-from study.sweep.optuna_storage import Mirror, sync_mirror
-from study.sweep.recorder import Recorder, reason
-from study.sweep.search import COSTS, JournalSearch, Tried, read_journal, write_tried
+from study.sweep.journal import Tried, read_journal
+from study.sweep.optuna_storage import Mirror
+from study.sweep.ray_search import TuneSearch
+from study.sweep.recorder import BlockRecord, Recorder, reason
+from study.sweep.search import BlockSearch
 from study.sweep.selection import check_never_seen, dev_block, everybody, person_blocks
 from study.tracking import runs as tracking
 from trainables.config import TrialConfig
@@ -33,7 +32,7 @@ from trainables.costs import count_cost, measure_latency
 from trainables.faces.table import Faces, load_faces
 from trainables.memory import lacking_memory
 from trainables.provenance import photos_of
-from trainables.trial import hopeless, score_folds, tune_trial
+from trainables.trial import hopeless, score_fold, tune_trial
 
 BASE = TrialConfig(backbone="resnet18", px=32)
 
@@ -144,34 +143,14 @@ def test_a_piece_of_work_fits_one_machine_and_a_share_of_a_gpu_one_gpu():
             placing.Unit("fold", cpus, gpus, "--gpus-per-fold")
 
 
-class Points(Searcher):
-    """Given points, in order."""
-
-    def __init__(self, points: list[dict]) -> None:
-        super().__init__(metric="validation_mae", mode="min")
-        self.points = points
-
-    def suggest(self, trial_id: str) -> object:
-        return self.points.pop(0) if self.points else Searcher.FINISHED
-
-    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        pass
-
-    def save(self, checkpoint_path: str) -> None:
-        pass
-
-    def restore(self, checkpoint_path: str) -> None:
-        pass
-
-
 def make_limited() -> Callable[..., None]:
     """A function that travels by value: Ray's workers cannot import this file."""
 
-    def limited(point: dict, *, faces: dict, folds: list) -> None:
+    def limited(point: dict, *, faces: dict, folds: dict) -> None:
         """A trial whose process may take 400 MB more than it has after a first small training: torch's own threads and
         oneDNN's code need some of it, and more on a busy machine."""
-        small = TrialConfig.from_json(point["small"])
-        score_folds(small, ray.get(faces[small.px]), folds, report=lambda row: None)
+        config = TrialConfig(backbone="resnet18", px=32, epochs=1)
+        score_fold(config, ray.get(faces[config.px]), *folds["all"][0], report=lambda row: None)
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + 400 * 2**20, -1))
         try:
@@ -187,26 +166,23 @@ def test_a_trial_that_does_not_fit_fails_with_its_reason_and_the_others_go_on(fa
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     store = tracking.connect()
     parent = tracking.find_or_start(store, key="sweep", name="sweep", stage="sweep")
-    points = [
-        {
-            "trial": BASE.replace(backbone=name, epochs=1).to_json(), "small": BASE.replace(epochs=1).to_json(),
-            "number": number, "params": {"learning_rate": 1e-3}, "rival": None,
-        }
-        for number, name in enumerate(("resnet101", "resnet18"))
-    ]  # fmt: skip
+    space = SPACES["paper"].narrowed(("resnet101", "resnet18"))
+    space = replace(space, first=({"backbone": "resnet101"}, {"backbone": "resnet18"}))
+    base = BASE.replace(epochs=1)
+    journal: dict[int, Tried] = {}
+    search = BlockSearch(space, base, journal, trials=2, folds=1, lag=1, seed=0, pretrained={})
+    block = BlockRecord("all", tmp_path / "all", search, Mirror(tmp_path, "all", space, base))
+    record = Recorder([block], store, parent=parent, key="sweep", brand="OVERLAP")
     own = not ray.is_initialized()
     cluster.start_ray(num_cpus=1)
     try:
-        journal: dict[int, Tried] = {}
-        record = Recorder(
-            journal, tmp_path / "all", store, parent=parent, key="sweep", block="all", trials=2, expected=2,
-            mirror=Mirror(tmp_path, "all", SPACES["small"], BASE), brand="OVERLAP",
-        )  # fmt: skip
-        run = partial(make_limited(), faces={32: ray.put(faces)}, folds=[(np.arange(40), np.arange(40, 60))])
+        folds = {"all": [(np.arange(40), np.arange(40, 60))]}
+        run = partial(make_limited(), faces={32: ray.put(faces)}, folds=folds)
         tune.Tuner(
             tune.with_resources(run, {"cpu": 1}),
             tune_config=tune.TuneConfig(
-                search_alg=Points(points), num_samples=2, max_concurrent_trials=1, reuse_actors=True,
+                search_alg=TuneSearch({"all": search}, record), num_samples=-1, max_concurrent_trials=1,
+                reuse_actors=True,
             ),
             run_config=tune.RunConfig(
                 storage_path=str(tmp_path / "tune"), callbacks=[record], verbose=0,
@@ -234,84 +210,6 @@ def test_other_errors_are_not_taken_for_lack_of_memory():
     assert reason("") == "the trial's process died"
 
 
-def fake(number: int, point: dict, *, seed: int) -> Tried:
-    """What a trial might have given: a function of its number alone, with a latency that no clock will give again."""
-    random = np.random.default_rng([seed, number])
-    config = TrialConfig.from_json(point["trial"])
-    cost = count_cost(config.backbone, config.px, config.ages)
-    state = "failed" if number == 2 else "pruned" if number % 4 == 3 else "complete"
-    mae = None if state == "failed" else float(5 + random.normal())
-    people = {} if mae is None else {f"p{i}": mae for i in range(8)}
-    return Tried(
-        number, state, point["trial"], point["params"], mae, people, folds={} if mae is None else {"0": mae},
-        parameters=cost.parameters, macs=cost.macs, latency_ms=float(random.uniform(1, 9)),
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("objective", ["mae", *COSTS])
-def test_a_search_that_is_killed_asks_the_same_questions_again(objective, tmp_path):
-    """For every objective, the clock's too: what was measured once is replayed from the journal."""
-
-    def search(journal: dict[int, Tried]) -> JournalSearch:
-        return JournalSearch(
-            SPACES["small"], BASE, journal, trials=14, lag=2, seed=0, pretrained={}, objective=objective
-        )
-
-    whole: dict[int, Tried] = {}
-    asking, points = search(whole), []
-    while isinstance(point := asking.suggest(str(len(points))), dict):
-        points.append(point)
-        whole[point["number"]] = fake(point["number"], point, seed=1)
-        write_tried(tmp_path, whole[point["number"]])
-    assert len(points) == 14
-    half = {number: tried for number, tried in read_journal(tmp_path).items() if number < 9}
-    again = search(half)
-    for expected in points[9:]:
-        point = again.suggest("x")
-        assert json.dumps(point) == json.dumps(expected)
-        half[point["number"]] = fake(point["number"], point, seed=1)
-    assert again.suggest("x") == "FINISHED"
-    mirror = Mirror(tmp_path, "all", SPACES["small"], BASE, objective)
-    assert sync_mirror(mirror, whole, runs={}) == 14
-    assert sync_mirror(mirror, whole, runs={}) == 0
-    rows = optuna.load_study(study_name=mirror.study, storage=f"sqlite:///{mirror.file}").trials
-    assert rows[0].values == [whole[0].mae, *([getattr(whole[0], COSTS[objective])] if objective in COSTS else [])]
-    assert rows[2].state == optuna.trial.TrialState.FAIL
-
-
-def test_a_trial_knows_nothing_of_those_that_ended_less_than_a_lag_before():
-    """However fast they were and however good: neither the sampler nor the rival to be pruned against."""
-
-    def asked(journal: dict[int, Tried]) -> dict:
-        """The question of trial 12, with lag 3: it may know trials 0 to 9."""
-        search = JournalSearch(SPACES["small"], BASE, dict(journal), trials=13, lag=3, seed=0, pretrained={})
-        point = search.suggest("x")
-        assert point["number"] == 12
-        return point
-
-    whole: dict[int, Tried] = {}
-    filling = JournalSearch(SPACES["small"], BASE, whole, trials=12, lag=3, seed=0, pretrained={})
-    while isinstance(point := filling.suggest(str(len(whole))), dict):
-        whole[point["number"]] = fake(point["number"], point, seed=1)
-
-    def scoring(number: int, mae: float) -> dict[int, Tried]:
-        people = {f"p{i}": mae for i in range(8)}
-        return whole | {number: replace(whole[number], state="complete", mae=mae, people=people, folds={"0": mae})}
-
-    for later in (10, 11):
-        assert asked(scoring(later, 0.1)) == asked(scoring(later, 50.0))
-    # and the test can fail: what trial 9 scored is known
-    good, bad = asked(scoring(9, 0.1)), asked(scoring(9, 50.0))
-    assert set(good["rival"]["people"].values()) == {0.1}
-    assert bad["rival"]["people"] != good["rival"]["people"]
-    assert bad["params"] != good["params"]
-    # a search that waits for trial 9 asks nothing before it has ended
-    waiting = JournalSearch(
-        SPACES["small"], BASE, {n: t for n, t in whole.items() if n != 9}, trials=13, lag=3, seed=0, pretrained={},
-    )  # fmt: skip
-    assert [waiting.suggest("9")["number"], waiting.suggest("x")] == [9, None]
-
-
 def test_the_paired_test_ends_a_trial_for_being_worse_and_never_for_being_better():
     rival = {f"p{i}": 5.0 for i in range(10)}
     years = np.linspace(0.5, 1.5, 10)
@@ -321,51 +219,25 @@ def test_the_paired_test_ends_a_trial_for_being_worse_and_never_for_being_better
     assert not hopeless(dict(list(worse.items())[:5]), rival, p=0.5), "five people cannot show it"
 
 
-def test_a_cheap_trial_is_not_pruned_for_being_worse_than_a_dear_one():
-    dear, cheap = BASE.replace(backbone="resnet18").to_json(), BASE.replace(backbone="efficientnet_lite0")
-    people = {f"p{i}": 1.0 for i in range(8)}
-    macs = count_cost("resnet18", 32, 101).macs
-    journal = {0: Tried(0, "complete", dear, {}, 1.0, people, macs=macs)}
-    search = JournalSearch(SPACES["small"], BASE, journal, trials=3, lag=1, seed=0, pretrained={}, objective="mae+macs")
-    search.told = 1
-    assert search._rival(cheap) is None
-    assert search._rival(BASE) is journal[0]
-    search.objective = "mae"
-    assert search._rival(cheap) is journal[0]
-    assert hopeless({name: 2.0 + i / 10 for i, name in enumerate(people)}, people, p=0.05)
-
-
 def test_a_trial_far_behind_its_rival_ends_halfway_through_the_first_fold(faces):
     config = BASE.replace(epochs=4, batch=16)
-    folds = [(fold.train, fold.test) for fold in person_folds(faces, folds=2, seed=0)]
+    fold = person_folds(faces, folds=2, seed=0)[0]
 
-    def end(halfway: float, people: float) -> tuple[dict, int]:
+    def end(halfway: float) -> tuple[dict, int]:
         """The last row against a rival of so many years' error for everyone, and how many rows there were."""
         rows: list[dict] = []
-        rival = {name: dict.fromkeys(faces.people, years) for name, years in (("halfway", halfway), ("people", people))}
-        score_folds(config, faces, folds, rival=rival, prune_p=0.1, report=rows.append)
+        rival = dict.fromkeys(faces.people, halfway)
+        score_fold(config, faces, fold.train, fold.test, rival=rival, prune_p=0.1, report=rows.append)
         return rows[-1], len(rows)
 
-    early, rows = end(halfway=0.0, people=0.0)
-    assert (early["state"], early["step"], early["people"], rows) == ("pruned", 2, {}, 2)
+    early, rows = end(halfway=0.0)
+    assert (early["state"], early["epoch"], rows) == ("pruned", 2, 2)
     assert early["mae"] == early["validation_mae"]
-    assert set(early["halfway"]) == set(faces.person[folds[0][1]].tolist())
-    later, rows = end(halfway=1000.0, people=0.0)
-    assert (later["state"], later["step"], rows) == ("pruned", 4, 4)
-    assert set(later["people"]) == set(faces.person[folds[0][1]].tolist())
-    whole, rows = end(halfway=1000.0, people=1000.0)
-    assert (whole["state"], whole["step"], rows) == ("complete", 8, 8)
-    assert later["halfway"] == early["halfway"] == whole["halfway"]
-
-
-def test_the_sampler_holds_a_trial_that_ended_halfway_for_worse_than_one_that_got_further():
-    def searching(journal: dict[int, Tried]) -> JournalSearch:
-        return JournalSearch(SPACES["small"], BASE, journal, trials=3, lag=1, seed=0, pretrained={})
-
-    first = searching({}).suggest("x")
-    half = Tried(0, "pruned", first["trial"], first["params"], 4.0, halfway={"p": 4.0})
-    second = searching({0: half}).suggest("x")
-    fold = Tried(1, "pruned", second["trial"], second["params"], 9.0, {"p": 9.0}, folds={"0": 9.0})
-    search = searching({0: half, 1: fold})
-    assert isinstance(search.suggest("x"), dict)
-    assert [trial.intermediate_values for trial in search.study.trials[:2]] == [{0: 4.0}, {1: 9.0}]
+    assert set(early["halfway"]) == set(faces.person[fold.test].tolist())
+    whole, rows = end(halfway=1000.0)
+    assert (whole["state"], whole["epoch"], rows) == ("complete", 4, 4)
+    assert whole["halfway"] == early["halfway"]
+    # the same distributions by each decoder, the config's own among them
+    assert whole["decoded"]["expectation"] == whole["people"]
+    assert whole["decoded"].keys() == {"expectation", "median", "argmax"}
+    assert whole["decoded"]["median"] != whole["people"]
