@@ -199,11 +199,11 @@ def test_a_network_of_timm_is_pretrained_into_one_folder_from_which_it_starts(tm
     monkeypatch.chdir(tmp_path)
     faces = (str(make_table(tmp_path / "crowd", people=60, photos=1)),)
     seen = []
-    monkeypatch.setattr("study.pretrain.command.pretrain_all", lambda jobs, *_, **__: seen.extend(jobs) or [])
+    monkeypatch.setattr("study.pretrain.command.pretrain_all", lambda plan: seen.extend(plan.jobs) or [])
     pretrain(Pretrain(backbone=("timm/resnet10t", "resnet18"), faces=faces, out=Path("made")))
     assert [job.folder for job in seen] == [Path("made/timm-resnet10t"), Path("made/resnet18")]
     state = age_net("timm/resnet10t", px=64).state_dict()
-    save_checkpoint(seen[0].folder, Checkpoint(state, seen[0].config, {"trained_on": "nothing"}))
+    save_checkpoint(seen[0].folder, Checkpoint(state, seen[0].config, CheckpointRecord("nothing")))
     space = SPACES["study"].narrowed(["resnet18", "timm/resnet10t"])
     found = find_starts(Path("made"), space, TrialConfig(), from_file=False)
     weights = {name: start.weights for name, start in found.items()}

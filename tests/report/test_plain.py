@@ -216,5 +216,5 @@ def test_a_result_counts_once_and_what_cannot_be_read_is_left_out_with_a_line(st
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 4
     assert all(line.startswith("Left out: run \ufffd[31mlopo-k") for line in lines)
-    for said in ("about.json is not JSON", "about.json is not there", "a newer run has the same result", "result k1"):
+    for said in ("about.json is not JSON", "about.json is missing", "a newer run has the same result", "result k1"):
         assert sum(said in line for line in lines) == 1
