@@ -31,7 +31,7 @@ from study.lopo.plan import plan_by_hand, plan_of_sweep
 from study.pretrain.command import Pretrain, pretrain
 from study.starts import check_starts, read_start
 from study.sweep.command import Sweep, sweep
-from study.sweep.search import read_journal
+from study.sweep.journal import read_journal
 from study.sweep.selection import person_blocks
 from study.tracking import runs as tracking
 from trainables.checkpoints import load_checkpoint
