@@ -61,6 +61,7 @@ def run_blocks(running: SweepRun, blocks: Sequence[Block], ends: float | None) -
         running.store, parent=running.parent, key=running.key,
         brand=brand(sealed=options.select != "none", learned_from=running.learned_from),
     )  # fmt: skip
+    record.make_good()
     tuning = TuneSearch(searches, record)
     if tuning.nothing_to_train():
         return

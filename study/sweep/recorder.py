@@ -73,7 +73,7 @@ class Recorder(Callback):
             block, number, repeat = which
             self.runs[which] = tracking.find_or_start(
                 self.store,
-                key=f"{self.key}-{block}-{number}" + (f"-seed{repeat}" if repeat else ""),
+                key=self._key(which),
                 name=f"{block} trial {number:03d} {config.backbone}" + (f", seed {config.seed}" if repeat else ""),
                 stage="trial",
                 parent=self.parent,
@@ -147,6 +147,19 @@ class Recorder(Callback):
                 if not tried.repeat:
                     mirror_trial(block.mirror, tried, run_id=run)
                 print(self._line(block, tried), flush=True)
+
+    def make_good(self) -> None:
+        """End the run of every trial that the journal has and MLflow has not: a kill came between the two."""
+        there = tracking.children(self.store, self.parent)
+        for block in self.blocks.values():
+            for tried in [*block.search.journal.values(), *block.search.finals.values()]:
+                which = (block.name, tried.number, tried.repeat)
+                if there.get(self._key(which), ("", ""))[1] not in ("FINISHED", "FAILED"):
+                    self._finish_run(self._run(which, tried.config), tried)
+
+    def _key(self, which: Which) -> str:
+        block, number, repeat = which
+        return f"{self.key}-{block}-{number}" + (f"-seed{repeat}" if repeat else "")
 
     def _finish_run(self, run: str, tried: Tried) -> None:
         final = {"final_mae": tried.mae} if tried.mae is not None and tried.state == "complete" else {}

@@ -187,6 +187,11 @@ def test_a_trial_whose_mae_is_no_number_is_never_chosen(tmp_path):
     assert read_journal(tmp_path / "all") == journal
     assert (journal[0].state, journal[0].mae, journal[0].people) == ("diverged", WORST_MAE, {})
     left = {0: replace(journal[0], state="complete", mae=float("nan")), 1: journal[1]}
+    # a kill between the journal and MLflow: the next start ends the trial's run
+    run = tracking.children(store, parent)["sweep-all-1"][0]
+    store.client.update_run(run, status="RUNNING")
+    Recorder([block], store, parent=parent, key="sweep").make_good()
+    assert sorted(status for _, status in tracking.children(store, parent).values()) == ["FAILED", "FINISHED"]
     chosen = choose(left, [], most=2, seeds=0, photos={"a": 1})
     assert chosen is not None
     assert chosen.tried.number == 1
