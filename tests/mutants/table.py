@@ -30,7 +30,8 @@ KEYS = f"{PROMISE}::test_a_finished_fold_is_used_again_for_the_very_same_work_al
 STEP = f"{TRAINING}::test_one_step_is_the_one_written_by_hand"
 EITHER = f"{TRAINING}::test_a_test_averages_a_face_and_its_mirror_image_and_ignores_other_faces"
 DIGEST = f"{PROMISE}::test_a_tables_digest_names_all_that_a_training_sees"
-LAG = f"{SWEEP}::test_a_trial_knows_nothing_of_those_that_ended_less_than_a_lag_before"
+SEARCH = "tests/sweep/test_search.py"
+LAG = f"{SEARCH}::test_a_trial_knows_nothing_of_those_that_ended_less_than_a_lag_before"
 
 MUTANTS = (
     # who is tested on what
@@ -211,9 +212,22 @@ MUTANTS = (
     # the search
     Mutant(
         "lag is ignored", "study/sweep/search.py",
-        "if not self._tell_up_to(number - self.lag)", "if not self._tell_up_to(number - 1)", (LAG,),
+        "or not self._tell_up_to(number - self.lag)", "or not self._tell_up_to(number - 1)", (LAG,),
     ),
-    Mutant("a rival from the future", "study/sweep/search.py", "if n < self.told", "", (LAG,)),
+    Mutant(
+        "a rival from the future", "study/sweep/search.py",
+        "for number in range(self.told)}", "for number in self.journal}", (LAG,),
+    ),
+    Mutant(
+        "a peer asked later is a rival", "study/sweep/search.py",
+        "for other in range(begun.knew, number):", "for other in sorted(k for k, r in self.begun if k != number):",
+        (f"{SEARCH}::test_a_peer_asked_later_is_no_rival",),
+    ),
+    Mutant(
+        "a fold that ran side by side for nothing counts", "study/sweep/search.py",
+        "for fold in range(begun.passed + 1)]  # others", "for fold in sorted(begun.parts)]  # others",
+        (f"{SEARCH}::test_folds_that_ran_for_nothing_do_not_count",),
+    ),
     Mutant(
         "a trial is pruned for being better", "trainables/trial.py",
         'alternative="greater"', 'alternative="two-sided"',
@@ -221,7 +235,7 @@ MUTANTS = (
     ),
     Mutant(
         "finalists: further seeds do not count", "study/sweep/finalists.py",
-        "float(np.mean([tried.mae, *again]))", "float(tried.mae)",
+        "sure += _by_decoder([tried, *again], photos)", "sure += _by_decoder([tried], photos)",
         (f"{CHOICE}::test_finalists_are_decided_by_the_mean_over_seeds",),
     ),
     Mutant(
