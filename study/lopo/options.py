@@ -23,7 +23,7 @@ class Lopo:
     sweep: str | None = None
     """With --best: the sweep with this name, or in this folder (several sweeps may have one name)."""
     backbone: str | None = None
-    """Without --best: the network."""
+    """Without --best: the network; timm/NAME: any classifier of timm."""
     weights: str | None = None
     """Without --best: random, imagenet, a weights file, or a checkpoint folder of study.pretrain."""
     faces: tuple[Path, ...] = ()

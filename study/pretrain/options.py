@@ -19,8 +19,8 @@ class Pretrain:
 
     training: Annotated[Training, tyro.conf.arg(name="")] = field(default_factory=Training)
     backbone: tuple[str, ...] = ()
-    """Networks to pretrain; `all`: every one of the study. One that fails does not stop the others. Default: the
-    config's (efficientnet_b0), or that of --trial."""
+    """Networks to pretrain; `all`: every one of the study; timm/NAME: any classifier of timm. One that fails does not
+    stop the others. Default: the config's (efficientnet_b0), or that of --trial."""
     faces: tuple[str, ...] = ()
     """Faces tables (OUT of study.align) to train on together: folders or URIs (s3://...) that every node reaches.
     Default: the synthetic strangers."""

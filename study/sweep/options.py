@@ -24,12 +24,13 @@ class Sweep:
 
     training: Annotated[Training, tyro.conf.arg(name="")] = field(default_factory=Training)
     space: str = "small"
-    """What is asked: small (three networks, both lambdas, learning rate), mean_variance, losses (six of them),
-    backbones, efficientnet (B0 to B7 with size and drop path), frozen (four networks and how many of their early stages
-    stay frozen), transformers (ViT, Swin, ConvNeXt, EfficientNetV2), paper (its eleven networks), or tour (what make
-    study runs)."""
+    """What is asked: small (three networks, both lambdas, learning rate), study (EfficientNet-B0 to B7 and Lite0,
+    AlexNet, VGG and ResNets, both lambdas, learning rate, drop path), mean_variance, losses (six of them), backbones,
+    efficientnet (B0 to B7 with size and drop path), frozen (four networks and how many of their early stages stay
+    frozen), transformers (ViT, Swin, ConvNeXt, EfficientNetV2), paper (its eleven networks), or tour (what make study
+    runs)."""
     networks: tuple[str, ...] = ()
-    """Narrows the space to these of its networks."""
+    """Narrows the space to these of its networks; with the space study also any classifier of timm, as timm/NAME."""
     trials: Count | None = None
     """Trials of each block. Default: three for each network of the space, at least 12."""
     minutes: Positive | None = None
