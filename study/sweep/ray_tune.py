@@ -53,8 +53,10 @@ def run_blocks(running: SweepRun, blocks: Sequence[Block], ends: float | None) -
     options = running.options
     searches = {block.name: block_search(running, block, ends=ends) for block in blocks}
     for name, search in searches.items():
-        if search.journal:
-            print(f"{name}: {len(search.journal)} of {running.trials} trials are already there", flush=True)
+        folds = sum(len(parts) for parts in search.kept.values())
+        if search.journal or folds:
+            others = f", and {folds} fold(s) of others" if folds else ""
+            print(f"{name}: {len(search.journal)} of {running.trials} trials are already there{others}", flush=True)
     record = Recorder(
         [BlockRecord(name, running.folder / name, search, running.mirror(block)) for (name, search), block in
          zip(searches.items(), blocks, strict=True)],
