@@ -7,7 +7,7 @@ SIZE ?= whole
 
 .PHONY: study test chaos mutants lint clean
 
-study: $(READY)  ## align, pretrain, sweep, 82 folds and the report, on the built-in people
+study: $(READY)  ## align, pretrain, sweep, 82 folds and the report, on the synthetic people
 	$(BIN)/python -m study.tour --size $(SIZE)
 
 test: $(READY)  ## linters, types, import contracts, all tests
@@ -23,7 +23,7 @@ chaos: $(READY)  ## faults on purpose in all stages: an hour or two; CHAOS='--st
 mutants: $(READY)  ## known mistakes built in, each of which a test must catch; MUTANTS='dropout lag' for some of them
 	$(BIN)/python -m tests.mutants $(MUTANTS)
 
-lint: $(READY)  ## what `make test` checks before the tests, mended where it can be
+lint: $(READY)  ## what `make test` checks before the tests, fixed where it can be
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -115,7 +115,7 @@ def sync_mirror(mirror: Mirror, journal: Mapping[int, Tried], *, runs: Mapping[i
     """Bring the block's study in line with the journal, in its order; returns how many trials had to be written.
 
     runs: MLflow run by trial number. What differs from the journal (rows of another sweep, a row that never ended, the
-    order in which trials ended side by side) is written anew, so that Optuna's numbers are the journal's.
+    order in which trials ended side by side) is written again, so that Optuna's numbers are the journal's.
     """
     wanted = [as_trial(mirror, tried, run_id=runs.get(number, "")) for number, tried in sorted(journal.items())]
     written = 0

@@ -1,4 +1,4 @@
-"""What accuracy costs: the trials that no other betters in MAE and cost at once, as a table and a picture."""
+"""The Pareto front of MAE and cost, as a table and a picture."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WORDS = {
 
 
 def cost_field(objective: Objective) -> str:
-    """The cost that an objective minds; multiply-adds where it minds none, to look at."""
+    """An objective's cost; multiply-adds where it has none."""
     return COSTS.get(objective, "macs")
 
 
@@ -33,7 +33,7 @@ def cost_of(journal: Mapping[int, Tried], tried: Tried, field: str) -> float:
 
 
 def front(journal: Mapping[int, Tried], field: str) -> list[Tried]:
-    """The complete trials that no other betters in both, cheapest first. Of equals the earlier one."""
+    """The complete trials on the Pareto front, cheapest first. Of equals the earlier one."""
     ordered = sorted(ranked(journal), key=lambda tried: cost_of(journal, tried, field))  # of equal cost the best first
     found: list[Tried] = []
     for tried in ordered:

@@ -118,7 +118,7 @@ class BlockSearch:
         self.told = 0
         self.ended = False  # whether `ends` kept a trial from being begun
         self._finals_begun = False
-        # The sampler is seeded anew for every trial (_ask): what it draws depends on the trials told, not on the past
+        # The sampler is seeded again for every trial (_ask): what it draws depends on the trials told, not on the past
         # of this process.
         self.study = optuna.create_study(directions=directions(objective), pruner=optuna.pruners.NopPruner())
         for point in space.first:
