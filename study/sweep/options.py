@@ -57,8 +57,8 @@ class Sweep:
     """Where a backbone has no checkpoint there: random or imagenet. Default: random; with --trial the file's own, which
     its backbone then starts from in any case."""
     objective: Objective = "mae"
-    """What the sampler minimises besides the MAE: multiply-adds, parameters, or a face's measured time. The Pareto front
-    is drawn and printed; --best takes the lowest MAE all the same."""
+    """What the sampler minimises besides the MAE: multiply-adds, parameters, or a face's measured time. The
+    Pareto front is drawn and printed; --best takes the lowest MAE all the same."""
     finalists: Whole = 3
     """So many of a block's best trials are run once more with each of --final-seeds further seeds, and the lowest
     mean over the seeds is chosen."""
