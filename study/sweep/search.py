@@ -39,7 +39,7 @@ COSTS = {"mae+macs": "macs", "mae+parameters": "parameters", "mae+latency": "lat
 """The field of Tried that holds an objective's cost."""
 
 PEERS = 1.0
-"""Level of the test against peers, as a share of --prune (docs/sweep.md has what other levels gave)."""
+"""Level of the test against peers, as a share of --prune. Other levels were not measured."""
 
 STARTUP = 8
 """Trials before the sampler draws from what it knows."""
