@@ -108,7 +108,7 @@ class OptunasOwn(BlockSearch):
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         return self.study.sampler if self.asked else optuna.samplers.TPESampler(seed=seed)
 
-    def side_fold(self, *, passed: int = 1) -> Training | None:
+    def side_fold(self) -> Training | None:
         return None
 
     def _rival(self, config: TrialConfig) -> Tried | None:

@@ -136,9 +136,8 @@ def choose_winner(running: SweepRun, block: Block, faces: Faces) -> Winner:
     place = running.folder / block.name
     journal, finals = read_journal(place), read_finals(place)
     options = running.options
-    found = choose(
-        journal, finals, most=options.finalists, seeds=options.final_seeds, photos=count_photos(faces)
-    )  # fmt: skip
+    photos = count_photos(faces)
+    found = choose(journal, finals, most=options.finalists, seeds=options.final_seeds, photos=photos)
     print(f"\n{block.name}: the best trials\n{best_table(journal, finals)}\n", flush=True)
     if found is None:
         raise ValueError(

@@ -111,7 +111,9 @@ class BlockSearch:
         self.finals = {(tried.number, tried.repeat): tried for tried in finals}
         self.kept: dict[tuple[int, int], list[Part]] = {}
         for part in parts:
-            self.kept.setdefault((part.number, part.repeat), []).append(part)
+            key = (part.number, part.repeat)
+            if key not in self.finals and (part.repeat or part.number not in journal):  # else a kill left its file
+                self.kept.setdefault(key, []).append(part)
         self.asked: dict[int, tuple[optuna.Trial, TrialConfig]] = {}
         self.begun: dict[tuple[int, int], _Begun] = {}
         self.over: list[Tried] = []  # finished, and not yet taken by take_over
@@ -141,12 +143,10 @@ class BlockSearch:
                 return found
         return None
 
-    def side_fold(self, *, passed: int = 1) -> Training | None:
-        """A later fold of a trial that passed `passed` folds: it may turn out not to be needed."""
+    def side_fold(self) -> Training | None:
+        """A later fold of a trial that passed its first one: it may turn out not to be needed."""
         for key, begun in sorted(self.begun.items(), key=lambda item: (-item[1].passed, item[0])):
-            if begun.passed < passed:
-                continue
-            for fold in range(begun.passed + 1, self.folds):
+            for fold in range(begun.passed + 1, self.folds if begun.passed else 0):
                 if fold not in begun.running and fold not in begun.parts:
                     return self._train(key, fold)
         return None
@@ -282,14 +282,8 @@ class BlockSearch:
 
     def _begin(self, key: tuple[int, int], begun: _Begun) -> None:
         self.begun[key] = begun
-        for part in self.kept.pop(key, []):
-            if part.trial != begun.config.to_json():
-                raise ValueError(
-                    f"fold {part.fold} of trial {key[0]} is of another config than this sweep asks for "
-                    f"({', '.join(_differences(part.config.flat(), begun.config.flat())[:4])}): begin a new sweep with "
-                    "another --name, or delete that trial's files under folds/"
-                )
-            begun.parts[part.fold] = part
+        self._compare_parts(key, begun.config)
+        begun.parts = {part.fold: part for part in self.kept.pop(key, [])}
         if begun.parts:
             self._judge()
 
@@ -298,11 +292,12 @@ class BlockSearch:
 
         Raises ValueError where another question was asked then. For a search that is thrown away.
         """
-        most = max(self.journal, default=-1)
+        most = max([*self.journal, *(number for number, repeat in self.kept if not repeat)], default=-1)
         while (number := len(self.asked)) <= most and self._tell_up_to(number - self.lag):
             self._ask(number)
             if number in self.journal:
                 self._compare(number)
+            self._compare_parts((number, 0), self.asked[number][1])
 
     def _compare(self, number: int) -> None:
         """Raise ValueError where the journal's trial is not the one asked here, before the sampler is told its MAE."""
@@ -315,6 +310,17 @@ class BlockSearch:
                 "space, a range in it, Optuna or the file has changed since; go on with what the sweep began with, or "
                 "begin a new one with another --name"
             )
+
+    def _compare_parts(self, key: tuple[int, int], config: TrialConfig) -> None:
+        """Raise ValueError where a fold that was kept is of another config than the one asked here."""
+        for part in self.kept.get(key, []):
+            differ = _differences(part.config.flat(), config.flat())
+            if differ:
+                raise ValueError(
+                    f"fold {part.fold} of trial {key[0]} is of another config than this sweep asks for "
+                    f"({', '.join(differ[:4])}): begin a new sweep with another --name, or delete that trial's files "
+                    "under folds/"
+                )
 
     def _rival(self, config: TrialConfig) -> Tried | None:
         """The best of the trials told, whom a trial must not be worse than."""

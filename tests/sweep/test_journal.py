@@ -229,6 +229,8 @@ def test_a_kept_fold_is_taken_up_and_one_of_another_config_or_edited_is_refused(
     write_part(folder, other)
     with pytest.raises(ValueError, match="fold 0 of trial 1 is of another config .*px 48 there"):
         next_training([searching(folder)])
+    with pytest.raises(ValueError, match="fold 0 of trial 1 is of another config"):
+        check_block(searching(folder), folder)  # before anything is trained
     file = next(parts_folder(folder).glob("*.json"))
     file.write_text(file.read_text().replace('"mae": ', '"mae": 1'))
     with pytest.raises(ValueError, match="no sound record of a trial.*digest") as error:

