@@ -16,7 +16,7 @@ class Options:
     """Options of `python -m study.align`."""
 
     dataset: Annotated[str, tyro.conf.Positional] = ""
-    """fgnet, utkface, imdb, wiki, people or strangers (the last two are built in). Without one: both built-in ones."""
+    """fgnet, utkface, aaf, imdb, wiki, people or strangers (the last two are built in). Without one: both of these."""
     root: str = ""
     """Folder of the dataset, local or a URI such as s3://bucket/fgnet; its own layout is read as it is."""
     out: str = ""

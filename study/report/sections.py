@@ -25,7 +25,7 @@ from study.statistics.summary import (
     summarise,
 )
 
-DATASETS = {"fgnet": "FG-NET", "utkface": "UTKFace", "people": "Synthetic people"}
+DATASETS = {"fgnet": "FG-NET", "utkface": "UTKFace", "aaf": "All-Age-Faces", "people": "Synthetic people"}
 """Names of datasets in titles; others keep the name in their record."""
 
 

@@ -13,7 +13,7 @@ from study.files.storage import Folder, open_folder
 from study.landmarks.photos import Photo, Reason, Reject
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
-FGNET, UTKFACE = DATA / "fgnet", DATA / "utkface"
+FGNET, UTKFACE, AAF = DATA / "fgnet", DATA / "utkface", DATA / "aaf"
 real = pytest.mark.skipif(not FGNET.is_dir(), reason="the real datasets are not on this machine")
 
 
@@ -106,6 +106,28 @@ def test_every_real_utkface_name_gives_its_leading_number():
     assert [photo.age for photo in photos] == [int(name.split("_")[0]) for name in names]
 
 
+@pytest.mark.parametrize("folder", ["All-Age-Faces Dataset/original images/", "original images/", ""])
+def test_aaf_is_found_however_it_was_unpacked_and_the_authors_crops_are_left_out(tmp_path, folder):
+    names = [f"{folder}00000A02.jpg", f"{folder}13321A80.jpg"]
+    crops = folder.replace("original images", "aglined faces")
+    root = folder_with(tmp_path, *names, *([f"{crops}00000A02.jpg"] if folder else []))
+    assert list(DATASETS["aaf"].photos(root)) == [Photo(names[0], 2), Photo(names[1], 80)]
+
+
+def test_aaf_rejects_other_names_and_ages_beyond_life(tmp_path):
+    root = folder_with(tmp_path, "00000A02.jpg", "00001B02.jpg", "00002A121.jpg")
+    rejects = {e.path: e.reason for e in DATASETS["aaf"].photos(root) if isinstance(e, Reject)}
+    assert rejects == {"00001B02.jpg": Reason.BAD_NAME, "00002A121.jpg": Reason.AGE_OUT_OF_RANGE}
+
+
+@real
+def test_every_real_aaf_name_gives_its_age():
+    photos = list(DATASETS["aaf"].photos(open_folder(AAF)))
+    assert len(photos) == len(list((AAF / "original images").iterdir()))
+    assert [photo.age for photo in photos] == [int(photo.path[-6:-4]) for photo in photos]
+    assert (min(photo.age for photo in photos), max(photo.age for photo in photos)) == (2, 80)
+
+
 @pytest.mark.parametrize("dataset", DATASETS.values(), ids=DATASETS)
 @pytest.mark.parametrize("content", [[], ["images/holiday.jpg", "holiday.jpg"], ["images/readme.txt"]])
 def test_a_folder_of_something_else_is_an_error_that_names_the_folder(tmp_path, dataset, content):
@@ -118,7 +140,7 @@ def test_a_folder_of_something_else_is_an_error_that_names_the_folder(tmp_path, 
 
 @real
 def test_each_datasets_folder_is_refused_by_the_others():
-    for own, root in (("fgnet", FGNET), ("utkface", UTKFACE)):
+    for own, root in (("fgnet", FGNET), ("utkface", UTKFACE), ("aaf", AAF)):
         for other in DATASETS.values():
             if other.photos is not DATASETS[own].photos:
                 with pytest.raises((ValueError, FileNotFoundError)):

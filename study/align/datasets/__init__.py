@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.align.datasets import fgnet, imdbwiki, utkface
+from study.align.datasets import aaf, fgnet, imdbwiki, utkface
 from study.align.datasets.built_in import PEOPLE, STRANGERS
 from study.files.storage import Folder
 from study.landmarks.photos import Photo, Reject
@@ -32,6 +32,7 @@ DATASETS = {
     for dataset in (
         Dataset("fgnet", "FG-NET: 1,002 photos of 82 people", fgnet.photos, points="fgnet"),
         Dataset("utkface", "UTKFace: 23,708 cropped faces", utkface.photos),
+        Dataset("aaf", "All-Age-Faces: 13,322 photos, each of another person", aaf.photos),
         Dataset("imdb", "IMDB: 460,723 scraped photos", imdbwiki.imdb),
         Dataset("wiki", "WIKI: 62,328 scraped photos", imdbwiki.wiki),
         Dataset("people", "synthetic people, with FG-NET's file names", fgnet.photos, points="ibug", builtin=PEOPLE),

@@ -1,0 +1,51 @@
+"""All-Age-Faces (AAF): 13,322 photos, mostly of Asian people, aged 2 to 80, each of another unnamed person.
+
+Source: Cheng, Li, Wang, Yu and Wang, Tsinghua Science and Technology 24(3), 2019.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from study.files.storage import Folder
+from study.landmarks.photos import Photo, Reason, Reject, photo_names
+
+# <serial>A<age>.jpg: 00000A02.jpg to 13321A38.jpg
+_NAME = re.compile(r"\d{5}A(?P<age>\d{2,3})\.(?:jpe?g|png)", re.IGNORECASE)
+
+_PHOTOS = "original images"
+"""The folder of the photos as they were taken; "aglined faces" (sic) beside it holds the authors' crops of the same."""
+
+_PLACES = (f"All-Age-Faces Dataset/{_PHOTOS}", _PHOTOS)
+"""Where the photos lie below the folder that an archive was unpacked to."""
+
+MAX_AGE = 120
+
+
+def photos(root: Folder) -> Iterator[Photo | Reject]:
+    """Every photo of the data set, in name order; person is "".
+
+    root: the folder that was unpacked to, the data set's own, or "original images" itself.
+    Raises FileNotFoundError without photos, ValueError where no photo is named AAF's way.
+    """
+    if not root.is_folder():
+        raise FileNotFoundError(f"All-Age-Faces: no folder {root}; --root is the folder that holds {_PHOTOS!r}")
+    names = [f"{place}/{name}" for place in _PLACES for name in photo_names(root.names(place))]
+    names = names or photo_names(root.names())
+    expected = "<serial, 5 digits>A<age>.jpg"
+    if not names:
+        raise FileNotFoundError(f"All-Age-Faces: no photos in {root} or in its {_PHOTOS!r}; expected {expected}")
+    if not any(_NAME.fullmatch(PurePosixPath(name).name) for name in names):
+        raise ValueError(
+            f"All-Age-Faces: none of the {len(names)} photos in {root} is named {expected}; the first is {names[0]!r}."
+        )
+    for name in names:
+        match = _NAME.fullmatch(PurePosixPath(name).name)
+        if match is None:
+            yield Reject(name, Reason.BAD_NAME, f"expected {expected}")
+        elif int(match["age"]) > MAX_AGE:
+            yield Reject(name, Reason.AGE_OUT_OF_RANGE, f"{match['age']} years, more than {MAX_AGE}")
+        else:
+            yield Photo(name, int(match["age"]))
