@@ -103,6 +103,11 @@ class About:
         return " or ".join(dict.fromkeys(str(config.get(name, "–")) for config in self.configs))
 
     @property
+    def decoder(self) -> str:
+        """How a distribution over ages became one age; "expectation or median" where the configs differ."""
+        return " or ".join(dict.fromkeys(str(config.get("decoder", "expectation")) for config in self.configs))
+
+    @property
     def brand(self) -> str:
         """The words that must stand next to the result wherever it appears (study.artifacts.brands)."""
         return brand(sealed=self.sealed, learned_from=self.learned_from)

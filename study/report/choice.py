@@ -9,9 +9,9 @@ import numpy as np
 from study.artifacts.choice import AppliedChoice
 from study.artifacts.predictions import Predictions
 from study.cli.describe import describe
-from study.plain import plain
+from study.plain import plain, slug
 from study.report.sections import Section
-from study.report.tables import NONE, table
+from study.report.table import NONE, Table, table
 from trainables.config import TrialConfig
 from trainables.metrics import errors
 
@@ -28,17 +28,17 @@ BEHIND = (
 """The text below the table."""
 
 
-def choices(section: Section) -> str:
-    """A table and sentences for each result whose config a sweep chose; "" if there is none."""
-    parts = []
+def choices(section: Section) -> list[str | Table]:
+    """A table and sentences for each result whose config a sweep chose; empty if there is none."""
+    parts: list[str | Table] = []
     for label, each in section.results.items():
         if choice := each.about.choice:
             start = [f"**{label}**"] if len(section.results) > 1 else []
-            parts += [*start, choice_table(choice, each.predictions), *sentences(choice)]
-    return "\n\n".join([*parts, BEHIND]) if parts else ""
+            parts += [*start, choice_table(label, choice, each.predictions), *sentences(choice)]
+    return [*parts, BEHIND] if parts else []
 
 
-def choice_table(choice: AppliedChoice, predictions: Predictions) -> str:
+def choice_table(label: str, choice: AppliedChoice, predictions: Predictions) -> Table:
     """A row per block: its winner, the error that its choice claims, and its LOPO error on the block's own people."""
     rows = []
     for row in choice.blocks:
@@ -54,7 +54,7 @@ def choice_table(choice: AppliedChoice, predictions: Predictions) -> str:
             ]
         )
     header = ["block", "winner", "trials on people", "lowest error", "corrected", "chosen again: trial, network"]
-    return table([*header, "LOPO on its own people"], rows)
+    return table(f"choice-{slug(label)}", [*header, "LOPO on its own people"], rows)
 
 
 def sentences(choice: AppliedChoice) -> list[str]:

@@ -22,6 +22,8 @@ from study.pictures import save_picture
 from study.plain import apart
 from study.report.document import document, terminal
 from study.report.figures import PICTURES, draw
+from study.report.hover import as_svg
+from study.report.page import page
 from study.report.sections import Result, Section, sections
 from study.statistics.bootstrap import DRAWS
 from study.tracking import runs as tracking
@@ -33,15 +35,15 @@ class Report:
     """Options of study.report."""
 
     out: Path | None = None
-    """Folder for report.md and its pictures. Default: runs/report, and runs/synthetic/report for synthetic people. A
-    folder that is given here gets one report: of the real people, if there are results of both."""
+    """Folder for report.html, report.md and its pictures. Default: runs/report, and runs/synthetic/report for synthetic
+    people. A folder that is given here gets one report: of the real people, if there are results of both."""
     draws: Annotated[int, Range(2, 1_000_000)] = DRAWS
     """Bootstrap draws for each interval; fewer are faster and less exact."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """What was written: report.md first, then the pictures."""
+    """What was written: report.md first, then report.html, then the pictures."""
 
     files: tuple[Path, ...]
     sections: tuple[Section, ...]
@@ -66,7 +68,7 @@ def report(options: Report) -> None:
             tracking.log_files(track, run_id, written.files)
             tracking.finish(track, run_id, metrics=metrics_of(written.sections))
         print(terminal(written.sections))
-        print(f"\nReport and pictures: {out}/ ({', '.join(file.name for file in written.files)})")
+        print(f"\nReport: {out}/report.html (a file that needs no other), and as Markdown with pictures, report.md")
     print(f"Next: {tracking.how_to_look()}")
 
 
@@ -115,16 +117,20 @@ def read_result(run: tracking.LopoRun) -> Result:
 
 
 def write_report(results: Sequence[Result], *, out: Path, draws: int = DRAWS) -> Written:
-    """Write report.md and its pictures into `out`; their content depends on the results alone."""
+    """Write report.md with its pictures, and report.html, into `out`; their content depends on the results alone."""
     found = sections(results, draws=draws)
     out.mkdir(parents=True, exist_ok=True)
-    files, pictures = [out / "report.md"], []
+    files, names = [out / "report.md", out / "report.html"], []
+    drawn: list[dict[str, str]] = []
     for section, slug in zip(found, _slugs(found), strict=True):
-        pictures.append({kind: f"{slug}-{kind}.png" for kind in PICTURES})
+        names.append({kind: f"{slug}-{kind}.png" for kind in PICTURES})
+        drawn.append({})
         for kind, figure in draw(section).items():
-            files.append(out / pictures[-1][kind])
+            files.append(out / names[-1][kind])
             save_picture(figure, files[-1])
-    write_whole(files[0], document(found, pictures).encode())
+            drawn[-1][kind] = as_svg(figure, alternative=PICTURES[kind], salt=f"{slug}-{kind}")
+    write_whole(files[0], document(found, names).encode())
+    write_whole(files[1], page(found, drawn).encode())
     return Written(tuple(files), tuple(found))
 
 

@@ -1,58 +1,70 @@
-"""The report as text: report.md, the order of its parts, and the short form for the terminal. Pure."""
+"""The report as a list of blocks, and as text: report.md and the short form for the terminal. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from study.report import sentences, tables
 from study.report.choice import choices
 from study.report.figures import PICTURES
 from study.report.sections import Section
+from study.report.table import Table
+
+TITLE = "Report of the age study"
 
 
-def document(sections: Sequence[Section], pictures: Sequence[Mapping[str, str]]) -> str:
-    """report.md: a part for each section. pictures: for each section, the file names of its pictures by kind."""
-    start = ["# Report of the age study"]
-    if all(section.built_in for section in sections):
-        start = [f"**{sentences.SYNTHETIC}**", *start]
-    parts = [markdown(section, names) for section, names in zip(sections, pictures, strict=True)]
-    return "\n\n".join([*start, *parts]) + "\n"
+@dataclass(frozen=True)
+class Picture:
+    """The place of a picture: one of PICTURES."""
+
+    kind: str
+
+    @property
+    def words(self) -> str:
+        """What it shows, for those who cannot see it."""
+        return PICTURES[self.kind]
 
 
-def markdown(section: Section, pictures: Mapping[str, str]) -> str:
-    """The part of report.md on one section."""
-    shown = {kind: f"![{words}]({pictures[kind]})" for kind, words in PICTURES.items()}
+Block = str | Table | Picture
+"""A part of the report; text is Markdown."""
+
+
+def blocks(section: Section) -> list[Block]:
+    """The part of the report on one section: the answer first, then the paper's tables, then what lies behind them."""
     how_chosen = choices(section)
-    parts = [
+    parts: list[Block] = [
         f"## {_title(section)}",
         f"**{sentences.SYNTHETIC}**" if section.built_in else "",
         sentences.headline(section),
         "\n".join(f"- {caveat}" for caveat in sentences.caveats(section)),
         "### Tables 1 and 2: mean absolute error in years",
         tables.mae_table(section),
+        tables.not_run(section),
         sentences.against_paper(section),
-        shown["mae"],
+        Picture("mae"),
         "### Which config is better?",
         sentences.comparisons(section),
         "### How the config was chosen" if how_chosen else "",
-        how_chosen,
+        *how_chosen,
         "### Table 3: root mean squared error in years",
         tables.rmse_table(section),
         "### Figure 4: cumulative score in percent, mean over people",
-        shown["cs"],
+        Picture("cs"),
         tables.cs_table(section),
+        sentences.cumulative(section),
         "The paper prints its curves without their values, so they are not drawn here.",
         f"### Error by age ({section.leader})",
-        shown["error-by-age"],
+        Picture("error-by-age"),
         tables.age_table(section),
         "Pooled within a decade. A bias above 0 means: predicted older than they are. The people with the largest "
         "errors:",
         tables.people_table(section),
         f"### Predicted against true age ({section.leader})",
-        shown["predicted-against-true"],
+        Picture("predicted-against-true"),
         "### Calibration: are the predicted probabilities right?",
         section.calibrations[section.leader].sentence,
-        shown["calibration"],
+        Picture("calibration"),
         tables.calibration_table(section),
         "CRPS is the MAE of a whole distribution: lower is better, and without any spread it is the MAE. Coverage "
         "should equal its level. The constant guess's distribution is how often each age occurs among the others.",
@@ -63,10 +75,26 @@ def markdown(section: Section, pictures: Mapping[str, str]) -> str:
     if section.about.dataset == "fgnet":
         parts += [
             "### Other methods on FG-NET",
-            tables.published_tables(),
+            tables.published_table(),
+            tables.cross_tests(),
             "Pretraining differs from method to method and from ours; none was published with an interval.",
         ]
-    return "\n\n".join(filter(None, parts))
+    return [part for part in parts if part != ""]
+
+
+def start(sections: Sequence[Section]) -> list[str]:
+    """What stands above all sections."""
+    heading = [f"# {TITLE}"]
+    return [f"**{sentences.SYNTHETIC}**", *heading] if all(section.built_in for section in sections) else heading
+
+
+def document(sections: Sequence[Section], pictures: Sequence[Mapping[str, str]]) -> str:
+    """report.md: a part for each section. pictures: for each section, the file names of its pictures by kind."""
+    parts = start(sections)
+    for section, names in zip(sections, pictures, strict=True):
+        for block in blocks(section):
+            parts.append(f"![{block.words}]({names[block.kind]})" if isinstance(block, Picture) else str(block))
+    return "\n\n".join(parts) + "\n"
 
 
 def terminal(sections: Sequence[Section]) -> str:
@@ -76,7 +104,7 @@ def terminal(sections: Sequence[Section]) -> str:
         parts += [
             f"\n{_title(section)}. MAE in years",
             *([sentences.SYNTHETIC] if section.built_in else []),
-            tables.mae_table(section),
+            str(tables.mae_table(section)),
             *sentences.read_with_care(section),
             *(each.sentence for each in sentences.listed(section)[: sentences.MANY]),
         ]

@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from study.artifacts.predictions import Predictions
+from study.plain import plain
+from study.report.hover import hover
 from study.report.paper import PAPER_MAE, backbone_name
 from study.report.sections import Section, name_of
 from study.statistics.bootstrap import Interval, Intervals
@@ -28,6 +30,7 @@ LEADER = "#0072B2"
 OTHERS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8c6d31", "#5e4fa2")
 STYLES = ("--", "-.", (0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)))
 MARKERS = "sD^vPX<>"
+RING: dict[str, Any] = {"markersize": 8, "markerfacecolor": "white", "markeredgecolor": OTHERS[0]}
 OURS = "this study, 95 % over people"
 
 
@@ -75,6 +78,7 @@ def draw(section: Section) -> dict[str, Figure]:
         "cs": cs_curves(
             {label: summaries[label].cs for label in best},
             leader=leader,
+            whole=summaries[leader].cs_rounded,
             guess=section.guess_summary.cs,
             caption=Caption("Cumulative score: share of photos by largest error", data),
         ),
@@ -98,20 +102,28 @@ def draw(section: Section) -> dict[str, Figure]:
     }
 
 
-def cs_curves(curves: Mapping[str, Intervals], *, leader: str, guess: Intervals, caption: Caption) -> Figure:
+def cs_curves(
+    curves: Mapping[str, Intervals], *, leader: str, whole: Intervals, guess: Intervals, caption: Caption
+) -> Figure:
     """Figure 4 of the paper: the share of photos with an error up to each threshold, mean over people.
 
-    The leader's curve has its 95 % interval over people; the constant guess is grey.
+    The leader's curve has its 95 % interval over people; whole is the leader's with predictions rounded to whole years;
+    the constant guess is grey.
     """
     figure, (axes,) = _figure(caption, width=8.0, height=5.6)
     years = np.array(THRESHOLDS)
     axes.plot(years, guess.value, color=GREY, linestyle=":", linewidth=1.5, label="constant guess", zorder=1)
     for i, (name, curve) in enumerate(_sorted_others(curves, leader)):
-        axes.plot(years, curve.value, label=name, zorder=2, **_line(i))
+        (line,) = axes.plot(years, curve.value, label=name, zorder=2, **_line(i))
+        hover(line, name)
     curve = curves[leader]
+    axes.plot(years, whole.value, color=LEADER, linewidth=1.2, label=f"{leader}, rounded to whole years", zorder=3)
     if np.isfinite(curve.low).all():
         axes.fill_between(years, curve.low, curve.high, color=LEADER, alpha=0.18, linewidth=0, zorder=3)
-    axes.plot(years, curve.value, color=LEADER, linewidth=2.6, marker="o", markersize=5, label=leader, zorder=4)
+    (line,) = axes.plot(
+        years, curve.value, color=LEADER, linewidth=2.6, marker="o", markersize=5, label=leader, zorder=4
+    )
+    hover(line, [f"CS({th}) = {share:.1f} %" for th, share in zip(THRESHOLDS, curve.value, strict=True)])
     at = THRESHOLDS.index(5)
     axes.annotate(
         f"CS(5) = {curve.value[at]:.1f} %", (5, curve.value[at]), xytext=(10, -16), textcoords="offset points",
@@ -135,11 +147,13 @@ def error_by_age(
     place = {each.low: i for i, each in enumerate(guess)}
     bars = decades[leader]
     where = [place[d.low] for d in bars]
-    axes.bar(where, [d.mae.value for d in bars], width=0.84, color=LEADER, alpha=0.75, label=leader)
+    drawn = axes.bar(where, [d.mae.value for d in bars], width=0.84, color=LEADER, alpha=0.75, label=leader)
+    for bar, each in zip(drawn, bars, strict=True):
+        hover(bar, f"{leader}, {_decade(each)}")
     _whiskers(axes, where, [d.mae for d in bars], colour=INK)
     others = [(name, theirs) for name, theirs in decades.items() if name != leader]
     for i, (name, theirs) in enumerate(others):
-        axes.plot(
+        (line,) = axes.plot(
             [place[d.low] + _aside(i, len(others)) for d in theirs],
             [d.mae.value for d in theirs],
             linestyle="none",
@@ -151,6 +165,7 @@ def error_by_age(
             label=name,
             zorder=4,
         )
+        hover(line, [f"{name}, {_decade(each)}" for each in theirs])
     # In the last decades the guess is off by 50 years. There it is written, not drawn, to keep the bars readable.
     ends = [d.mae.high if np.isfinite(d.mae.high) else d.mae.value for d in bars]
     top = 1.2 * max([*ends, *(d.mae.value for _, theirs in others for d in theirs)])
@@ -196,7 +211,11 @@ def predicted_against_true(predictions: Predictions, *, name: str, guess: float,
     axes.axhline(guess, color=GREY, linestyle=":", linewidth=1.5, label="constant guess")
     # Ages are whole years: dots of one age are spread over a third of a year, so that they do not hide each other.
     shift = (np.arange(len(age)) * 0.618 % 1 - 0.5) * 0.7
-    axes.scatter(age + shift, predicted, s=16, color=LEADER, alpha=0.45, linewidth=0, label=f"a photo, by {name}")
+    dots = axes.scatter(
+        age + shift, predicted, s=16, color=LEADER, alpha=0.45, linewidth=0, label=f"a photo, by {name}"
+    )
+    each = zip(predictions.photo.tolist(), predictions.age.tolist(), predicted.tolist(), strict=True)
+    hover(dots, [f"{plain(photo, most=80)}: {true} years, predicted {years:.1f}" for photo, true, years in each])
     centres, medians = _running_median(age, predicted)
     axes.plot(centres, medians, color=OTHERS[0], linewidth=2.4, label="median of the predictions")
     axes.set(xlim=(-1, top), ylim=(-1, top), xlabel="true age (years)", ylabel="predicted age (years)")
@@ -212,9 +231,11 @@ def calibration(found: Mapping[str, Calibration], *, leader: str, caption: Capti
     if np.isfinite(ours.coverage.low).all():
         band = (100 * ours.coverage.low, 100 * ours.coverage.high)
         left.fill_between(levels, *band, color=LEADER, alpha=0.18, linewidth=0)
-    left.plot(levels, 100 * ours.coverage.value, color=LEADER, linewidth=2.6, label=leader, zorder=4)
+    (line,) = left.plot(levels, 100 * ours.coverage.value, color=LEADER, linewidth=2.6, label=leader, zorder=4)
+    hover(line, leader)
     for i, name in enumerate(n for n in found if n != leader):
-        left.plot(levels, 100 * found[name].coverage.value, label=name, **_line(i))
+        (line,) = left.plot(levels, 100 * found[name].coverage.value, label=name, **_line(i))
+        hover(line, name)
     left.text(96, 6, "below the line:\noverconfident", ha="right", va="bottom", color=GREY, fontsize=9)
     left.plot([0, 100], [0, 100], color=INK, linewidth=1, label="ideal")
     left.set(xlim=(0, 100), ylim=(0, 100))
@@ -261,11 +282,13 @@ def mae_rows(rows: Sequence[MaeRow], *, guess: float, caption: Caption, paper: s
     figure, (axes,) = _figure(caption, width=8.0, height=1.9 + 0.36 * len(rows))
     for i, row in enumerate(rows):
         if row.paper is not None:
-            axes.plot(row.paper, i, "o", markersize=8, markerfacecolor="white", markeredgecolor=OTHERS[0], zorder=3)
+            (mark,) = axes.plot(row.paper, i, "o", zorder=3, **RING)
+            hover(mark, f"{row.name}, the paper: {row.paper:.2f}")
         if row.ours is not None:
             if np.isfinite(row.ours.low):
                 axes.plot([row.ours.low, row.ours.high], [i, i], color=LEADER, linewidth=3, solid_capstyle="butt")
-            axes.plot(row.ours.value, i, "o", markersize=9, color=LEADER, zorder=4)
+            (mark,) = axes.plot(row.ours.value, i, "o", markersize=9, color=LEADER, zorder=4)
+            hover(mark, f"{row.name}: {row.ours:.2f}")
             axes.annotate(
                 f"{row.ours.value:.2f}", (row.ours.value, i), xytext=(0, 6), textcoords="offset points",
                 ha="center", fontsize=9, color=LEADER, fontweight="bold",
@@ -282,8 +305,7 @@ def mae_rows(rows: Sequence[MaeRow], *, guess: float, caption: Caption, paper: s
         axes.axvline(guess, color=GREY, linestyle=":", linewidth=1.5)
     axes.plot([], [], "o-", color=LEADER, markersize=9, linewidth=3, label=OURS)
     if paper is not None:
-        ring: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": OTHERS[0], "markersize": 8}
-        axes.plot([], [], "o", linestyle="none", label=paper, **ring)
+        axes.plot([], [], "o", linestyle="none", label=paper, **RING)
     name = f"constant guess {guess:.2f}" + ("" if guess < right else ", off the axis")
     axes.plot([], [], color=GREY, linestyle=":", linewidth=1.5, label=name)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
@@ -325,6 +347,10 @@ def _figure(
         panel.grid(visible=True, color=PALE, linewidth=0.6)
         panel.set_axisbelow(True)
     return figure, panels
+
+
+def _decade(each: Decade) -> str:
+    return f"ages {each.low} to {each.high}: {each.mae:.2f} years, {each.photos} photos of {each.people} people"
 
 
 def _line(i: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from study.artifacts.brands import MEANING
 from study.report.paper import PAPER_MAE, PAPER_PRETRAINING, backbone_name
 from study.report.sections import Section, name_of, pretraining, sentence
 from study.statistics.bootstrap import FEW_PEOPLE, Interval
-from study.statistics.summary import Comparison
+from study.statistics.summary import THRESHOLDS, Comparison
 
 FEW = 10
 """With fewer people a 95 % interval contains the true value 90 to 93 % of the time (simulated): the report says so."""
@@ -30,9 +30,9 @@ def headline(section: Section) -> str:
     summary, guess = section.summaries[section.leader], section.guess_summary
     seeds = len(summary.seed_maes)
     text = (
-        f"**{section.leader}: MAE {summary.mae.value:.2f} years{_span(summary.mae)}**, the mean over "
-        f"{summary.people} people, each tested by a network {_seen(section)}; pooled over "
-        f"the {summary.photos:,} photos {summary.mae_pooled.value:.2f}. A constant guess scores "
+        f"**{section.leader}: MAE {summary.mae.value:.2f} years{_span(summary.mae)}** (decoder: "
+        f"{section.about.decoder}), the mean over {summary.people} people, each tested by a network {_seen(section)}; "
+        f"pooled over the {summary.photos:,} photos {summary.mae_pooled.value:.2f}. A constant guess scores "
         f"{guess.mae.value:.2f} over people and {guess.mae_pooled.value:.2f} pooled."
     )
     if differ := section.unlike:
@@ -137,6 +137,18 @@ def against_paper(section: Section) -> str:
     return (
         f"The paper's {paper:.2f} for {name} {place}. It was pretrained on "
         f"{PAPER_PRETRAINING}, so a difference is not due to the network alone."
+    )
+
+
+def cumulative(section: Section) -> str:
+    """What CS counts, and the leader's CS(5) both ways."""
+    summary = section.summaries[section.leader]
+    real, whole = (cs.value[THRESHOLDS.index(5)] for cs in (summary.cs, summary.cs_rounded))
+    return (
+        "CS(n) is the share of photos with an error of at most n years. Of real-valued ages CS(0) is near zero, and "
+        "an error of 5.2 years is outside of CS(5). Papers that predict whole years round first, and count it inside: "
+        f'the rows "whole years" are for a comparison with those. CS(5) of {section.leader}: {real:.1f} % '
+        f"real-valued, {whole:.1f} % in whole years."
     )
 
 

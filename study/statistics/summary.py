@@ -46,6 +46,8 @@ class Summary:
     mae, rmse and cs are means over people as in the paper; *_pooled count each photo once. seed_maes: the MAE over
     people of each seed; intervals over people do not contain their spread. committee: the MAE over people of the seeds'
     averaged predictions, a model that costs one training per seed; nan if there is one seed.
+    cs counts the errors of the real-valued predictions, cs_rounded those of predictions rounded to whole years first
+    (half up), as papers do that predict a class: it counts an error of up to 5.5 years in CS(5).
     """
 
     people: int
@@ -57,6 +59,7 @@ class Summary:
     bias: Interval
     cs: Intervals
     cs_pooled: Intervals
+    cs_rounded: Intervals
     seed_maes: tuple[float, ...]
     committee: Interval
 
@@ -64,8 +67,9 @@ class Summary:
 def summarise(predictions: Predictions, *, draws: int = DRAWS, seed: int = 0, level: float = LEVEL) -> Summary:
     """MAE, RMSE, CS and bias of one config over people and pooled, with intervals over people."""
     error = errors(predictions.predicted, predictions.age)
-    within = np.abs(error)[:, None] <= np.array(THRESHOLDS, np.float64)
-    linear = person_means(np.column_stack([np.abs(error), error, 100.0 * within]), predictions.person)
+    rounded = errors(np.floor(predictions.predicted.astype(np.float64) + 0.5), predictions.age)
+    within, whole = (np.abs(each)[:, None] <= np.array(THRESHOLDS, np.float64) for each in (error, rounded))
+    linear = person_means(np.column_stack([np.abs(error), error, 100.0 * within, 100.0 * whole]), predictions.person)
     # A root is not linear: it is taken for each seed (and fold) before any mean, as for a single training.
     of_seed = [
         person_means(np.square(error[rows])[:, None], predictions.person[rows])
@@ -98,11 +102,18 @@ def summarise(predictions: Predictions, *, draws: int = DRAWS, seed: int = 0, le
         rmse=by_person[len(by_person) - 1],
         rmse_pooled=by_photo[len(by_photo) - 1],
         bias=by_person[1],
-        cs=Intervals(by_person.value[2:-1], by_person.low[2:-1], by_person.high[2:-1]),
-        cs_pooled=Intervals(by_photo.value[2:-1], by_photo.low[2:-1], by_photo.high[2:-1]),
+        cs=_columns(by_person, 2),
+        cs_pooled=_columns(by_photo, 2),
+        cs_rounded=_columns(by_person, 2 + len(THRESHOLDS)),
         seed_maes=seed_maes,
         committee=committee,
     )
+
+
+def _columns(metrics: Intervals, first: int) -> Intervals:
+    """The metrics of all THRESHOLDS, of which the first stands in this column."""
+    some = slice(first, first + len(THRESHOLDS))
+    return Intervals(metrics.value[some], metrics.low[some], metrics.high[some])
 
 
 def mae_over_people(predictions: Predictions, *, seed: int) -> float:

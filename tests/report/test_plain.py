@@ -102,6 +102,10 @@ def test_a_hostile_record_writes_nowhere_else_and_no_markup(tmp_path):
     text = written.files[0].read_text() + terminal(written.sections)
     for sign in ("<script", "](http", "](javascript", "\n# Owned", "\x1b", "\u202e", "$", "`c`", "**b**"):
         assert sign not in text
+    html = written.files[1].read_text()
+    assert html.count("<script") == 1, "the page's own"
+    for sign in ("](http", "](javascript", "\x1b", "\u202e", "onerror", "href='http", 'href="http'):
+        assert sign not in html
     for line in text.splitlines():
         assert line.count("|") in (0, *range(4, 14)), line  # only the tables' own columns
 
@@ -116,7 +120,7 @@ def test_sections_whose_slugs_collide_keep_their_own_pictures_and_metrics(tmp_pa
         Result("d", about(dataset="x-y-d", digest=""), same),
     ]
     written = report.write_report(results, out=tmp_path, draws=50)
-    assert len({str(file).casefold() for file in written.files}) == 1 + 4 * len(PICTURES)
+    assert len({str(file).casefold() for file in written.files}) == 2 + 4 * len(PICTURES)
     assert len(report.metrics_of(written.sections)) == 4 * 9
 
 

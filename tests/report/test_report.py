@@ -94,40 +94,73 @@ def text(*results: Result) -> str:
 
 def cells(markdown: str, row: str) -> list[str]:
     """The cells of the row of a Markdown table that starts with this name."""
-    line = next(line for line in markdown.splitlines() if line.startswith(f"| {row} "))
+    line = next(line for line in str(markdown).splitlines() if line.startswith(f"| {row} "))
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
 def test_report_and_pictures_are_written_and_none_is_blank(tmp_path, three):
     written = report.write_report(three, out=tmp_path / "report", draws=200)
-    assert {file.suffix for file in written.files} == {".md", ".png"}
-    assert len(written.files) == 6
-    for picture in written.files[1:]:
+    assert [file.suffix for file in written.files] == [".md", ".html", *[".png"] * 5]
+    for picture in written.files[2:]:
         pixels = np.asarray(Image.open(picture).convert("L"))
         assert min(pixels.shape) > 300
         assert pixels.std() > 5
         assert f"({picture.name})" in written.files[0].read_text()
 
 
-def test_the_papers_figures_stand_beside_ours(three):
+def test_the_papers_figures_stand_beside_ours_and_what_was_not_run_is_one_line(three):
     section = sections(three, draws=200)[0]
     table = tables.mae_table(section)
-    for backbone, mae in PAPER_MAE.items():
-        assert cells(table, backbone_name(backbone))[1] == f"{mae:.2f}"
-    assert cells(table, "VGG-16")[2:] == ["–", "–"]
+    for backbone in ("efficientnet_b0", "resnet34"):
+        assert cells(table, backbone_name(backbone))[1] == f"{PAPER_MAE[backbone]:.2f}"
     ours = section.summaries["EfficientNet-B0"].mae
     assert cells(table, "EfficientNet-B0")[2] == f"{ours.value:.2f} ({ours.low:.2f} to {ours.high:.2f})"
     assert cells(table, "EfficientNet-Lite0")[1] == "–"
     assert cells(table, "constant guess")[2].startswith(f"{section.guess_summary.mae.value:.2f} ")
-    for backbone, rmse in PAPER_RMSE.items():
-        assert cells(tables.rmse_table(section), backbone_name(backbone))[1] == f"{rmse:.2f}"
+    assert [row[0] for row in table.rows] == ["ResNet-34", "EfficientNet-B0", "EfficientNet-Lite0", "constant guess"]
+    assert cells(tables.rmse_table(section), "ResNet-34")[1] == f"{PAPER_RMSE['resnet34']:.2f}"
+    line = tables.not_run(section)
+    missing = [
+        f"{backbone_name(b)} ({mae:.2f})" for b, mae in PAPER_MAE.items() if b not in ("efficientnet_b0", "resnet34")
+    ]
+    assert all(each in line for each in missing)
+    assert "ResNet-34" not in line
+    assert line in text(*three)
+
+
+def test_the_papers_figures_are_left_out_beside_other_people(three):
+    (section,) = sections([Result("lopo", about(dataset="utkface"), predictions())], draws=200)
+    assert "paper" not in " ".join(tables.mae_table(section).header)
+    assert tables.not_run(section) == ""
+
+
+def test_the_decoder_stands_beside_every_mae():
+    results = [
+        Result("1", about(), predictions()),
+        Result("2", about("resnet18", decoder="median"), predictions(rng=1)),
+    ]
+    (section,) = sections(results, draws=200)
+    decoders = {row[0]: row[-1] for row in tables.mae_table(section).rows}
+    assert decoders == {"EfficientNet-B0": "expectation", "ResNet-18": "median", "constant guess": "median"}
+    assert f"(decoder: {section.about.decoder})" in sentences.headline(section)
+
+
+def test_cs_is_given_for_real_valued_and_for_rounded_predictions(three):
+    section = sections(three, draws=200)[0]
+    rows = {(row[0], row[1]): [float(cell) for cell in row[2:]] for row in tables.cs_table(section).rows}
+    one = section.results["EfficientNet-B0"].predictions
+    error = np.abs(np.floor(one.predicted.astype(np.float64) + 0.5) - one.age)
+    expected = np.mean([100 * (error[one.person == who] <= 5).mean() for who in one.people])
+    assert rows["EfficientNet-B0", "whole years"][tables.CS_COLUMNS.index(5)] == pytest.approx(expected, abs=0.05)
+    assert rows["EfficientNet-B0", "whole years"][0] > rows["EfficientNet-B0", "real-valued"][0]
+    assert f"{rows[section.leader, 'whole years'][tables.CS_COLUMNS.index(5)]:.1f} % in whole" in text(*three)
 
 
 def test_the_constant_guess_is_in_every_table_of_figures(three):
     section = sections(three, draws=200)[0]
     for make in (tables.mae_table, tables.rmse_table, tables.cs_table, tables.calibration_table):
-        assert "| constant guess " in make(section)
-    assert "constant guess" in tables.age_table(section)
+        assert "| constant guess " in str(make(section))
+    assert "constant guess" in str(tables.age_table(section))
 
 
 def test_it_says_on_which_data_with_which_pretraining_and_how_it_was_chosen(three):
@@ -171,7 +204,7 @@ def test_results_on_different_faces_are_never_mixed():
 def test_two_sections_with_the_same_faces_keep_their_own_pictures(tmp_path):
     results = [Result(n, about(), predictions(people=p)) for n, p in (("a", 12), ("b", 8))]
     written = report.write_report(results, out=tmp_path, draws=200)
-    assert len(set(written.files)) == 11
+    assert len(set(written.files)) == 12
     assert all(file.is_file() for file in written.files)
 
 
@@ -202,7 +235,7 @@ def test_a_sealed_choice_of_several_configs_is_named_by_all_of_them():
     section = sections([Result("best of sweep", sealed, predictions())], draws=200)[0]
     assert section.leader == "EfficientNet-B0 or ResNet-34"
     assert cells(tables.mae_table(section), "EfficientNet-B0 or ResNet-34")[1] == "–"
-    assert cells(tables.mae_table(section), "EfficientNet-B0 ")[1:] == ["3.06", "–", "–"]
+    assert "EfficientNet-B0 (3.06)" in tables.not_run(section), "no result is of this network alone"
     assert cells(tables.config_table(section), "EfficientNet-B0 or ResNet-34")[1] == "64 or 96"
 
 
@@ -284,7 +317,7 @@ def test_a_brand_stands_wherever_the_result_does(three):
         tables.config_table(section),
     ]
     told += [sentences.comparisons(section), tables.calibration_table(section), terminal([section])]
-    assert all(name in text for text in told)
+    assert all(name in str(each) for each in told)
     warned = "\n".join(sentences.caveats(section))
     assert f"**OPTIMISTIC: {name}.**" in warned
     assert f"**OVERLAP: {name}.**" in warned
