@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,7 @@ from study.cluster.placing import mark_running
 from study.files.storage import Folder
 from study.landmarks.landmarkers import LANDMARKERS
 from study.landmarks.photos import PhotoError, Reason, climbs, decode_photo
-from study.landmarks.search import Landmarks, Portrait, Runtime, Scheme
+from study.landmarks.search import Landmarks, Portrait, Runtime, Scheme, focus
 from study.landmarks.warp import align_face, encode_face
 from trainables.faces.table import SCHEMA
 
@@ -117,17 +118,23 @@ class Align:
     def _align(self, rows: list[dict], files: Sequence[tuple[bytes, bytes | None] | PhotoError]) -> list[dict]:
         answers: dict[int, PhotoError | tuple[bytes, Landmarks]] = {}
         portraits: dict[int, Portrait] = {}
+        focused: dict[int, Portrait] = {}  # what of them is searched
         for index, file in enumerate(files):
             try:
                 if isinstance(file, PhotoError):
                     raise file
                 photo, points = file
                 portraits[index] = Portrait(decode_photo(photo), points, self.scheme)
+                focused[index] = focus(portraits[index], rows[index]["box"])
             except PhotoError as error:
                 answers[index] = error
-        found = self.landmarker.find(list(portraits.values()))
-        for (index, portrait), landmarks in zip(portraits.items(), found, strict=True):
-            answers[index] = landmarks if isinstance(landmarks, PhotoError) else self._cut(portrait, landmarks)
+        found = self.landmarker.find(list(focused.values()))
+        for (index, portrait), landmarks in zip(focused.items(), found, strict=True):
+            if not isinstance(landmarks, PhotoError):
+                moved = landmarks.points + np.asarray(portrait.corner, np.float32)
+                answers[index] = self._cut(portraits[index], replace(landmarks, points=moved))
+            else:
+                answers[index] = landmarks
         return [self._row(row, answers[index]) for index, row in enumerate(rows)]
 
     def _cut(self, portrait: Portrait, landmarks: Landmarks) -> PhotoError | tuple[bytes, Landmarks]:
@@ -150,4 +157,6 @@ class Align:
             "landmarker": self.landmarker.name,
             "found_by": landmarks.found_by,
             "photo_sha256": row["sha256"],
+            "sex": row["sex"] or None,
+            "group": row["group"] or None,
         }

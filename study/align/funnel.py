@@ -13,6 +13,7 @@ STEPS: tuple[tuple[str, tuple[Reason, ...]], ...] = (
     ("parseable", (Reason.BAD_NAME, Reason.OUTSIDE_ROOT)),
     ("age in range", (Reason.AGE_OUT_OF_RANGE,)),
     ("one face by the metadata", (Reason.NO_FACE_IN_METADATA, Reason.LOW_FACE_SCORE, Reason.SECOND_FACE)),
+    ("of the splits asked for", (Reason.OTHER_SPLIT,)),
     ("on disk", (Reason.MISSING, Reason.UNREADABLE, Reason.EMPTY_FILE)),
     ("not a duplicate", (Reason.DUPLICATE, Reason.CONFLICTING_AGES)),
     ("decoded", (Reason.NOT_A_PHOTO, Reason.TRUNCATED, Reason.TOO_LARGE, Reason.TOO_SMALL)),

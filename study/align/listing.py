@@ -14,7 +14,17 @@ from study.align.datasets import DATASETS, Dataset
 from study.files.storage import Folder
 from study.landmarks.photos import Photo, Reason, Reject
 
-LISTING = pa.schema([("photo", pa.string()), ("person", pa.string()), ("age", pa.int16()), ("points", pa.string())])
+LISTING = pa.schema(
+    [
+        ("photo", pa.string()),
+        ("person", pa.string()),
+        ("age", pa.int16()),
+        ("points", pa.string()),
+        ("sex", pa.string()),
+        ("group", pa.string()),
+        ("box", pa.list_(pa.float32())),
+    ]
+)
 """What a parser knows of each photo before it is opened: a row for each."""
 
 FATE = pa.schema([("reason", pa.string()), ("detail", pa.string())])
@@ -35,7 +45,7 @@ def list_photos(dataset: Dataset, root: Folder) -> tuple[pa.Table, list[Reject]]
             entries = [_in_utf8(entry) for entry in entries]
             photos = [entry for entry in entries if isinstance(entry, Photo)]
             rejects += [entry for entry in entries if isinstance(entry, Reject)]
-            rows = [{"photo": p.path, "person": p.person, "age": p.age, "points": p.points} for p in photos]
+            rows = [{"photo": photo.path} | {n: getattr(photo, n) for n in LISTING.names[1:]} for photo in photos]
             parts.append(pa.Table.from_pylist(rows, schema=LISTING))
     except (ValueError, FileNotFoundError) as error:
         raise type(error)(f"{error}{_looks_like(root, dataset)}") from None

@@ -16,9 +16,20 @@ class Options:
     """Options of `python -m study.align`."""
 
     dataset: Annotated[str, tyro.conf.Positional] = ""
-    """fgnet, utkface, aaf, imdb, wiki, people or strangers (the last two are built in). Without one: both of these."""
-    root: str = ""
-    """Folder of the dataset, local or a URI such as s3://bucket/fgnet; its own layout is read as it is."""
+    """fgnet, utkface, aaf, imdb, wiki, table (your photos, by --labels), people or strangers (the last two are built
+    in). Without one: both of these."""
+    root: tuple[str, ...] = ()
+    """Folder of the dataset, local or a URI such as s3://bucket/fgnet; its own layout is read as it is. Several folders
+    become one table, such as the parts of an archive."""
+    labels: str = ""
+    """With `table`: the file that says who is how old, a row a photo: CSV, TSV, Parquet or JSON lines."""
+    columns: tuple[str, ...] = ()
+    """With `table`: columns that have other names in it, such as photo=filename age=years person=who. Known are photo,
+    age (or birth and taken, dates), person, sex, group, split and box (left top right bottom, in pixels)."""
+    splits: tuple[str, ...] = ()
+    """With `table`: the splits to take, such as train val. Without it: every row."""
+    name: str = ""
+    """With `table`: the dataset's name in tables and results. Without it: the name of the (first) folder."""
     out: str = ""
     """Folder for the faces table, local or a URI; without it, runs/<dataset>, or runs/synthetic/<dataset>."""
     follow_links: bool = False

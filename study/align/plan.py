@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
 from study import landmarks
 from study.align.datasets import DATASETS, Dataset
+from study.align.datasets.table import Source
+from study.align.datasets.table import photos as table_photos
 from study.align.options import Options
+from study.align.roots import common_root, in_parts
 from study.artifacts.aligned import Recipe
 from study.cli.options import home
 from study.cli.run import refuse_ignored
@@ -19,6 +22,7 @@ from study.landmarks.fan import DTYPES, check_device
 from study.landmarks.landmarkers import LANDMARKERS, weights_digest
 from study.landmarks.search import TRIES
 from study.landmarks.warp import TEMPLATE, TEMPLATE_NAME
+from study.plain import slug
 from trainables import source_digest
 from trainables.names import unknown
 
@@ -38,7 +42,7 @@ def make_plan(options: Options) -> Plan:
     """The plan for one dataset. Raises ValueError or FileNotFoundError where it cannot be done."""
     if options.dataset not in DATASETS:
         raise unknown("dataset", options.dataset, DATASETS)
-    dataset = DATASETS[options.dataset]
+    dataset, root = find_dataset(DATASETS[options.dataset], options)
     landmarker = options.landmarker or ("dlib" if dataset.builtin else "fan")
     if landmarker not in LANDMARKERS:
         raise unknown("landmarker", landmarker, LANDMARKERS)
@@ -49,7 +53,7 @@ def make_plan(options: Options) -> Plan:
         check_runtime(options)
     else:
         refuse_ignored(options, ["device", "dtype"], why=f"with --landmarker {landmarker}")
-    root, out = find_root(dataset, options), open_folder(options.out or home([dataset.name]) / dataset.name)
+    out = open_folder(options.out or home([dataset.name]) / dataset.name)
     recipe = Recipe(
         dataset=dataset.name,
         landmarker=landmarker,
@@ -77,17 +81,40 @@ def check_runtime(options: Options) -> None:
         check_device(options.device)
 
 
-def find_root(dataset: Dataset, options: Options) -> Folder:
-    """The folder of the dataset's photos. Raises ValueError or FileNotFoundError where there is none."""
-    if options.root:
-        root = open_folder(options.root)
-    elif dataset.builtin:
-        root = open_folder(dataset.builtin)
-    else:
+def find_dataset(dataset: Dataset, options: Options) -> tuple[Dataset, Folder]:
+    """The dataset as it is asked for, and the folder of its photos. Raises ValueError or FileNotFoundError."""
+    if not options.root and not dataset.builtin:
         raise ValueError(f"{dataset.name} needs --root, the folder that holds its photos")
-    if not root.is_folder():
-        raise FileNotFoundError(f"no folder {root}; --root is where {dataset.what.split(':')[0]} is")
-    return replace(root, follow_links=options.follow_links)
+    folders = [open_folder(each) for each in options.root or (str(dataset.builtin),)]
+    for folder in folders:
+        if not folder.is_folder():
+            raise FileNotFoundError(f"no folder {folder}; --root is where {dataset.what.split(':')[0]} is")
+    root, parts = common_root(folders)
+    if dataset.name == "table":
+        dataset = _by_labels(dataset, options, parts, first=folders[0])
+    else:
+        refuse_ignored(options, ["labels", "columns", "splits", "name"], why=f"with {dataset.name}")
+        dataset = replace(dataset, photos=in_parts(dataset.photos, parts))
+    return dataset, replace(root, follow_links=options.follow_links)
+
+
+def _by_labels(dataset: Dataset, options: Options, parts: tuple[str, ...], *, first: Folder) -> Dataset:
+    """The dataset of --labels."""
+    columns = {}
+    for pair in options.columns:
+        ours, equals, theirs = pair.partition("=")
+        if not equals or not theirs:
+            raise ValueError(f"--columns {pair}: expected NAME=COLUMN, such as photo=filename")
+        columns[ours] = theirs
+    if not options.labels:
+        raise ValueError("table needs --labels, the file that says who is how old")
+    name = options.name or slug(first.name.rstrip("/").rpartition("/")[2])
+    if name != slug(name):
+        raise ValueError(f"--name {name!r}: expected letters, digits, - and _, such as {slug(name)!r}")
+    if name in DATASETS:
+        raise ValueError(f"{name!r} is the name of a known dataset: give another one with --name")
+    source = Source(options.labels, columns, options.splits, parts)
+    return replace(dataset, name=name, photos=partial(table_photos, source=source))
 
 
 @cache

@@ -40,6 +40,7 @@ class Reason(StrEnum):
     NO_FACE_IN_METADATA = "no_face_in_metadata"  # IMDB-WIKI: face_score is not finite
     LOW_FACE_SCORE = "low_face_score"
     SECOND_FACE = "second_face"
+    OTHER_SPLIT = "other_split"  # a row of labels of a split that was not asked for
     OUTSIDE_ROOT = "outside_root"  # an absolute or climbing path, or a link that leaves the root
     MISSING = "missing"  # named by the metadata, not on disk
     UNREADABLE = "unreadable"  # the file system refused
@@ -64,13 +65,18 @@ class Photo:
     """One photo of a dataset, before it is opened.
 
     path is relative to the dataset's root, / between folders; age in years; person "" where the dataset names
-    no people; points is the path of the file with its 68 points, likewise relative, "" where there is none.
+    no people; points is the path of the file with its 68 points, likewise relative, "" where there is none. sex and
+    group are the dataset's words, "" where it has none; no network is given them. box: left, top, right, bottom of the
+    face in pixels, where the dataset says which face of the photo is meant.
     """
 
     path: str
     age: int
     person: str = ""
     points: str = ""
+    sex: str = ""
+    group: str = ""
+    box: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,11 +55,37 @@ class Landmarks:
 
 @dataclass(frozen=True)
 class Portrait:
-    """What a landmarker works on: a decoded photo, and the bytes of its points file if it has one."""
+    """What a landmarker works on: a decoded photo, and the bytes of its points file if it has one.
+
+    corner: where its left upper pixel lies in the photo that it was cut from, (x, y).
+    """
 
     pixels: Pixels
     points: bytes | None = None
     points_scheme: Scheme = "ibug"
+    corner: tuple[int, int] = (0, 0)
+
+
+MARGIN = 0.5
+"""What is shown to the detector around a box that the dataset gives, as a share of the box's longer side."""
+
+
+def focus(portrait: Portrait, box: Sequence[float] | None) -> Portrait:
+    """The part of a photo around a box (left, top, right, bottom in pixels); the photo itself without one.
+
+    A photo with a points file stays whole: its points are the face. Raises PhotoError where the box is outside.
+    """
+    if not box or portrait.points is not None:
+        return portrait
+    height, width = portrait.pixels.shape[:2]
+    left, top, right, bottom = box
+    around = MARGIN * max(right - left, bottom - top)
+    x0, y0 = max(0, int(left - around)), max(0, int(top - around))
+    x1, y1 = min(width, math.ceil(right + around)), min(height, math.ceil(bottom + around))
+    if left >= width or top >= height or right <= 0 or bottom <= 0 or min(x1 - x0, y1 - y0) < 16:
+        shown = " ".join(f"{side:g}" for side in box)
+        raise PhotoError(Reason.NO_FACE, f"the box {shown} lies outside of the photo's {width}x{height} pixels")
+    return Portrait(np.ascontiguousarray(portrait.pixels[y0:y1, x0:x1]), corner=(x0, y0))
 
 
 @dataclass(frozen=True)

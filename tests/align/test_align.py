@@ -94,7 +94,7 @@ def pristine(tmp_path_factory, local_ray) -> Path:
 
 def options_for(folder: Path) -> Options:
     root, out = str(folder / "fgnet"), str(folder / "out")
-    return Options("fgnet", root=root, out=out, landmarker="pts", size=100, shard=5, workers=1, track=False)
+    return Options("fgnet", root=(root,), out=out, landmarker="pts", size=100, shard=5, workers=1, track=False)
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def copied(pristine, tmp_path) -> Options:
 
 @pytest.fixture
 def root(copied) -> Path:
-    return Path(copied.root)
+    return Path(copied.root[0])
 
 
 def table(out: str, which: str) -> pd.DataFrame:
@@ -220,7 +220,7 @@ def test_another_folder_replaces_a_table_only_with_force_and_a_line(copied, root
     for number in range(3):
         (tmp_path / "second" / "images" / f"00{number + 1}A10.JPG").write_bytes(jpeg(500 + number))
         (tmp_path / "second" / "points" / f"00{number + 1}a10.pts").write_text(points_file())
-    second = replace(options, root=str(tmp_path / "second"))
+    second = replace(options, root=(str(tmp_path / "second"),))
     with pytest.raises(
         ValueError, match=r"holds 15 faces of photos that are not in .*second: use another --out, or --force"
     ):

@@ -82,7 +82,23 @@ def test_a_stray_photo_among_good_ones_is_rejected_by_name(tmp_path):
 )
 def test_utkface_ages_survive_its_odd_names(tmp_path, name, age):
     (photo,) = DATASETS["utkface"].photos(folder_with(tmp_path, name))
-    assert photo == Photo(name, age)
+    assert (photo.path, photo.age, photo.person) == (name, age, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "sex", "group"),
+    [
+        ("24_0_1_20170116220224657 .jpg.chip.jpg", "male", "black"),
+        ("1_1_0_20161219140.jpg", "female", "white"),
+        ("8_1_4_2017011719.JPG", "female", "other"),
+        ("53__2_20170116184028385.jpg", "", "asian"),
+        ("39_1_20170116174525125.jpg.chip.jpg", "", ""),
+        ("9_3_3_20170116174525125.jpg", "", "indian"),
+    ],
+)
+def test_utkface_names_give_sex_and_group_where_it_is_clear_which_code_is_which(tmp_path, name, sex, group):
+    (photo,) = DATASETS["utkface"].photos(folder_with(tmp_path, name))
+    assert (photo.sex, photo.group) == (sex, group)
 
 
 def test_utkface_in_the_wild_lies_in_three_parts(tmp_path):
@@ -111,7 +127,10 @@ def test_aaf_is_found_however_it_was_unpacked_and_the_authors_crops_are_left_out
     names = [f"{folder}00000A02.jpg", f"{folder}13321A80.jpg"]
     crops = folder.replace("original images", "aglined faces")
     root = folder_with(tmp_path, *names, *([f"{crops}00000A02.jpg"] if folder else []))
-    assert list(DATASETS["aaf"].photos(root)) == [Photo(names[0], 2), Photo(names[1], 80)]
+    assert list(DATASETS["aaf"].photos(root)) == [
+        Photo(names[0], 2, sex="female"),
+        Photo(names[1], 80, sex="male"),
+    ]
 
 
 def test_aaf_rejects_other_names_and_ages_beyond_life(tmp_path):

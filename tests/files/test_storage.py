@@ -120,13 +120,15 @@ def test_aligning_from_a_store_into_a_store_gives_the_local_table(tmp_path, buck
     (root / "images" / "001A50.JPG").write_bytes(b"no photo")
     for path in sorted(root.rglob("*.*")):
         far.write(str(path.relative_to(root)), path.read_bytes())
-    near = Options("fgnet", root=str(root), out=str(tmp_path / "out"), landmarker="pts", size=64, shard=2, track=False)
+    near = Options(
+        "fgnet", root=(str(root),), out=str(tmp_path / "out"), landmarker="pts", size=64, shard=2, track=False
+    )
     out = open_folder(bucket.format("out"))
     start_ray(num_cpus=2)
     try:
         assert align(near) == 0
         for _ in range(2):  # the second run has nothing to do
-            assert align(replace(near, root=far.name, out=out.name)) == 0
+            assert align(replace(near, root=(far.name,), out=out.name)) == 0
     finally:
         ray.shutdown()
     local = open_folder(near.out)

@@ -119,7 +119,7 @@ def test_align_with_fan_by_default(with_weights, tmp_path, portraits):
         Image.fromarray(portrait.pixels).save(root / f"{age}_0_0_2017011018372639.jpg", quality=95)
     start_ray(num_cpus=1)
     try:
-        assert align(Options("utkface", root=str(root), out=str(out), size=64, track=False)) == 0
+        assert align(Options("utkface", root=(str(root),), out=str(out), size=64, track=False)) == 0
     finally:
         ray.shutdown()
     faces = pd.read_parquet(out / "faces")

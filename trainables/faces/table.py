@@ -36,6 +36,9 @@ SCHEMA = pa.schema(
         pa.field("landmarker", pa.string(), nullable=False),
         pa.field("found_by", pa.string(), nullable=False),  # the landmarker's attempt that found the face
         pa.field("photo_sha256", pa.string(), nullable=False),
+        # the dataset's words, null where it has none: for whom does it err? No network is ever given them.
+        pa.field("sex", pa.string()),
+        pa.field("group", pa.string()),
     ]
 )
 """Columns of a faces table."""

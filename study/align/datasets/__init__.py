@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.align.datasets import aaf, fgnet, imdbwiki, utkface
+from study.align.datasets import aaf, fgnet, imdbwiki, table, utkface
 from study.align.datasets.built_in import PEOPLE, STRANGERS
 from study.files.storage import Folder
 from study.landmarks.photos import Photo, Reject
@@ -35,6 +35,7 @@ DATASETS = {
         Dataset("aaf", "All-Age-Faces: 13,322 photos, each of another person", aaf.photos),
         Dataset("imdb", "IMDB: 460,723 scraped photos", imdbwiki.imdb),
         Dataset("wiki", "WIKI: 62,328 scraped photos", imdbwiki.wiki),
+        Dataset("table", "your photos: any data set, by a file of labels", table.photos),
         Dataset("people", "synthetic people, with FG-NET's file names", fgnet.photos, points="ibug", builtin=PEOPLE),
         Dataset("strangers", "synthetic strangers, with UTKFace's file names", utkface.photos, builtin=STRANGERS),
     )

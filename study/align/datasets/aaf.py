@@ -13,13 +13,16 @@ from study.files.storage import Folder
 from study.landmarks.photos import Photo, Reason, Reject, photo_names
 
 # <serial>A<age>.jpg: 00000A02.jpg to 13321A38.jpg
-_NAME = re.compile(r"\d{5}A(?P<age>\d{2,3})\.(?:jpe?g|png)", re.IGNORECASE)
+_NAME = re.compile(r"(?P<serial>\d{5})A(?P<age>\d{2,3})\.(?:jpe?g|png)", re.IGNORECASE)
 
 _PHOTOS = "original images"
 """The folder of the photos as they were taken; "aglined faces" (sic) beside it holds the authors' crops of the same."""
 
 _PLACES = (f"All-Age-Faces Dataset/{_PHOTOS}", _PHOTOS)
 """Where the photos lie below the folder that an archive was unpacked to."""
+
+_LAST_WOMAN = 7380
+"""Serial numbers up to this one are of women, those above of men."""
 
 MAX_AGE = 120
 
@@ -48,4 +51,4 @@ def photos(root: Folder) -> Iterator[Photo | Reject]:
         elif int(match["age"]) > MAX_AGE:
             yield Reject(name, Reason.AGE_OUT_OF_RANGE, f"{match['age']} years, more than {MAX_AGE}")
         else:
-            yield Photo(name, int(match["age"]))
+            yield Photo(name, int(match["age"]), sex="female" if int(match["serial"]) <= _LAST_WOMAN else "male")

@@ -23,6 +23,8 @@ _PERSON = {
     "wiki": re.compile(r"(?:.*/)?(?P<person>\d+)_[^/]*\.jpe?g", re.IGNORECASE),
 }
 _COLUMNS = ("dob", "photo_taken", "full_path", "face_score", "second_face_score")
+_SEXES = {0.0: "female", 1.0: "male"}
+"""The reverse of UTKFace's codes; NaN is unknown."""
 _LAST_DAY = date.max.toordinal()
 
 
@@ -41,7 +43,7 @@ def photos(root: Folder, *, part: str) -> Iterator[Photo | Reject]:
         )
     where = f"{root}/{folder}{part}.mat"
     try:
-        columns = read_struct(root.read(f"{folder}{part}.mat"), name=part, columns=_COLUMNS)
+        columns = read_struct(root.read(f"{folder}{part}.mat"), name=part, columns=(*_COLUMNS, "gender"))
     except ValueError as error:
         raise ValueError(f"IMDB-WIKI: {where}: {error}") from None
     missing = [name for name in _COLUMNS if name not in columns]
@@ -49,26 +51,31 @@ def photos(root: Folder, *, part: str) -> Iterator[Photo | Reject]:
     if missing or len(set(lengths.values())) > 1:
         raise ValueError(f"IMDB-WIKI: {where} lacks {missing} or its columns differ in length: {lengths}")
     paths = columns["full_path"]
-    numbers = [columns[name] for name in _COLUMNS if name != "full_path"]
+    columns.setdefault("gender", np.full(len(paths), np.nan))  # some filtered copies leave it out
+    numbers = [column for name, column in columns.items() if name != "full_path"]
     if not isinstance(paths, list) or any(isinstance(column, list) for column in numbers):
         raise ValueError(f"IMDB-WIKI: {where}: full_path must be text and the other columns numbers")
     if not paths:
         raise ValueError(f"IMDB-WIKI: {where} has no rows")
-    births, years, scores, second_scores = (
+    births, years, scores, second_scores, genders = (
         np.asarray(columns[name], dtype=np.float64).tolist()  # photo_taken is uint16: differences would wrap
-        for name in ("dob", "photo_taken", "face_score", "second_face_score")
+        for name in ("dob", "photo_taken", "face_score", "second_face_score", "gender")
     )
     seen: set[str] = set()
-    for row, birth, year, score, second in zip(paths, births, years, scores, second_scores, strict=True):
+    columns_by_row = zip(paths, births, years, scores, second_scores, genders, strict=True)
+    for row, birth, year, score, second, gender in columns_by_row:
         path = f"{folder}{row}"
         if path in seen:
             yield Reject(path, Reason.DUPLICATE, "the metadata have two rows for this photo; the first counts")
             continue
         seen.add(path)
-        yield _judge(path, row, birth=birth, year=year, score=score, second=second, part=part)
+        sex = _SEXES.get(gender, "")
+        yield _judge(path, row, birth=birth, year=year, score=score, second=second, sex=sex, part=part)
 
 
-def _judge(path: str, row: str, *, birth: float, year: float, score: float, second: float, part: str) -> Photo | Reject:
+def _judge(
+    path: str, row: str, *, birth: float, year: float, score: float, second: float, sex: str, part: str
+) -> Photo | Reject:
     if climbs(row):
         return Reject(path, Reason.OUTSIDE_ROOT, f"full_path {row!r} is absolute or climbs")
     match = _PERSON[part].fullmatch(row)
@@ -83,7 +90,7 @@ def _judge(path: str, row: str, *, birth: float, year: float, score: float, seco
         return Reject(path, Reason.LOW_FACE_SCORE, f"face_score {score:.3g} < {MIN_FACE_SCORE:g}")
     if not np.isnan(second):  # NaN is good: there is no second face
         return Reject(path, Reason.SECOND_FACE, f"second_face_score {second:.3g}")
-    return Photo(path, age, match["person"])
+    return Photo(path, age, match["person"], sex=sex)
 
 
 def age_in(year: float, *, birth: float) -> int | None:

@@ -11,8 +11,13 @@ from study.landmarks.photos import Photo, Reason, Reject, photo_names
 
 # <age>_<gender>_<race>_<timestamp>.jpg.chip.jpg, and irregular names with a right age: gender or race missing or empty,
 # a space before the extension, a missing dot, timestamps of other lengths; and the names that browsers and desktops
-# give to copies: "... (1).jpg", "... - Copy.jpg". Only the age is used.
-_NAME = re.compile(r"(?P<age>\d{1,3})_(?:[0-4]?_){1,2}\d{4,}[ .\w()-]*\.(?:jpe?g|png)", re.IGNORECASE)
+# give to copies: "... (1).jpg", "... - Copy.jpg". Where one of two codes is missing, nobody knows which: both are left.
+_NAME = re.compile(
+    r"(?P<age>\d{1,3})_(?:(?P<sex>[0-4]?)_(?P<race>[0-4]?)_|[0-4]?_)\d{4,}[ .\w()-]*\.(?:jpe?g|png)", re.IGNORECASE
+)
+_SEXES = {"0": "male", "1": "female"}
+_RACES = {"0": "white", "1": "black", "2": "asian", "3": "indian", "4": "other"}
+"""The dataset's own codes and words; "other" stands for Hispanic, Latino, Middle Eastern and others."""
 
 _PARTS = ("part1", "part2", "part3")
 """Folders that the photos in the wild unpack to."""
@@ -45,4 +50,5 @@ def photos(root: Folder) -> Iterator[Photo | Reject]:
         elif int(match["age"]) > MAX_AGE:
             yield Reject(name, Reason.AGE_OUT_OF_RANGE, f"{match['age']} years, more than {MAX_AGE}")
         else:
-            yield Photo(name, int(match["age"]))
+            sex, race = _SEXES.get(match["sex"] or "", ""), _RACES.get(match["race"] or "", "")
+            yield Photo(name, int(match["age"]), sex=sex, group=race)
