@@ -50,8 +50,8 @@ less than that; or none."""
 
 @dataclass(frozen=True)
 class NetworkTried:
-    """What a network got in all blocks: trials that were scored, their folds, minutes of compute, the lowest MAE (years)
-    of its complete trials, and where none was scored, why."""
+    """What a network got in all blocks: trials that were scored, their folds, minutes of compute, the lowest MAE
+    (years) of its complete trials, and where none was scored, why."""
 
     network: str
     fate: Fate
@@ -73,8 +73,8 @@ class NetworkTried:
 
 @dataclass(frozen=True)
 class FrontPoint:
-    """A trial on a block's Pareto front: nothing that the block tried is both cheaper and better. cost: multiply-adds of
-    a face, or the objective's cost (`unit`); mae in years."""
+    """A trial on a block's Pareto front: nothing that the block tried is both cheaper and better. cost: multiply-adds
+    of a face, or the objective's cost (`unit`); mae in years."""
 
     block: str
     trial: int

@@ -25,8 +25,8 @@ class Sweep:
     training: Annotated[Training, tyro.conf.arg(name="")] = field(default_factory=Training)
     space: str = "study"
     """What is asked: study (EfficientNet-B0 to B7 and Lite0, AlexNet, VGG and ResNets, both lambdas, learning rate,
-    drop path), small (three networks, both lambdas, learning rate: for small machines), mean_variance, losses (six of them), backbones,
-    efficientnet (B0 to B7 with size and drop path), frozen (four networks and how many of their early stages stay
+    drop path), small (three networks, both lambdas, learning rate: for small machines), mean_variance, losses (six of
+    them), backbones, efficientnet (B0 to B7 with size and drop path), frozen (four networks and how many of their early stages stay
     frozen), transformers (ViT, Swin, ConvNeXt, EfficientNetV2), paper (its eleven networks), or tour (what make study
     runs)."""
     networks: tuple[str, ...] = ()
