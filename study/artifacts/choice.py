@@ -44,8 +44,8 @@ class Optimism:
 
 
 Fate = Literal["fair", "short", "none"]
-"""Whether a network had a fair trial in each block: three trials or an equal share of the block's compute; some, but
-less than that; or none."""
+"""Whether a network had a fair trial in each block: three trials or as many as an equal share of the block's compute
+pays for; some, but fewer than that; or none."""
 
 
 @dataclass(frozen=True)

@@ -74,8 +74,8 @@ def sentences(choice: AppliedChoice) -> list[str]:
         fair = [each.network for each in choice.networks if each.fate == "fair"]
         short = [each for each in choice.networks if each.fate == "short"]
         none = [each.network for each in choice.networks if each.fate == "none"]
-        parts = [f"Of {len(choice.networks)} networks {len(fair)} had a fair trial in every block (three trials, or an "
-                 f"equal share of the block's compute): {', '.join(fair) or 'none'}."]  # fmt: skip
+        parts = [f"Of {len(choice.networks)} networks {len(fair)} had a fair trial in every block (three trials, or as "
+                 f"many as an equal share of the block's compute pays for): {', '.join(fair) or 'none'}."]  # fmt: skip
         some = [f"{each.network} ({each.trials} trials, {each.minutes:.0f} min)" for each in short]
         parts += [f"Tried too little to be judged: {', '.join(some)}."] if some else []
         parts += [f"Not tried: {', '.join(none)}."] if none else []

@@ -183,7 +183,7 @@ def announce(
     missing = any(len(list((folder / block.name).glob("*.json"))) < trials for block in blocks)
     if timings is None and missing:
         device = "cuda" if unit.gpus else "cpu"
-        timings = measure(measuring_order(configs), unit, device=device, places=places)
+        timings = measure(measuring_order(configs), unit, device=device, places=places, joined=options.ray.joins)
         if timings:
             write_costs(folder / COSTS_FILE, timings)
     timings = timings or {}

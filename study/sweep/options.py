@@ -26,9 +26,9 @@ class Sweep:
     space: str = "study"
     """What is asked: study (EfficientNet-B0 to B7 and Lite0, AlexNet, VGG and ResNets, both lambdas, learning rate,
     drop path), small (three networks, both lambdas, learning rate: for small machines), mean_variance, losses (six of
-    them), backbones, efficientnet (B0 to B7 with size and drop path), frozen (four networks and how many of their early stages stay
-    frozen), transformers (ViT, Swin, ConvNeXt, EfficientNetV2), paper (its eleven networks), or tour (what make study
-    runs)."""
+    them), backbones, efficientnet (B0 to B7 with size and drop path), frozen (four networks and how many of their
+    early stages stay frozen), transformers (ViT, Swin, ConvNeXt, EfficientNetV2), paper (its eleven networks), or
+    tour (what make study runs)."""
     networks: tuple[str, ...] = ()
     """Narrows the space to these of its networks; with the space study also any classifier of timm, as timm/NAME."""
     trials: Count | None = None

@@ -56,7 +56,7 @@ def turns(
     found = []
     for network, fold in budget.folds.items():
         if not given_up(told, network, prune=prune, comparable=comparable):
-            begins = network not in running and not any(tried.config.backbone == network for tried in told)
+            begins = network not in running and not any(network_of(tried) == network for tried in told)
             cost = expected(told, network, budget, folds=folds)
             # the first trial may end after one fold
             found.append((spent[network] + (fold if begins else cost), fold, network, cost))
@@ -65,14 +65,19 @@ def turns(
 
 def expected(told: Sequence[Tried], network: str, budget: Budget, *, folds: int) -> float:
     """Seconds of a network's next trial: the mean of those known, else as estimated for all folds."""
-    known = [tried.seconds for tried in told if tried.config.backbone == network and tried.state in SCORED]
+    known = [tried.seconds for tried in told if network_of(tried) == network and tried.state in SCORED]
     return sum(known) / len(known) if known else folds * budget.folds[network]
+
+
+def network_of(tried: Tried) -> str:
+    """A trial's network, without reading its whole config."""
+    return str(tried.trial["backbone"])
 
 
 def spendings(told: Sequence[Tried], running: Sequence[str], budget: Budget, *, folds: int) -> dict[str, float]:
     """Seconds by network: of the trials known, and as expected of those running."""
     return {
-        network: sum(tried.seconds for tried in told if tried.config.backbone == network)
+        network: sum(tried.seconds for tried in told if network_of(tried) == network)
         + running.count(network) * expected(told, network, budget, folds=folds)
         for network in budget.folds
     }
@@ -98,18 +103,15 @@ def given_up(
 ) -> bool:
     """Whether LEAST trials or more show the network worse than the leader, in each by the paired test on the same
     people, or gave nothing at all."""
-    mine = [tried for tried in told if tried.config.backbone == network]
+    mine = [tried for tried in told if network_of(tried) == network]
     if len(mine) < LEAST:
         return False
+    leaders = ranked({other.number: other for other in told if network_of(other) != network})
     for tried in mine:
         if tried.state not in SCORED:
             continue
-        others = {
-            other.number: other
-            for other in told
-            if other.config.backbone != network and comparable(tried.config, other.config)
-        }
-        leader = next(iter(ranked(others)), None)
+        config = tried.config
+        leader = next((other for other in leaders if comparable(config, other.config)), None)
         seen = tried.people or tried.halfway
         against = (leader.people if tried.people else leader.halfway) if leader else {}
         if not hopeless(seen, against, p=prune):
@@ -121,7 +123,7 @@ def tally(journals: Sequence[Mapping[int, Tried]], networks: Sequence[str]) -> t
     """For each network what it got in all blocks, and whether that was a fair trial in each of them."""
     found = []
     for network in networks:
-        mine = [[t for t in journal.values() if t.config.backbone == network] for journal in journals]
+        mine = [[t for t in journal.values() if network_of(t) == network] for journal in journals]
         every = [tried for block in mine for tried in block]
         scored = [tried for tried in every if tried.state in SCORED]
         fates = [_fate(block, journal, len(networks)) for block, journal in zip(mine, journals, strict=True)]
@@ -142,9 +144,10 @@ def tally(journals: Sequence[Mapping[int, Tried]], networks: Sequence[str]) -> t
 
 
 def _fate(mine: Sequence[Tried], journal: Mapping[int, Tried], networks: int) -> Fate:
-    """fair: LEAST trials, or an equal share of the block's compute."""
+    """fair: LEAST trials, or as many as an equal share of the block's compute pays for."""
     scored = sum(tried.state in SCORED for tried in mine)
     share = sum(tried.seconds for tried in journal.values()) / networks
     if not scored:
         return "none"
-    return "fair" if scored >= LEAST or sum(tried.seconds for tried in mine) >= share else "short"
+    spent = sum(tried.seconds for tried in mine)
+    return "fair" if scored >= LEAST or spent + spent / len(mine) > share else "short"
