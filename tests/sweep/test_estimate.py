@@ -23,7 +23,7 @@ from trainables.config import TrialConfig
 from trainables.costs import count_cost
 
 BASE = TrialConfig(px=64, epochs=2, batch=10)
-WORK = Work(blocks=2, trials=4, folds=3, finals=6, train=100, test=50, places=2, gpu=0.0)
+WORK = Work(blocks=2, trials=4, folds=3, finals=6, train=100.0, test=50.0, places=2, gpu=0.0)
 
 
 def test_a_fold_is_its_start_its_steps_and_its_photos():
