@@ -43,6 +43,13 @@ class Timing:
         return self.start + config.epochs * (steps * self.step + train * self.photo + test * self.answer)
 
 
+def _clock(device: str) -> float:
+    """Seconds. On one core the process's own, so that what others do there at this moment is not counted."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.process_time() if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter()
+
+
 class _Enough(Exception):
     """Ends the training that was begun for its steps' times."""
 
@@ -77,9 +84,7 @@ class _Steps:
             self.took.append((photos, self._now() - began))
 
     def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
+        return _clock(self.device.type)
 
 
 def time_network(config: TrialConfig, device: str, *, seconds: float) -> Timing:
@@ -98,22 +103,24 @@ def time_network(config: TrialConfig, device: str, *, seconds: float) -> Timing:
 
     def keep(net: nn.Module) -> nn.Module:
         nets.append(net)
-        times.append(time.perf_counter())
+        times.append(_clock(device))
         return net
 
-    times = [time.perf_counter()]
+    times = [_clock(device)]
     with contextlib.suppress(_Enough):
         train(small, source, device=where, wrap=keep)
     net = nets[0]
     assert isinstance(net, AgeNet)
-    prepared = _seconds_of(lambda: next(source.batches.stream(0))) / LARGE  # augmented in the loop's own process
+    prepared = (
+        _seconds_of(device, lambda: next(source.batches.stream(0))) / LARGE
+    )  # augmented in the loop's own process
     photos, large = source.took[-1]
     few, little = source.took[1]
     update = _update(device) * cost.parameters
     photo = (large - little) / (photos - few) if photos > few else 0.0
     if photo <= 0.2 * large / photos:  # one size alone, or disturbed: a step's own part is at least its update's
         photo = (large - min(update, 0.8 * large)) / photos
-    answer = _seconds_of(lambda: predict(small, net, faces, np.arange(LARGE))) / LARGE
+    answer = _seconds_of(device, lambda: predict(small, net, faces, np.arange(LARGE))) / LARGE
     step = max(0.0, large - photo * photos)
     return Timing(times[1] - times[0], step, photo * share + prepared, answer * share)
 
@@ -126,12 +133,10 @@ def _update(device: str) -> float:
     took = []
     for _ in range(3):
         weight.grad = torch.ones_like(weight)
-        began = time.perf_counter()
+        began = _clock(device)
         nn.utils.clip_grad_norm_([weight], 5.0)
         optimizer.step()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        took.append(time.perf_counter() - began)
+        took.append(_clock(device) - began)
     return min(took) / weight.numel()
 
 
@@ -170,10 +175,10 @@ def _smaller(config: TrialConfig) -> int:
     return px
 
 
-def _seconds_of(action: Callable[[], object]) -> float:
-    began = time.perf_counter()
+def _seconds_of(device: str, action: Callable[[], object]) -> float:
+    began = _clock(device)
     action()
-    return time.perf_counter() - began
+    return _clock(device) - began
 
 
 def _noise(px: int) -> Faces:
