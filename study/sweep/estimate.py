@@ -140,7 +140,8 @@ def plan_lines(
     width = max(map(len, starts), default=0)
     lines = [f"  {name:<{width}}  {_time(work.folds * folds[name]) if name in folds else 'not measured':>12}  "
              f"a trial, from {start}" for name, start in starts.items()]  # fmt: skip
-    how = f"measured here: {measured} of {len(starts)} networks, the others by multiply-adds" if folds else ""
+    rest = ", the others by multiply-adds" if measured < len(starts) else ""
+    how = f"measured here: {measured} of {len(starts)} networks{rest}" if folds else ""
     head = f"About to train {len(starts)} network(s)" + (f" ({how})" if how else "") + ":"
     finals = f", and up to {work.finals} further seeds of finalists" if work.finals else ""
     if budget is not None:
