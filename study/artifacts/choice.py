@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from study.artifacts.records import check_config
@@ -43,13 +43,55 @@ class Optimism:
     gap_high: float
 
 
+Fate = Literal["fair", "short", "none"]
+"""Whether a network had a fair trial in each block: three trials or as many as an equal share of the block's compute
+pays for; some, but fewer than that; or none."""
+
+
+@dataclass(frozen=True)
+class NetworkTried:
+    """What a network got in all blocks: trials that were scored, their folds, minutes of compute, the lowest MAE
+    (years) of its complete trials, and where none was scored, why."""
+
+    network: str
+    fate: Fate
+    trials: int
+    folds: int
+    minutes: float
+    mae: float | None
+    why: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """One line on it."""
+        if self.fate == "none":
+            return f"{self.network}: NOT TRIED" + (f" ({self.why})" if self.why else "")
+        best = f", best MAE {self.mae:.2f}" if self.mae is not None else ", none completed"
+        got = f"{self.trials} trials, {self.folds} folds, {self.minutes:.1f} min{best}"
+        return f"{self.network}: {'tried fairly' if self.fate == 'fair' else 'tried TOO LITTLE'} ({got})"
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """A trial on a block's Pareto front: nothing that the block tried is both cheaper and better. cost: multiply-adds
+    of a face, or the objective's cost (`unit`); mae in years."""
+
+    block: str
+    trial: int
+    network: str
+    px: int
+    cost: float
+    unit: str
+    mae: float
+
+
 @dataclass(frozen=True)
 class Choice:
     """A sweep's choice: each block's, the optimism, and how far the blocks agree.
 
     backbones: of the winners, by block. spread: lowest and highest chosen value by name ("learning rate").
     common_trials: how many trials two blocks have in common, on average. rank_correlation: Spearman's, over these;
-    None if they are too few.
+    None if they are too few. networks: of a space with several. front: of each block.
     """
 
     blocks: tuple[BlockChoice, ...]
@@ -58,6 +100,8 @@ class Choice:
     spread: Mapping[str, tuple[float, float]]
     common_trials: int
     rank_correlation: float | None
+    networks: tuple[NetworkTried, ...] = field(default=(), kw_only=True)
+    front: tuple[FrontPoint, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)

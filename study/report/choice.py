@@ -70,6 +70,16 @@ def sentences(choice: AppliedChoice) -> list[str]:
         f"being the lowest of many it is {gap.corrected:.2f}, an optimism of {gap.gap:.2f} years (95 % over "
         f"people {gap.gap_low:.2f} to {gap.gap_high:.2f}). {what}"
     ]
+    if choice.networks:
+        fair = [each.network for each in choice.networks if each.fate == "fair"]
+        short = [each for each in choice.networks if each.fate == "short"]
+        none = [each.network for each in choice.networks if each.fate == "none"]
+        parts = [f"Of {len(choice.networks)} networks {len(fair)} had a fair trial in every block (three trials, or as "
+                 f"many as an equal share of the block's compute pays for): {', '.join(fair) or 'none'}."]  # fmt: skip
+        some = [f"{each.network} ({each.trials} trials, {each.minutes:.0f} min)" for each in short]
+        parts += [f"Tried too little to be judged: {', '.join(some)}."] if some else []
+        parts += [f"Not tried: {', '.join(none)}."] if none else []
+        found.append(" ".join(parts))
     if len(choice.blocks) > 1:
         backbones = choice.backbones
         agree = len(set(backbones)) == 1

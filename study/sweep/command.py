@@ -9,7 +9,7 @@ Interrupted, it goes on where it was: type the same command again.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,26 @@ from study.artifacts.brands import brand, branded, unlike
 from study.cli.options import PEOPLE, STRANGERS, faces_or_synthetic, home
 from study.cluster.placing import check_room, gpu_share
 from study.files.locks import hold
-from study.starts import check_apart, check_starts, find_starts
+from study.starts import Start, check_apart, check_starts, find_starts
+from study.sweep.estimate import (
+    Work,
+    complete,
+    fold_seconds,
+    mean_sizes,
+    measuring_order,
+    network_configs,
+    plan_lines,
+    read_costs,
+    small_hours,
+    write_costs,
+)
 from study.sweep.finalists import Winner, choose
 from study.sweep.journal import read_finals, read_journal
 from study.sweep.optimism import count_photos
 from study.sweep.options import Sweep, read_question
 from study.sweep.optuna_storage import sync_mirror
-from study.sweep.plan import SweepRun, make_blocks, side_by_side
+from study.sweep.plan import SweepRun, compute, make_blocks, side_by_side
+from study.sweep.ray_measure import measure
 from study.sweep.ray_tune import block_search, run_blocks, share, trial_unit
 from study.sweep.recorder import best_table
 from study.sweep.search import check_block
@@ -34,6 +47,7 @@ from study.sweep.selection import (
     Block,
     claim,
 )
+from study.sweep.shares import Budget
 from study.sweep.verdict import conclude
 from study.tracking import runs as tracking
 from trainables import code_version
@@ -41,6 +55,12 @@ from trainables.config import TrialConfig, fingerprint
 from trainables.device import resolve_precision
 from trainables.faces.table import Faces, load_faces, read_identities
 from trainables.provenance import environment
+
+COSTS_FILE = "costs.json"
+"""In the sweep's folder: what a network's training takes, as measured when it began."""
+
+ENDLESS = 1_000_000
+"""Trials of a block that a budget alone ends."""
 
 
 def sweep(options: Sweep) -> int:
@@ -90,10 +110,13 @@ def run_sweep(options: Sweep, folder: Path, tested: list[Path], space: Space, ba
         settings["networks"] = list(space.backbones)
     if space.own != ("dropout",):  # as it is without --config, --px and --dropout
         settings["own"] = list(space.own)
+    if options.minutes is not None or options.gpu_hours is not None:
+        settings["budget"] = "cost"  # its questions are other ones
     unit = trial_unit(options)
     fit = check_room(unit, joined=options.ray.joins, count=None if options.parallel else "--parallel")
     parallel = options.parallel or fit
     trials = options.trials or max(12, 3 * len(space.backbones))
+    seconds = compute(options, parallel, unit.gpus)
     lag = side_by_side(parallel, len(blocks), trials, forced=options.parallel is not None)
     here = {**environment("cpu"), "threads": str(options.cpus_per_trial)}
     lag = claim(folder, settings, lag=lag, environment=here, force=options.force)
@@ -111,17 +134,23 @@ def run_sweep(options: Sweep, folder: Path, tested: list[Path], space: Space, ba
         tags={"study.brand": mark or "none"},
     )
     print(
-        f"Sweep {name!r}: {len(blocks)} block(s) x {trials} trials, {len(faces)} faces"
+        f"Sweep {name!r}: {len(blocks)} block(s)"
+        + (f" x {trials} trials" if seconds is None else "")
+        + f", {len(faces)} faces"
         + (f" of {len(faces.people)} people" if faces.people else "")
         + f", {', '.join(map(str, sizes))} px, {len(blocks[0].folds)} inner fold(s), {base.epochs} epochs\n"
         f"{parallel} folds side by side; {lag} trial(s) of a block at once: each knows all before it"
         + (f" but the last {lag - 1}" if lag > 1 else ""),
         flush=True,
     )
+    budget = announce(options, folder, space, base, blocks, starts, places=parallel, trials=trials, seconds=seconds)
+    if seconds is not None and options.trials is None:
+        trials = ENDLESS
     shared = share(faces, folders, sizes, starts)
     running = SweepRun(
-        options, folder, space, base, starts, learned_from, shared, store, parent, key, trials, parallel, lag
-    )
+        options, folder, space, base, starts, learned_from, shared, store, parent, key, trials, parallel, lag,
+        budget,
+    )  # fmt: skip
     for block in blocks:
         check_block(block_search(running, block, faces), folder / block.name)
     _sync(running, blocks)
@@ -129,6 +158,51 @@ def run_sweep(options: Sweep, folder: Path, tested: list[Path], space: Space, ba
     _sync(running, blocks)  # again where trials ended side by side: now in the journal's order
     conclude(running, [(block, choose_winner(running, block, faces)) for block in blocks], tested, folders, faces)
     return 0
+
+
+def announce(
+    options: Sweep,
+    folder: Path,
+    space: Space,
+    base: TrialConfig,
+    blocks: Sequence[Block],
+    starts: Mapping[str, Start],
+    *,
+    places: int,
+    trials: int,
+    seconds: float | None,
+) -> Budget | None:
+    """Say what is about to be trained; returns each block's budget where the sweep spends by cost.
+
+    The times are measured once for a sweep, and not at all where all its trials are there. Raises ValueError where
+    costs are to be minded and could not be measured.
+    """
+    unit = trial_unit(options)
+    configs = network_configs(space, base)
+    timings = read_costs(folder / COSTS_FILE)
+    missing = any(len(list((folder / block.name).glob("*.json"))) < trials for block in blocks)
+    if timings is None and missing:
+        device = "cuda" if unit.gpus else "cpu"
+        timings = measure(measuring_order(configs), unit, device=device, places=places, joined=options.ray.joins)
+        if timings:
+            write_costs(folder / COSTS_FILE, timings)
+    timings = timings or {}
+    if seconds is not None and not timings:
+        raise ValueError("what a training costs could not be measured, which --minutes and --gpu-hours need: run again "
+                         "when a place is free, or give --trials alone")  # fmt: skip
+    train, test = mean_sizes([fold for block in blocks for fold in block.folds])
+    finals = len(blocks) * options.final_seeds * options.finalists * (options.finalists > 1)
+    work = Work(len(blocks), trials, len(blocks[0].folds), finals, train, test, places, unit.gpus)
+    folds = fold_seconds(complete(timings, configs), configs, work)
+    if missing:
+        first = [str(point.get("backbone", base.backbone)) for point in space.first]
+        lines = plan_lines(
+            folds, {name: start.weights for name, start in starts.items()}, work, first=first,
+            measured=len(timings.keys() & configs.keys()), budget=seconds,
+            smaller=None if options.space == "small" else small_hours(timings, space, base, work),
+        )  # fmt: skip
+        print("\n".join(lines), flush=True)
+    return None if seconds is None else Budget(seconds / len(blocks), folds)
 
 
 def choose_winner(running: SweepRun, block: Block, faces: Faces) -> Winner:
@@ -142,7 +216,7 @@ def choose_winner(running: SweepRun, block: Block, faces: Faces) -> Winner:
     if found is None:
         raise ValueError(
             f"no trial of {block.name} was completed; their reasons are in {place}/*.json "
-            "(raise --trials or --minutes, or --prune 0)"
+            "(raise --trials, --minutes or --gpu-hours, or --prune 0)"
         )
     return found
 

@@ -23,18 +23,22 @@ class Sweep:
     """Options of study.sweep."""
 
     training: Annotated[Training, tyro.conf.arg(name="")] = field(default_factory=Training)
-    space: str = "small"
-    """What is asked: small (three networks, both lambdas, learning rate), study (EfficientNet-B0 to B7 and Lite0,
-    AlexNet, VGG and ResNets, both lambdas, learning rate, drop path), mean_variance, losses (six of them), backbones,
-    efficientnet (B0 to B7 with size and drop path), frozen (four networks and how many of their early stages stay
-    frozen), transformers (ViT, Swin, ConvNeXt, EfficientNetV2), paper (its eleven networks), or tour (what make study
-    runs)."""
+    space: str = "study"
+    """What is asked: study (EfficientNet-B0 to B7 and Lite0, AlexNet, VGG and ResNets, both lambdas, learning rate,
+    drop path), small (three networks, both lambdas, learning rate: for small machines), mean_variance, losses (six of
+    them), backbones, efficientnet (B0 to B7 with size and drop path), frozen (four networks and how many of their
+    early stages stay frozen), transformers (ViT, Swin, ConvNeXt, EfficientNetV2), paper (its eleven networks), or
+    tour (what make study runs)."""
     networks: tuple[str, ...] = ()
     """Narrows the space to these of its networks; with the space study also any classifier of timm, as timm/NAME."""
     trials: Count | None = None
-    """Trials of each block. Default: three for each network of the space, at least 12."""
+    """Trials of each block. Default: three for each network of the space, at least 12; with --minutes or --gpu-hours
+    as many as these allow."""
     minutes: Positive | None = None
-    """Start no further trial after this long (all blocks together); finalists' seeds are run all the same."""
+    """Spend so many minutes, all blocks together, by cost in place of a number of trials: each network gets an equal
+    share of the time, the cheapest first, until it is clearly worse. Finalists' seeds are run all the same."""
+    gpu_hours: Positive | None = None
+    """The same for so many hours of a whole GPU, summed over the GPUs."""
     select: Select = "blocks"
     """On whom the config is chosen. blocks: for each block of people on the other blocks' people. dev: for everyone on
     a dev part of the pretraining data, touching no label of --faces. none: on everyone, whose LOPO figure is then

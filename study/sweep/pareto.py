@@ -7,6 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from study.artifacts.choice import FrontPoint
 from study.pictures import save_picture
 from study.sweep.journal import Tried, ranked
 from study.sweep.search import COSTS, Objective
@@ -40,6 +41,16 @@ def front(journal: Mapping[int, Tried], field: str) -> list[Tried]:
         if not found or (tried.mae or 0) < (found[-1].mae or 0):
             found.append(tried)
     return found
+
+
+def front_points(block: str, journal: Mapping[int, Tried], field: str) -> list[FrontPoint]:
+    """The front for best.json."""
+    return [
+        FrontPoint(
+            block, t.number, t.config.backbone, t.config.px, cost_of(journal, t, field), WORDS[field][0], t.mae or 0.0
+        )
+        for t in front(journal, field)
+    ]
 
 
 def front_table(journal: Mapping[int, Tried], field: str) -> str:

@@ -19,6 +19,7 @@ from study.sweep.selection import (
     everybody,
     person_blocks,
 )
+from study.sweep.shares import Budget
 from study.tracking import runs as tracking
 from trainables.config import TrialConfig
 from trainables.faces.table import Faces
@@ -45,6 +46,7 @@ class SweepRun:
     trials: int
     parallel: int
     lag: int
+    budget: Budget | None = None  # of each block
 
     def mirror(self, block: Block) -> Mirror:
         """The block's study in Optuna's storage."""
@@ -59,6 +61,16 @@ def side_by_side(places: int, blocks: int, trials: int, *, forced: bool = False)
     """
     wanted = -(-places // blocks)
     return wanted if forced else max(1, min(wanted, trials // 6))
+
+
+def compute(options: Sweep, places: int, gpus: float) -> float | None:
+    """Seconds of compute that --minutes and --gpu-hours pay for, of all blocks; None where neither is given. places:
+    folds side by side. gpus: each one's share of a GPU. Raises ValueError for --gpu-hours without a GPU."""
+    if options.gpu_hours is not None and not gpus:
+        raise ValueError("--gpu-hours is for trials on GPUs, and these take none: give --minutes, or --gpus-per-trial")
+    each = [60 * options.minutes * places] if options.minutes is not None else []
+    each += [3600 * options.gpu_hours / gpus] if options.gpu_hours is not None else []
+    return min(each, default=None)
 
 
 def make_blocks(options: Sweep, faces: Faces, starts: Mapping[str, Start], *, seed: int) -> list[Block]:

@@ -21,7 +21,7 @@ from study.sweep.journal import read_finals, read_journal, read_parts
 from study.sweep.options import Sweep
 from study.sweep.plan import SweepRun
 from study.sweep.ray_search import TuneSearch
-from study.sweep.recorder import BlockRecord, Recorder
+from study.sweep.recorder import BlockRecord, Recorder, progress
 from study.sweep.search import BlockSearch
 from study.sweep.selection import Block
 from trainables.faces.table import Faces, load_faces
@@ -45,6 +45,7 @@ def block_search(running: SweepRun, block: Block, faces: Faces | None = None, en
         lag=running.lag, seed=running.base.seed, ends=ends, objective=options.objective, prune=options.prune,
         pretrained={name: start.weights for name, start in running.starts.items()},
         finals=read_finals(place, faces), parts=read_parts(place), most=options.finalists, seeds=options.final_seeds,
+        budget=running.budget,
     )  # fmt: skip
 
 
@@ -56,7 +57,7 @@ def run_blocks(running: SweepRun, blocks: Sequence[Block], ends: float | None) -
         folds = sum(len(parts) for parts in search.kept.values())
         if search.journal or folds:
             others = f", and {folds} fold(s) of others" if folds else ""
-            print(f"{name}: {len(search.journal)} of {running.trials} trials are already there{others}", flush=True)
+            print(f"{name}: {progress(search)} trials are already there{others}", flush=True)
     record = Recorder(
         [BlockRecord(name, running.folder / name, search, running.mirror(block)) for (name, search), block in
          zip(searches.items(), blocks, strict=True)],

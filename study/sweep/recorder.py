@@ -181,11 +181,16 @@ class Recorder(Callback):
         missing = sum(each.search.missing for each in self.blocks.values())
         left = (time.monotonic() - self.start) / self.here * missing
         score = f"MAE {tried.mae:.2f}" if tried.mae is not None else tried.why
-        done = f"seed {tried.config.seed}" if tried.repeat else f"{len(search.journal)}/{search.trials}"
+        done = f"seed {tried.config.seed}" if tried.repeat else progress(search)
         return (
             f"[{block.name}] {done}  trial {tried.number:03d} {tried.state:<8} {score}  "
             f"{describe(tried.config)}  {tried.seconds:.0f} s | {lead} | {left / 60:.0f} min left"
         )
+
+
+def progress(search: BlockSearch) -> str:
+    """How many trials of a block are there: "5 of 12", or "5" where it spends by cost."""
+    return f"{len(search.journal)}" + ("" if search.budget is not None else f" of {search.trials}")
 
 
 def _which(trial: Any) -> Which:

@@ -28,6 +28,7 @@ import optuna
 from search_spaces import Space
 from study.sweep.finalists import finalists
 from study.sweep.journal import Part, Tried, best, finals_folder, join
+from study.sweep.shares import Budget, choose_turn, could_be, spendings, turns
 from trainables.config import TrialConfig
 from trainables.costs import count_cost
 from trainables.trial import hopeless
@@ -101,13 +102,14 @@ class BlockSearch:
         parts: Iterable[Part] = (),
         most: int = 0,
         seeds: int = 0,
+        budget: Budget | None = None,
     ) -> None:
         """journal, finals, parts: what earlier runs of the command finished. lag: see the module. pretrained: weights
         of a backbone, in place of base.weights. ends: no trial is begun after this time.monotonic(). most, seeds: how
         many finalists, and how many further seeds of each."""
         self.space, self.base, self.trials, self.folds, self.lag = space, base, trials, folds, lag
         self.pretrained, self.prune, self.ends, self.objective = pretrained, prune, ends, objective
-        self.journal, self.most, self.seeds, self.seed = journal, most, seeds, seed
+        self.journal, self.most, self.seeds, self.seed, self.budget = journal, most, seeds, seed, budget
         self.finals = {(tried.number, tried.repeat): tried for tried in finals}
         self.kept: dict[tuple[int, int], list[Part]] = {}
         for part in parts:
@@ -123,7 +125,7 @@ class BlockSearch:
         # The sampler is seeded again for every trial (_ask): what it draws depends on the trials told, not on the past
         # of this process.
         self.study = optuna.create_study(directions=directions(objective), pruner=optuna.pruners.NopPruner())
-        for point in space.first:
+        for point in space.first if budget is None else ():
             self.study.enqueue_trial(dict(point))
 
     # What to train next -----------------------------------------------------------------------------------------
@@ -166,7 +168,12 @@ class BlockSearch:
         """Trials and finalists' further seeds that are not over, at most."""
         finals = 0 if self._finals_begun else self.most * self.seeds
         seeds = sum(repeat > 0 for _, repeat in self.begun)
-        return finals + seeds + (0 if self.ended else max(0, self.trials - len(self.journal)))
+        trials = max(0, self.trials - len(self.journal))
+        if self.budget is not None and self.journal:
+            spent = sum(tried.seconds for tried in self.journal.values())
+            left = max(0.0, self.budget.seconds - spent) * len(self.journal) / max(spent, 1e-9)
+            trials = min(trials, round(left))
+        return finals + seeds + (0 if self.ended else trials)
 
     def is_over(self, key: tuple[int, int]) -> bool:
         """Whether a trial is over, so that a fold of it that still runs is for nothing."""
@@ -257,10 +264,9 @@ class BlockSearch:
         if number >= self.trials or self.ended or not self._tell_up_to(number - self.lag):
             return False
         late = self.ends is not None and time.monotonic() > self.ends
-        if late and number not in self.journal and (number, 0) not in self.kept:
+        if (late and number not in self.journal and (number, 0) not in self.kept) or not self._ask(number):
             self.ended = True
             return False
-        self._ask(number)
         if number in self.journal:  # finished before this command was killed
             self._compare(number)
             return True
@@ -294,7 +300,8 @@ class BlockSearch:
         """
         most = max([*self.journal, *(number for number, repeat in self.kept if not repeat)], default=-1)
         while (number := len(self.asked)) <= most and self._tell_up_to(number - self.lag):
-            self._ask(number)
+            if not self._ask(number):
+                return
             if number in self.journal:
                 self._compare(number)
             self._compare_parts((number, 0), self.asked[number][1])
@@ -358,7 +365,13 @@ class BlockSearch:
             self.told += 1
         return True
 
-    def _ask(self, number: int) -> None:
+    def _ask(self, number: int) -> bool:
+        """Ask Optuna for a trial; False where the budget pays for no further one."""
+        if self.budget is not None:
+            network = self._turn(number, self.budget)
+            if network is None:
+                return False
+            self._enqueue(network)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # multivariate, group
         warnings.filterwarnings("ignore", message=".*warn_independent_sampling", category=FutureWarning)
         self.study.sampler = self.sampler((self.seed * 100_003 + number) % 2**32)
@@ -367,6 +380,27 @@ class BlockSearch:
         if config.backbone in self.pretrained:
             config = config.replace(weights=self.pretrained[config.backbone])
         self.asked[number] = (trial, config)
+        return True
+
+    def _turn(self, number: int, budget: Budget) -> str | None:
+        """The network of a trial: whose turn it is, or was where the journal has the trial or folds of it."""
+        told = [self.journal[n] for n in range(self.told)]
+        running = [config.backbone for n, (_, config) in self.asked.items() if n >= self.told]
+        order = turns(told, running, budget, folds=self.folds, prune=self.prune, comparable=self._comparable)
+        there = [self.journal[number]] if number in self.journal else self.kept.get((number, 0), [])
+        if there and order:
+            known = there[0].config.backbone
+            return known if could_be(order, known) else order[0].network
+        return choose_turn(order, budget.seconds - sum(spendings(told, running, budget, folds=self.folds).values()))
+
+    def _enqueue(self, network: str) -> None:
+        """Have the next trial be of this network: its first points, then what the sampler draws for it."""
+        before = sum(config.backbone == network for _, config in self.asked.values())
+        points = [point for point in self.space.first if point.get("backbone", self.base.backbone) == network]
+        if before < len(points):
+            self.study.enqueue_trial(dict(points[before]))
+        elif self.space.backbones:
+            self.study.enqueue_trial({"backbone": network})
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         """Who draws one trial."""

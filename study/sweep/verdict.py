@@ -16,11 +16,11 @@ from study.sweep.finalists import Winner
 from study.sweep.journal import read_journal
 from study.sweep.optimism import describe_choice
 from study.sweep.optuna_storage import study_of
-from study.sweep.pareto import cost_field, draw_front, front_table
+from study.sweep.pareto import cost_field, draw_front, front_points, front_table
 from study.sweep.plan import SweepRun
 from study.sweep.plots import draw
-from study.sweep.search import COSTS
 from study.sweep.selection import Block
+from study.sweep.shares import tally
 from study.tracking import runs as tracking
 from study.tracking.sqlite import sqlite_uri
 from trainables.faces.table import Faces, read_identities
@@ -40,10 +40,16 @@ def conclude(
         title = f"{branded(f'{folder.name}/{block.name}', mark)}: what accuracy costs"
         picture = draw_front(journal, cost, folder / f"{block.name}-front.png", title=title)
         tracking.log_files(store, parent, [*plots, *([picture] if picture else [])])
-        if options.objective in COSTS:
+        if len({(tried.config.backbone, tried.config.px) for tried in journal.values()}) > 1:
             print(f"{block.name}: the best at each cost\n{front_table(journal, cost)}\n", flush=True)
     winners = [replace(winner.tried, trial=winner.config.to_json()) for _, winner in chosen]
     told = describe_choice(list(journals), list(journals.values()), winners, faces)
+    networks = running.space.backbones
+    told = replace(
+        told,
+        networks=tally(list(journals.values()), networks) if len(networks) > 1 else (),
+        front=tuple(point for name, journal in journals.items() for point in front_points(name, journal, cost)),
+    )
     best = Best(
         sweep=folder.name,
         select=options.select,
@@ -63,7 +69,7 @@ def conclude(
         ),
         key=running.key,
         space=options.space,
-        trials=running.trials,
+        trials=running.trials if running.budget is None else max(map(len, journals.values())),
         built_in=is_synthetic(read_identities(tested).datasets),
     )
     write_json(folder / "best.json", best.to_json())
@@ -78,6 +84,8 @@ def conclude(
             f"{branded(block.name, mark)} chose trial {winner.tried.number:03d}: {describe(winner.config)}, "
             f"MAE {winner.mae:.2f} {where}{seeds}"
         )
+    for each in told.networks:
+        print(f"  {each.sentence}")
     gap = told.optimism
     print(
         f"Of that choice: the least error claims {gap.claimed:.2f}, corrected for being the least of many "

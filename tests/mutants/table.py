@@ -234,6 +234,26 @@ MUTANTS = (
         (f"{SWEEP}::test_the_paired_test_ends_a_trial_for_being_worse_and_never_for_being_better",),
     ),
     Mutant(
+        "spending by cost: the dearest come first", "study/sweep/shares.py",
+        "for _, _, network, cost in sorted(found)]", "for _, _, network, cost in sorted(found, reverse=True)]",
+        ("tests/sweep/test_shares.py::test_networks_that_are_as_good_get_the_same_compute_the_cheapest_first",),
+    ),
+    Mutant(
+        "spending by cost: nobody is given up", "study/sweep/shares.py",
+        "    if len(mine) < LEAST:\n", "    if True:\n",
+        ("tests/sweep/test_shares.py::test_networks_that_only_fail_are_given_up",),
+    ),
+    Mutant(
+        "spending by cost: a journal's network is believed", "study/sweep/search.py",
+        "return known if could_be(order, known) else order[0].network", "return known",
+        ("tests/sweep/test_shares.py::test_a_journal_with_a_network_out_of_its_turn_is_refused",),
+    ),
+    Mutant(
+        "a network that was not tried passes for tried", "study/sweep/shares.py",
+        'fate: Fate = "none" if not scored else', "fate: Fate =",
+        ("tests/sweep/test_shares.py::test_networks_that_only_fail_are_given_up",),
+    ),
+    Mutant(
         "finalists: further seeds do not count", "study/sweep/finalists.py",
         "sure += _by_decoder([tried, *again], photos)", "sure += _by_decoder([tried], photos)",
         (f"{CHOICE}::test_finalists_are_decided_by_the_mean_over_seeds",),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from study.artifacts.choice import AppliedChoice, Choice
+from study.artifacts.choice import AppliedChoice, Choice, FrontPoint, NetworkTried
 from study.artifacts.predictions import Predictions
 from study.artifacts.records import plain_json, read_record
 from study.report.choice import choice_table, sentences
@@ -172,8 +172,7 @@ def test_what_a_choice_says_is_plain_json_and_the_report_shows_it():
         fold=np.array(["a", "a", "b"]), seed=np.zeros(3, np.int32), fingerprint=np.array(["t"] * 3),
     )  # fmt: skip
     choice = AppliedChoice(**vars(told), select="blocks", people={"one": ("a",), "two": ("b",)})
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in
-            choice_table(choice, predictions).splitlines()[2:]]  # fmt: skip
+    rows = choice_table("x", choice, predictions).rows
     assert [row[0] for row in rows] == ["one", "two"]
     assert [row[-1] for row in rows] == ["2.00", "9.00"], "the LOPO error of each block's own people"
     first, second = sentences(choice)
@@ -181,4 +180,15 @@ def test_what_a_choice_says_is_plain_json_and_the_report_shows_it():
     assert f"an optimism of {told.optimism.gap:.2f} years" in first
     assert "all chose resnet18" in second
     assert "ρ = 1.00" in second
+    networks = (
+        NetworkTried("resnet18", "fair", 9, 20, 3.0, 4.0), NetworkTried("vgg16", "short", 1, 1, 7.0, None),
+        NetworkTried("vgg19", "none", 0, 0, 0.0, None),
+    )  # fmt: skip
+    told_of = replace(told, networks=networks, front=(FrontPoint("one", 1, "resnet18", 32, 1e6, "MACs", 4.0),))
+    assert read_record(Choice, json.loads(json.dumps(plain_json(told_of))), where="here") == told_of
+    _, said, _ = sentences(AppliedChoice(**vars(told_of), select="blocks", people=choice.people))
+    assert said.startswith("Of 3 networks 1 had a fair trial in every block")
+    assert said.endswith(
+        "pays for): resnet18. Tried too little to be judged: vgg16 (1 trials, 7 min). Not tried: vgg19."
+    )
     assert "it is optimistic" in sentences(replace(choice, select="none"))[0]
