@@ -124,7 +124,7 @@ def _limits(record: ModelRecord) -> str:
             "an estimate.",
             "- Errors differ by age (see the table), and may differ by sex, skin colour, health and make-up, which the "
             "data does not name.",
-            "- A face that the detector does not find gets no age: profiles, masks, faces under about 80 pixels.",
+            "- A face that the detector does not find gets no age: profiles, masks, very small faces.",
             "- It judges a photo, not a person: light, print and camera move the answer by years.",
         ]
     )
