@@ -104,23 +104,23 @@ def download_model(uri: str, folder: Path) -> Path:
 
 @contextlib.contextmanager
 def _fluent(tracking: Tracking) -> Iterator[None]:
-    """MLflow's global state set to this place, and quiet; as it was before at the end."""
-    before, registry = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    """MLflow's global state set to this place, and quiet; as it was before at the end, also in the environment, where
+    MLflow writes the place for child processes. The registry is that of the place, unless MLFLOW_REGISTRY_URI names
+    another."""
+    names = ("MLFLOW_TRACKING_URI", "TQDM_DISABLE")
+    before = {name: os.environ.get(name) for name in names}
     level = logging.getLogger("mlflow").level
-    mlflow.set_tracking_uri(tracking.uri)
-    mlflow.set_registry_uri(tracking.uri)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    silent = {name: os.environ.get(name) for name in ("TQDM_DISABLE",)}
     os.environ["TQDM_DISABLE"] = "1"
+    mlflow.set_tracking_uri(tracking.uri)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its own parts about each other
             yield
     finally:
         logging.getLogger("mlflow").setLevel(level)
-        mlflow.set_tracking_uri(before)
-        mlflow.set_registry_uri(registry)
-        for name, value in silent.items():
+        mlflow.set_tracking_uri(before["MLFLOW_TRACKING_URI"] or None)  # type: ignore[arg-type]
+        for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
