@@ -44,7 +44,13 @@ def place(folder, tmp_path_factory) -> Path:
 def outside(cwd: Path) -> dict[str, str]:
     """An environment without this repository on Python's path."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return {**kept, "MLFLOW_TRACKING_URI": f"sqlite:///{cwd / 'mlruns' / 'mlflow.db'}", "OMP_NUM_THREADS": "1"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # MLflow starts uvicorn by its name
+    return {
+        **kept,
+        "PATH": path,
+        "MLFLOW_TRACKING_URI": f"sqlite:///{cwd / 'mlruns' / 'mlflow.db'}",
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 def test_the_registry_knows_the_content_and_gives_the_folder_back(place, folder, monkeypatch):
