@@ -7,7 +7,7 @@ SIZE ?= whole
 
 .PHONY: study test chaos mutants lint clean
 
-study: $(READY)  ## align, pretrain, sweep, 82 folds and the report, on the synthetic people
+study: $(READY)  ## align, pretrain, sweep, 82 folds, report, a model, on the synthetic people
 	$(BIN)/python -m study.tour --size $(SIZE)
 
 test: $(READY)  ## linters, types, import contracts, all tests

@@ -1,4 +1,4 @@
-"""The whole study on the synthetic people: align, pretrain, sweep, 82 folds, report. `make study` runs this.
+"""The whole study on the synthetic people: align, pretrain, sweep, 82 folds, report, a model. `make study` runs this.
 
 Every stage is a command that you can type yourself; each is printed before it runs. After an interruption the same
 command continues after what is finished.
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from study.cli.options import SYNTHETIC_HOME
@@ -17,6 +18,9 @@ from study.cli.run import main
 from study.process.cores import usable_cores
 from study.process.ends import INTERRUPTED, PATIENCE, notice
 from study.tracking import runs as tracking
+
+PHOTO = Path(__file__).parent / "align" / "datasets" / "built_in" / "people" / "images" / "001A08.JPG"
+"""The photo that is predicted at the end: of a person whom the model was trained on."""
 
 CORES_EACH = str(max(1, usable_cores() // 2))
 """Cores of each training: the tour's two networks are pretrained side by side."""
@@ -34,6 +38,8 @@ WHOLE: dict[str, tuple[str, ...]] = {
     ),
     "lopo": ("--best", "--sweep", str(SYNTHETIC_HOME / "sweeps" / "tour")),
     "report": (),
+    "refit": ("--best", "--sweep", str(SYNTHETIC_HOME / "sweeps" / "tour")),
+    "predict": (str(PHOTO), "--model", str(SYNTHETIC_HOME / "models"), "--draw", str(SYNTHETIC_HOME / "predicted")),
 }  # fmt: skip
 SMALL: dict[str, tuple[str, ...]] = WHOLE | {
     "pretrain": ("--backbone", "efficientnet_lite0", "--px", "32", "--epochs", "3", "--batch", "32"),
@@ -42,6 +48,7 @@ SMALL: dict[str, tuple[str, ...]] = WHOLE | {
         "--name", "small",
     ),
     "lopo": ("--best", "--sweep", str(SYNTHETIC_HOME / "sweeps" / "small")),
+    "refit": ("--best", "--sweep", str(SYNTHETIC_HOME / "sweeps" / "small")),
 }  # fmt: skip
 
 
@@ -54,7 +61,7 @@ class Tour:
 
 
 def tour(options: Tour) -> int:
-    """Run the five stages in order; the exit status of the first that fails, else 0."""
+    """Run the stages in order; the exit status of the first that fails, else 0."""
     stages = WHOLE if options.size == "whole" else SMALL
     took: list[tuple[str, float]] = []
     for number, (stage, args) in enumerate(stages.items(), start=1):

@@ -11,7 +11,6 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
-from trainables.config import TrialConfig
 from trainables.fields import hints
 
 T = TypeVar("T")
@@ -61,6 +60,8 @@ def check_version(record: object, version: int, *, where: str, command: str) -> 
 
 def check_config(record: Mapping[str, Any]) -> None:
     """Raise ValueError if a record is not a TrialConfig of this version."""
+    from trainables.config import TrialConfig  # only here: torch takes seconds to import, and few records hold a config
+
     try:
         TrialConfig.from_json(record)
     except (ValueError, TypeError, KeyError, AttributeError) as error:

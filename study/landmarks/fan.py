@@ -88,7 +88,7 @@ def load_fan(runtime: Runtime) -> Landmarker:
         ]
 
     sfd = Detector(detect, fit, sure=0.8, weak=0.3)
-    return Landmarker("fan", lambda portraits: search(portraits, sfd))
+    return Landmarker("fan", lambda portraits: search(portraits, sfd), sfd)
 
 
 def check_device(device: str) -> None:

@@ -102,7 +102,7 @@ def load_dlib(runtime: Runtime) -> Landmarker:
         return [np.array([(p.x, p.y) for p in shape.parts()], dtype=np.float32) for shape in shapes]
 
     hog = Detector(detect, fit, sure=0.25, weak=-0.5)
-    return Landmarker("dlib", lambda portraits: search(portraits, hog))
+    return Landmarker("dlib", lambda portraits: search(portraits, hog), hog)
 
 
 def file_digest(path: Path) -> str:

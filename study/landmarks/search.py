@@ -90,10 +90,14 @@ def focus(portrait: Portrait, box: Sequence[float] | None) -> Portrait:
 
 @dataclass(frozen=True)
 class Landmarker:
-    """A loaded landmarker. `find` gives each portrait's landmarks, or why there are none."""
+    """A loaded landmarker. `find` gives the landmarks of each portrait's main face, or why there are none.
+
+    detector: what finds every face of a photo (study.landmarks.everyone); None where points come with the photos.
+    """
 
     name: str
     find: Callable[[Sequence[Portrait]], list[Landmarks | PhotoError]]
+    detector: Detector | None = None
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,7 @@ class Located:
     to_photo: tuple[float, float]  # photo pixels a pixel of the scaled photo, x and y
     found_by: str
 
-    def in_photo(self, points: Points) -> Points:
+    def in_photo(self, points: Float32[np.ndarray, "points 2"]) -> Float32[np.ndarray, "points 2"]:
         """Points of the view as points of the photo."""
         inverse = cv2.invertAffineTransform(self.matrix)
         small = points @ inverse[:, :2].T + inverse[:, 2]
@@ -198,15 +202,18 @@ def view(pixels: Pixels, *, angle: float, pad: float, scale: float, equalise: bo
 
 def locate(pixels: Pixels, detector: Detector) -> Located | PhotoError:
     """The photo's main face by the first try that finds one, or PhotoError(NO_FACE)."""
+    found = candidates(pixels, detector)
+    if found:
+        return max(found, key=lambda each: each[0])[1]
     height, width = pixels.shape[:2]
-    shrink = min(1.0, DETECTION_SIDE / max(height, width))
-    small = pixels
-    if shrink < 1:
-        size = max(1, round(width * shrink)), max(1, round(height * shrink))
-        small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    to_photo = width / small.shape[1], height / small.shape[0]
+    return PhotoError(Reason.NO_FACE, f"none in {width}x{height} pixels by {len(TRIES)} tries")
+
+
+def candidates(pixels: Pixels, detector: Detector) -> list[tuple[float, Located]]:
+    """What the first try that finds anything found, each with how likely it is the main face; [] where none does."""
+    small, to_photo = scaled(pixels, DETECTION_SIDE)
     for attempt in TRIES:
-        best: tuple[float, Located] | None = None
+        found: list[tuple[float, Located]] = []
         for angle in attempt.angles:
             plain = angle == 0 and not attempt.pad and attempt.scale == 1 and not attempt.equalise
             seen, matrix = (
@@ -216,11 +223,21 @@ def locate(pixels: Pixels, detector: Detector) -> Located | PhotoError:
             )
             for box in detector.detect(seen, detector.weak if attempt.weak else detector.sure):
                 worth = _worth(box, seen, floor=detector.weak)
-                if best is None or worth > best[0]:
-                    best = worth, Located(seen, box, matrix, to_photo, attempt.name)
-        if best is not None:
-            return best[1]
-    return PhotoError(Reason.NO_FACE, f"none in {width}x{height} pixels by {len(TRIES)} tries")
+                found.append((worth, Located(seen, box, matrix, to_photo, attempt.name)))
+        if found:
+            return found
+    return []
+
+
+def scaled(pixels: Pixels, side: int) -> tuple[View, tuple[float, float]]:
+    """A photo scaled down to at most `side` pixels a side, and the photo's pixels for one of its own, x and y."""
+    height, width = pixels.shape[:2]
+    shrink = min(1.0, side / max(height, width))
+    small = pixels
+    if shrink < 1:
+        size = max(1, round(width * shrink)), max(1, round(height * shrink))
+        small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return small, (width / small.shape[1], height / small.shape[0])
 
 
 def search(portraits: Sequence[Portrait], detector: Detector) -> list[Landmarks | PhotoError]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from study.artifacts.best import Best
 from study.artifacts.choice import AppliedChoice
 from study.artifacts.pretraining import LearnedFrom
 from study.cli.describe import flat
@@ -17,6 +16,7 @@ from study.lopo.options import Lopo
 from study.plain import printable
 from study.starts import Start, check_apart, check_starts, read_start, worst
 from study.tracking import runs as tracking
+from study.tracking.sweeps import newest_sweep
 from trainables.config import TrialConfig
 from trainables.faces.table import Faces, load_faces
 from trainables.frozen.checks import check_frozen
@@ -143,17 +143,7 @@ def plan_of_sweep(store: tracking.Tracking, *, name: str | None, training: Train
     Options of training replace each winner's values, and the selection says so. Raises ValueError if no sweep is
     finished.
     """
-    sweeps = tracking.finished(store, stage="sweep")
-    named = [(run_id, tags) for run_id, _, tags in sweeps if name is None or _is_named(name, tags)]
-    if not named:
-        there = sorted({tags.get("study.name", "") for _, _, tags in sweeps})
-        raise ValueError(
-            f"no finished sweep{f' named {name!r}' if name else ''} in {store.place.shown}"
-            + (f" (there is: {', '.join(there)})" if there else "")
-            + ": run one first with: python -m study.sweep"
-        )
-    run_id = named[0][0]
-    best = Best.from_json(tracking.read_json(store, run_id, "best.json"), where=f"run {run_id}: best.json")
+    best = newest_sweep(store, name=name)
     given = ", ".join(f"--{name.replace('_', '-')} {value}" for name, value in training.given.items())
     trials: dict[str | None, TrialConfig] = {}
     for block in best.blocks:
@@ -175,8 +165,3 @@ def plan_of_sweep(store: tracking.Tracking, *, name: str | None, training: Train
         best.unlike,
         (best.sweep, best.key),
     )
-
-
-def _is_named(name: str, tags: Mapping[str, str]) -> bool:
-    """Whether `name` is the name of a sweep, which several may have, or its folder as its command printed it."""
-    return name == tags.get("study.name") or Path(name) == Path(tags.get("study.folder", "."))

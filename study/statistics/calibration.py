@@ -13,6 +13,7 @@ from jaxtyping import Float, Float64, Int16
 
 from study.artifacts.predictions import Predictions
 from study.statistics.bootstrap import DRAWS, LEVEL, Interval, Intervals, bootstrap, person_means
+from study.statistics.intervals import central
 
 LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 """Levels of the central intervals whose coverage is measured: 5 % to 95 %."""
@@ -133,9 +134,8 @@ def share_within(
 
 def central_interval(distribution: Float[np.ndarray, "rows ages"], *, level: float) -> tuple[np.ndarray, np.ndarray]:
     """First and last whole year of the central interval: the quantiles (1 - level) / 2 and (1 + level) / 2."""
-    cumulative = _cumulative(distribution, distribution.shape[1])
-    tail = (1 - level) / 2
-    return (cumulative < tail).sum(axis=1), (cumulative < 1 - tail - 1e-12).sum(axis=1)
+    low, high = central(distribution, level=level)
+    return low.astype(np.int64), high.astype(np.int64)
 
 
 def _cumulative(distribution: Float[np.ndarray, "rows ages"], top: int) -> Float64[np.ndarray, "rows top"]:

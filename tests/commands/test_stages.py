@@ -21,7 +21,8 @@ from mlflow import MlflowClient
 
 from study.artifacts.predictions import read_predictions
 from study.folds import dev_split
-from trainables.faces.table import load_faces
+from study.landmarks.warp import TEMPLATE, TEMPLATE_NAME
+from trainables.faces.table import ALIGNMENT_KEY, load_faces
 from trainables.losses import decode_age
 
 FAST = ["--px", "32", "--batch", "16"]
@@ -295,3 +296,47 @@ def test_the_tree_is_another_result_of_the_same_folds(place):
 def test_a_checkpoint_is_tested_on_people_that_it_did_not_learn_from(place):
     shown = run(place, "crosstest", "--checkpoint", "runs/pretrained/resnet18", "--faces", "people")
     assert "on 72 faces of 12 people; none of the tested photos or people is among the" in shown
+
+
+def say_alignment(table: Path) -> None:
+    """Give a faces table the metadata that study.align writes; its content stays the same."""
+    recipe = {
+        "dataset": "drawn", "landmarker": "dlib", "template": TEMPLATE_NAME, "points": TEMPLATE.tolist(), "size": 48,
+        "quality": 90,
+    }  # fmt: skip
+    file = table / "faces" / "00000.parquet"
+    rows = pq.read_table(file)
+    pq.write_table(rows.replace_schema_metadata({ALIGNMENT_KEY: json.dumps(recipe).encode()}), file)
+
+
+def test_a_refit_gives_one_model_and_a_later_lopo_calibrates_it_without_training(place, tmp_path):
+    args = ["--best", "--sweep", "mean_variance", "--out", tmp_path / "models", "--seeds", 2]
+    if not pq.read_schema(place / "people" / "faces" / "00000.parquet").metadata:
+        assert "does not say how its faces were aligned" in fails(place, "refit", *args)
+        say_alignment(place / "people")
+    for run_of in tracked(place, "lopo"):  # as if nobody had been tested yet
+        MlflowClient(f"sqlite:///{place / 'mlruns' / 'mlflow.db'}").set_tag(run_of.info.run_id, "study.complete", "no")
+    told = run(place, "refit", *args)
+    assert "not measured" in told
+    assert "now facial-age@champion" in told
+    (folder,) = (tmp_path / "models").glob("[!.]*")
+    record = json.loads((folder / "model.json").read_text())
+    assert record["measured"] is None
+    best = json.loads((place / "runs/sweeps/mean_variance/best.json").read_text())
+    (winner,) = [block["trial"] for block in best["blocks"] if block["name"] == record["chosen"]["block"]]
+    assert record["trial"] == winner
+    (tracked_run,) = tracked(place, "refit")
+    assert "Nothing to do" in run(place, "refit", *args)
+    assert tracked(place, "refit")[0].info.end_time == tracked_run.info.end_time
+
+    run(place, "lopo", "--best", "--sweep", "mean_variance", "--seeds", 2)
+    again = run(place, "refit", *args)
+    assert "The trainings are kept" in again
+    assert "facial-age version 2" in again
+    (same,) = (tmp_path / "models").glob("[!.]*")
+    after = json.loads((same / "model.json").read_text())
+    assert after["files"]["model.safetensors"] == record["files"]["model.safetensors"]
+    assert after["measured"]["people"] == 12
+    assert after["measured"]["committee"] is True
+    assert [scale["factor"] is None for scale in after["measured"]["scales"]] == [False, True]
+    assert "has no effect without --best" in fails(place, "refit", "--sweep", "mean_variance")

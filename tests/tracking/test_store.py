@@ -347,7 +347,7 @@ def test_a_server_that_is_not_mlflows_is_one_line_at_once(tmp_path, monkeypatch,
     assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "geheim"  # where MLflow looks for it
 
 
-COMMANDS = ("align", "crosstest", "lopo", "pretrain", "report", "sweep", "tour")
+COMMANDS = ("align", "crosstest", "lopo", "predict", "pretrain", "refit", "report", "sweep", "tour")
 
 
 def test_commands_are_imported_and_records_sent_where_there_is_no_fcntl_and_no_hard_link(tmp_path, monkeypatch):
