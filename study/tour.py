@@ -16,7 +16,7 @@ from study.cli.options import SYNTHETIC_HOME
 from study.cli.run import main
 from study.process.cores import usable_cores
 from study.process.ends import INTERRUPTED, PATIENCE, notice
-from study.tracking import runs as tracking
+from study.tracking.look import UI
 
 CORES_EACH = str(max(1, usable_cores() // 2))
 """Cores of each training: the tour's two networks are pretrained side by side."""
@@ -69,7 +69,7 @@ def tour(options: Tour) -> int:
         took.append((stage, time.monotonic() - began))
     times = ", ".join(f"{stage} {seconds / 60:.1f} min" for stage, seconds in took)
     print(f"\nDone in {sum(seconds for _, seconds in took) / 60:.1f} min: {times}.")
-    print(f"Read: {SYNTHETIC_HOME}/report/report.md and its pictures. Compare: {tracking.how_to_look()}")
+    print(f"Read: {SYNTHETIC_HOME}/report/report.md and its pictures. Compare: {UI} --open")
     print(f"All files are in {SYNTHETIC_HOME}: synthetic people. For your own photos: python -m study.align --help")
     return 0
 

@@ -16,12 +16,14 @@ from study.sweep.finalists import Winner
 from study.sweep.journal import read_journal
 from study.sweep.optimism import describe_choice
 from study.sweep.optuna_storage import study_of
+from study.sweep.pages import outcome, save_views
 from study.sweep.pareto import cost_field, draw_front, front_table
 from study.sweep.plan import SweepRun
 from study.sweep.plots import draw
 from study.sweep.search import COSTS
 from study.sweep.selection import Block
 from study.tracking import runs as tracking
+from study.tracking.look import how_to_look
 from study.tracking.sqlite import sqlite_uri
 from trainables.faces.table import Faces, read_identities
 
@@ -68,9 +70,11 @@ def conclude(
     )
     write_json(folder / "best.json", best.to_json())
     tracking.log_json(store, parent, "best.json", best.to_json())
-    figures = {f"mae {block.name}": winner.mae for block, winner in chosen} | asdict(told.optimism)
+    view = save_views(running)
+    figures = {f"chosen/{block.name}": winner.mae for block, winner in chosen}
+    figures |= {f"choice/{name}": value for name, value in asdict(told.optimism).items()}
     found_by = {tracking.COMPLETE: "yes", "study.name": folder.name, "study.folder": str(folder)}
-    tracking.finish(store, parent, metrics=figures, tags=found_by)
+    tracking.finish(store, parent, metrics=figures, tags=found_by, note=outcome(running, chosen, journals))
     where = {"blocks": "on others", "dev": "on the dev part", "none": "on everyone"}[options.select]
     for block, winner in chosen:
         seeds = f", mean of {winner.seeds} seeds" if winner.seeds > 1 else ""
@@ -83,6 +87,7 @@ def conclude(
         f"Of that choice: the least error claims {gap.claimed:.2f}, corrected for being the least of many "
         f"{gap.corrected:.2f} (optimism {gap.gap:.2f}, 95 % {gap.gap_low:.2f} to {gap.gap_high:.2f})"
     )
-    print(f"Next: python -m study.lopo --best --sweep {shlex.quote(str(folder))}        Look: {tracking.how_to_look()}")
+    print(f"Next: python -m study.lopo --best --sweep {shlex.quote(str(folder))}")
+    print(f"Look: {how_to_look(store, view)}")
     live = f"optuna-dashboard {shlex.quote(sqlite_uri(folder / 'optuna.db'))}"
-    print(f"Plots: {folder}/*.png        Live (pip install optuna-dashboard): {live}")
+    print(f"Plots: {folder}/*.png        Optuna's own page (pip install optuna-dashboard): {live}")

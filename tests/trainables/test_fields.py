@@ -23,7 +23,7 @@ from trainables.losses import LOSSES
 RECORDS = {"trial": TrialConfig, "augmentation": Augmentation, **LOSSES}
 COMMANDS = {
     "align": "Options", "pretrain": "Pretrain", "sweep": "Sweep", "lopo": "Lopo", "report": "Report",
-    "crosstest": "CrossTest", "faces": "Options", "tour": "Tour",
+    "crosstest": "CrossTest", "faces": "Options", "tour": "Tour", "ui": "Ui",
 }  # fmt: skip
 
 
