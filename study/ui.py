@@ -11,6 +11,7 @@ import ipaddress
 import os
 import sys
 import webbrowser
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -106,15 +107,19 @@ def links(track: tracking.Tracking, address: str) -> list[str]:
     """The lines that are printed: the address, and each experiment's views with their links."""
     lines = [f"MLflow's page of {track.place.shown}: {address}    (Ctrl-C ends it)"]
     for name, number, views in views_of(track):
-        lines += ["", name, *(f"  {title}\n    {link(address, number, key)}" for key, title in views.items())]
+        lines += ["", name, *_lines(address, number, views)]
     return lines
+
+
+def _lines(address: str, number: str, views: Mapping[str, tuple[str, bool]]) -> list[str]:
+    return [f"  {name}\n    {link(address, number, key, charts=charts)}" for key, (name, charts) in views.items()]
 
 
 def first_link(track: tracking.Tracking, address: str) -> str:
     """The link to the first saved view; to the study's first experiment where there is none."""
     for _, number, views in views_of(track):
-        if views:
-            return link(address, number, next(iter(views)))
+        for key, (_, charts) in views.items():
+            return link(address, number, key, charts=charts)
     return link(address, track.experiment)
 
 

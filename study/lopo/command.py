@@ -72,7 +72,7 @@ def lopo(options: Lopo) -> int:
         predictions, environments, seconds = gather([job.file for job in jobs])
         about = replace(about, environments=environments)
         write_predictions(folder / "predictions.parquet", predictions, about=about.to_json())
-        conclude(results, folds, parent, predictions, about, folder, seconds)
+        conclude(results, folds, parent, predictions, about, folder, seconds, inputs.tables[max(inputs.tables)])
     return 0
 
 

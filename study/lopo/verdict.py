@@ -14,10 +14,11 @@ from study.files.storage import write_json
 from study.lopo.jobs import Job
 from study.lopo.options import Lopo
 from study.lopo.pages import outcome, result_name, save_views
+from study.lopo.photos import write_photos
 from study.lopo.plan import Inputs, Plan
 from study.statistics.summary import alarms, constant_guess, summarise
 from study.tracking import runs as tracking
-from study.tracking.look import how_to_look, link
+from study.tracking.look import artifact, how_to_look, is_here, link
 from trainables import code_version
 from trainables.config import TrialConfig
 from trainables.costs import count_cost
@@ -39,6 +40,7 @@ def conclude(
     about: About,
     folder: Path,
     seconds: float,
+    faces: Faces,
 ) -> None:
     """Log a complete result to its run, write about.json and trial.json, and print the summary.
 
@@ -68,7 +70,12 @@ def conclude(
     curve = [(th, {"curve/cs": float(share)}) for th, share in enumerate(summary.cs.value)]
     tracking.log_steps(store, parent, curve)
     view, people = save_views(store, folds, parent, about)
-    note = outcome(about, summary, guess, people=link("", folds.experiment, people).lstrip("/"), photos="")
+    shown = write_photos(folder, predictions, faces, synthetic=about.built_in)
+    stays = is_here(store)
+    if stays:
+        tracking.log_files(store, parent, shown)
+    photos = artifact(store.experiment, parent, shown[0].name) if stays else ""
+    note = outcome(about, summary, guess, people=link("", folds.experiment, people).lstrip("/"), photos=photos)
     tracking.finish(
         store, parent, metrics=metrics, tags={tracking.COMPLETE: "yes", "study.state": "complete"},
         name=result_name(about, summary.mae.value), note=note, seconds=seconds,
@@ -86,6 +93,7 @@ def conclude(
     for warning in warnings:
         print(f"ALARM: {warning}")
     print(f"Predictions: {folder / 'predictions.parquet'}")
+    print(f"Worst and best photos, for this machine only: {shown[0]}")
     print(f"Next: python -m study.report        Look: {how_to_look(store, view)}")
     print(f"Worst person first: {how_to_look(folds, people)}")
 

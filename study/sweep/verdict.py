@@ -14,6 +14,7 @@ from study.cli.options import is_synthetic
 from study.files.storage import write_json
 from study.sweep.finalists import Winner
 from study.sweep.journal import read_journal
+from study.sweep.lambdas import draw_lambdas
 from study.sweep.optimism import describe_choice
 from study.sweep.optuna_storage import study_of
 from study.sweep.pages import outcome, save_views
@@ -41,7 +42,9 @@ def conclude(
         plots = draw(study_of(running.mirror(block), journal), folder, name=block.name, mark=branded("", mark))
         title = f"{branded(f'{folder.name}/{block.name}', mark)}: what accuracy costs"
         picture = draw_front(journal, cost, folder / f"{block.name}-front.png", title=title)
-        tracking.log_files(store, parent, [*plots, *([picture] if picture else [])])
+        title = f"{branded(f'{folder.name}/{block.name}', mark)}: MAE over the weights of the loss"
+        weights = draw_lambdas(journal, folder / f"{block.name}-lambdas.png", title=title)
+        tracking.log_files(store, parent, [*plots, *(file for file in (picture, weights) if file)])
         if options.objective in COSTS:
             print(f"{block.name}: the best at each cost\n{front_table(journal, cost)}\n", flush=True)
     winners = [replace(winner.tried, trial=winner.config.to_json()) for _, winner in chosen]

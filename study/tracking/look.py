@@ -29,9 +29,16 @@ def how_to_look(tracking: Tracking, view: str = "", *, home: Path = Path("mlruns
     return there if serving else f"{there}    (first: {UI})"
 
 
-def link(address: str, experiment: str, view: str = "") -> str:
-    """The link to an experiment's runs, through a saved view if one is named."""
-    shown = f"&viewStateShareKey={quote(view)}" if view else ""
+def is_here(tracking: Tracking) -> bool:
+    """Whether the runs' files stay on this machine: pictures of faces are logged nowhere else."""
+    if not store.is_server(tracking.uri):
+        return tracking.uri.startswith("sqlite")
+    return urlsplit(tracking.uri).hostname in ("localhost", "127.0.0.1", "::1")
+
+
+def link(address: str, experiment: str, view: str = "", *, charts: bool = False) -> str:
+    """The link to an experiment's runs, through a saved view if one is named. charts: it opens with its charts."""
+    shown = f"&compareRunsMode={'CHART' if charts else 'TABLE'}&viewStateShareKey={quote(view)}" if view else ""
     return f"{address}/#/experiments/{experiment}/runs?workflowType=machine_learning{shown}"
 
 

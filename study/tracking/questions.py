@@ -45,7 +45,7 @@ def describe(tracking: Tracking, note: str) -> None:
     ask(tracking, set_note)
 
 
-def views_of(tracking: Tracking) -> list[tuple[str, str, dict[str, str]]]:
+def views_of(tracking: Tracking) -> list[tuple[str, str, dict[str, tuple[str, bool]]]]:
     """(name, id, saved views by key) of every experiment of the study, the newest first."""
     found = ask(tracking, lambda: _ours(tracking))
     newest = sorted(found, key=lambda each: int(each.experiment_id), reverse=True)

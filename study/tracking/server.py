@@ -79,7 +79,7 @@ def _app(door: Door, private: Path) -> Any:
     if not door.password:
         from mlflow.server.fastapi_app import app
 
-        return _shut(app)
+        return _shut(app, _quiet_page())
     users = private / "users.ini"
     users.touch(mode=0o600)
     users.write_text(
@@ -99,13 +99,26 @@ def _app(door: Door, private: Path) -> Any:
     return _shut(create_app())
 
 
-def _shut(app: Any) -> Any:
-    """The app, with 404 for the paths of _SHUT."""
+def _quiet_page() -> bytes:
+    """MLflow's page, with the assistant's panel closed: on loopback it would open by itself in a fresh browser."""
+    import mlflow.server
+
+    page = (Path(mlflow.server.__file__).parent / "js" / "build" / "index.html").read_text()
+    seen = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
+    return page.replace("<head>", f"<head><script>{seen}</script>", 1).encode()
+
+
+def _shut(app: Any, page: bytes = b"") -> Any:
+    """The app, with 404 for the paths of _SHUT. page: what is answered in place of its first page, if anything."""
 
     async def filtered(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and any(part in scope["path"] for part in _SHUT):
             await send({"type": "http.response.start", "status": 404, "headers": [(b"content-type", b"text/plain")]})
             await send({"type": "http.response.body", "body": b"switched off by python -m study.ui"})
+            return
+        if scope["type"] == "http" and scope["path"] == "/" and page:
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/html")]})
+            await send({"type": "http.response.body", "body": page})
             return
         await app(scope, receive, send)
 

@@ -74,13 +74,14 @@ def save(tracking: Tracking, views: Sequence[View]) -> None:
     ask(tracking, write)
 
 
-def saved(tags: Mapping[str, str]) -> dict[str, str]:
-    """The names of an experiment's views, by their key."""
+def saved(tags: Mapping[str, str]) -> dict[str, tuple[str, bool]]:
+    """An experiment's views by their key: their name, and whether they open with charts. Lists come first."""
     found = {}
-    for tag, value in sorted(tags.items()):
-        if tag.startswith(_TAG) and state_of(value):
-            found[tag.removeprefix(_TAG)] = str(json.loads(value).get("name", tag))
-    return found
+    for tag, value in tags.items():
+        if tag.startswith(_TAG) and (state := state_of(value)):
+            name = str(json.loads(value).get("name", tag))
+            found[tag.removeprefix(_TAG)] = (name, state.get("compareRunsMode") == "CHART")
+    return dict(sorted(found.items(), key=lambda view: (view[1][1], view[1][0])))
 
 
 def state_of(value: str) -> dict[str, Any]:
@@ -113,12 +114,12 @@ def _state(view: View) -> dict[str, Any]:
         "runsHiddenMode": "SHOWALL",
         "viewMaximized": False,
         "runListHidden": False,
-        "isAccordionReordered": False,
+        "isAccordionReordered": True,  # else sections stand by their names, and the view's own is not the first
         "groupBy": None,
         "compareRunCharts": [
             {**chart, "uuid": f"{view.key}-{number}"} for number, chart in enumerate(view.charts, start=1)
         ],
-        "compareRunSections": [{"uuid": _SECTION, "name": view.name, "display": True, "isReordered": False}],
+        "compareRunSections": [{"uuid": _SECTION, "name": view.name, "display": True, "isReordered": True}],
     }
 
 
