@@ -58,7 +58,7 @@ def bars(title: str, *, metric: str, runs: int = 20) -> dict[str, Any]:
 
 def lines(title: str, *, metric: str, runs: int = 5) -> dict[str, Any]:
     """One curve a run, over the steps at which the metric was logged."""
-    return _chart("LINE", title, runs, metricKey=metric, selectedMetricKeys=[metric], xAxisKey="step")
+    return _chart("LINE", title, runs, metricKey=metric, selectedMetricKeys=[metric], xAxisKey="step", lineSmoothness=0)
 
 
 def save(tracking: Tracking, views: Sequence[View]) -> None:
