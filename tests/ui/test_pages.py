@@ -76,7 +76,7 @@ def test_six_questions_are_answered_behind_the_printed_links(place, tmp_path):
 
         # which backbone is best; which runs are this study's
         text = read(page, link("Trials by MAE"), wait="matching run", picture=tmp_path / "trials.png")
-        assert "Assistant" not in text
+        assert "Welcome to MLflow Assistant" not in text
         assert "2 matching runs" in text
         at = [text.index(f"{trial['mae']:.5f}"[:6]) for trial in trials]
         assert at == sorted(at), "the best trial is on top"
