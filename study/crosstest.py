@@ -17,12 +17,14 @@ import tyro
 
 from study.artifacts.brands import brand, branded
 from study.artifacts.predictions import Predictions, write_predictions
+from study.cli.describe import params, run_name
 from study.cli.options import PEOPLE, Allowed, faces_or_synthetic, home, is_synthetic
 from study.cli.run import main
 from study.files.locks import hold
 from study.starts import check_starts, read_start
 from study.statistics.summary import alarms, constant_guess, summarise
 from study.tracking import runs as tracking
+from study.tracking.questions import question
 from trainables import code_version
 from trainables.checkpoints import load_checkpoint
 from trainables.config import fingerprint
@@ -97,19 +99,29 @@ def crosstest(options: CrossTest) -> int:
     out = options.out or place / "crosstest"
     file = out / key / "predictions.parquet"
     summary, guess = summarise(predictions), summarise(constant_guess(predictions))
+    data = tracking.dataset(
+        ", ".join(faces.datasets), digest=faces.digest, source=folders, faces=len(rows), people=len(faces.people),
+        context="testing",
+    )  # fmt: skip
     with hold(out, key):
         write_predictions(file, predictions, about=about)
-        store = tracking.connect()
+        note = (
+            "**How large is the error without fine-tuning?** A run is one checkpoint, tested on every face of a table."
+        )
+        store = question(tracking.connect(), "crosstest", note=note, synthetic=is_synthetic(faces.datasets))
         run_id = tracking.find_or_start(
             store,
             key=f"crosstest-{key}",
-            name=branded(f"crosstest {config.backbone}", mark),
+            name=branded(run_name([config], f"{summary.mae.value:.2f}"), mark),
             stage="crosstest",
-            params=config.flat(),
-            tags={"study.brand": mark or "none"},
+            params={**params([config]), "start": start.what},
+            tags={"study.brand": mark or "none", "study.state": "complete"},
+            datasets=[data],
         )
         tracking.log_files(store, run_id, [file])
-        metrics = {"mae": summary.mae.value, "mae_pooled": summary.mae_pooled.value, "rmse": summary.rmse.value}
+        metrics = {"mae": summary.mae.value, "mae_low": summary.mae.low, "mae_high": summary.mae.high}
+        metrics |= {"rmse": summary.rmse.value, "cs_5": float(summary.cs.value[5])}
+        metrics["pooled/mae"] = summary.mae_pooled.value
         tracking.finish(store, run_id, metrics=metrics, tags={tracking.COMPLETE: "yes"})
     print(
         f"{branded(config.backbone, mark)}, {start.what}, on {summary.photos} faces of {summary.people} people; "

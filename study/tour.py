@@ -17,7 +17,7 @@ from study.cli.options import SYNTHETIC_HOME
 from study.cli.run import main
 from study.process.cores import usable_cores
 from study.process.ends import INTERRUPTED, PATIENCE, notice
-from study.tracking import runs as tracking
+from study.tracking.look import UI
 
 PHOTO = Path(__file__).parent / "align" / "datasets" / "built_in" / "people" / "images" / "001A08.JPG"
 """The photo that is predicted at the end: of a person whom the model was trained on."""
@@ -76,7 +76,7 @@ def tour(options: Tour) -> int:
         took.append((stage, time.monotonic() - began))
     times = ", ".join(f"{stage} {seconds / 60:.1f} min" for stage, seconds in took)
     print(f"\nDone in {sum(seconds for _, seconds in took) / 60:.1f} min: {times}.")
-    print(f"Read: {SYNTHETIC_HOME}/report/report.md and its pictures. Compare: {tracking.how_to_look()}")
+    print(f"Read: {SYNTHETIC_HOME}/report/report.md and its pictures. Compare: {UI} --open")
     print(f"All files are in {SYNTHETIC_HOME}: synthetic people. For your own photos: python -m study.align --help")
     return 0
 

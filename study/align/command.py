@@ -49,5 +49,5 @@ def align_one(plan: Plan) -> int:
         note_environment(out, versions(recipe.landmarker))
         missing = take_stock(out, shards, recipe, [*rejects, *unusable])
         run_shards(missing, plan, unit, workers)
-        conclude(plan, read=len(photos) + len(rejects))
+        conclude(plan, read=len(photos) + len(rejects), worked=bool(missing))
     return 0

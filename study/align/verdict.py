@@ -14,8 +14,9 @@ from study.align.plan import Plan
 from study.align.shards import finish
 
 
-def conclude(plan: Plan, *, read: int) -> None:
-    """Mark the table complete, write and log its funnel, and print it. read: photos that were listed.
+def conclude(plan: Plan, *, read: int, worked: bool = True) -> None:
+    """Mark the table complete, write and log its funnel, and print it. read: photos that were listed; worked: whether
+    some of them were aligned just now.
 
     Raises ValueError where not one face was aligned.
     """
@@ -36,13 +37,15 @@ def conclude(plan: Plan, *, read: int) -> None:
     print("\n".join(funnel.as_lines(steps, dataset=recipe.dataset)))
     print(f"read {read:,}, aligned {aligned:,}, rejected {counts.total():,}")
     if plan.options.track:
-        log_funnel(plan, steps, counts, files)
+        log_funnel(plan, steps, counts, files, worked=worked)
     if not aligned:
         raise ValueError(f"none of the {read:,} photos gave a face; {out}/rejects says why for each")
 
 
-def log_funnel(plan: Plan, steps: list[funnel.Step], counts: Mapping[str, int], files: Mapping[str, bytes]) -> None:
-    """One MLflow run for each table: the funnel as metrics and files. A rerun updates it."""
+def log_funnel(
+    plan: Plan, steps: list[funnel.Step], counts: Mapping[str, int], files: Mapping[str, bytes], *, worked: bool
+) -> None:
+    """One MLflow run for each table: the funnel as metrics and files. A rerun that worked updates it."""
     from study.tracking import runs as tracking  # MLflow takes a second to import
 
     store, made = tracking.connect(), asdict(plan.recipe)
@@ -55,10 +58,12 @@ def log_funnel(plan: Plan, steps: list[funnel.Step], counts: Mapping[str, int], 
         stage="align",
         params=params | {"out": str(plan.out)},
     )
+    if worked:
+        tracking.reopen(store, run_id, key=f"align-{key}")
     with tempfile.TemporaryDirectory() as folder:
         for name, data in files.items():
             (Path(folder) / name).write_bytes(data)
         tracking.log_files(store, run_id, [Path(folder) / name for name in files])
-    metrics = {f"left {step.name}": float(step.left) for step in steps}
-    metrics |= {f"rejected {reason}": float(count) for reason, count in counts.items()}
+    metrics = {f"left/{step.name}": float(step.left) for step in steps}
+    metrics |= {f"rejected/{reason}": float(count) for reason, count in counts.items()}
     tracking.finish(store, run_id, metrics=metrics, tags={tracking.COMPLETE: "yes"})

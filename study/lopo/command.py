@@ -11,13 +11,13 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from study.artifacts.brands import branded
 from study.artifacts.predictions import write_predictions
 from study.cli.options import home
 from study.cluster.placing import Running, Unit, check_room, explaining, gpu_share
 from study.files.locks import hold
 from study.lopo.jobs import Schedule, gather, make_jobs
 from study.lopo.options import Lopo
+from study.lopo.pages import dataset_of, open_questions, result_name
 from study.lopo.plan import plan_by_hand, plan_of_sweep, read_inputs, refuse_conflicts
 from study.lopo.ray_tasks import run_jobs
 from study.lopo.verdict import conclude, describe_result, say_start
@@ -33,6 +33,7 @@ def lopo(options: Lopo) -> int:
     else:
         plan = plan_by_hand(options.training, backbone=options.backbone, weights=options.weights)
     inputs = read_inputs(plan, options)
+    results, folds = open_questions(store, inputs.faces)
     options.ray.start()
     share = gpu_share(options.gpus_per_fold)
     unit = Unit("fold", options.cpus_per_fold, share, "--cpus-per-fold and --gpus-per-fold")
@@ -48,27 +49,30 @@ def lopo(options: Lopo) -> int:
         say_start(plan.name, jobs, inputs.faces, about)
         mark = {"study.brand": about.brand or "none"}
         parent = tracking.find_or_start(
-            store,
+            results,
             key=f"lopo-{key}",
-            name=branded(options.name or f"lopo {plan.name}", about.brand),
+            name=result_name(about),
             stage="lopo",
-            params=inputs.params | {"faces": about.dataset, "seeds": options.seeds},
+            params=inputs.params | {"faces": about.dataset, "seeds": options.seeds, "schedule": options.schedule},
             tags={"study.selection": plan.selection, **mark},
+            datasets=[dataset_of(about)],
         )
+        if not all(job.file.is_file() for job in jobs):
+            tracking.reopen(results, parent, key=f"lopo-{key}")
         running = Running()
         with explaining(unit, running.count, joined=options.ray.joins):
-            failed = run_jobs(jobs, inputs.tables, inputs.starts, store, parent, schedule, running, mark)
+            failed = run_jobs(jobs, inputs.tables, inputs.starts, folds, parent, schedule, running, mark)
         if failed:
-            tracking.finish(store, parent, status="FAILED")
+            tracking.finish(results, parent, status="FAILED", tags={"study.state": "failed"})
             person, why = failed[0]
             raise ValueError(
                 f"{len(failed)} of {len(jobs)} folds failed, first {person}: {why}; the same command runs only those "
                 "again"
             )
-        predictions, environments = gather([job.file for job in jobs])
+        predictions, environments, seconds = gather([job.file for job in jobs])
         about = replace(about, environments=environments)
         write_predictions(folder / "predictions.parquet", predictions, about=about.to_json())
-        conclude(store, parent, predictions, about, folder)
+        conclude(results, folds, parent, predictions, about, folder, seconds, inputs.tables[max(inputs.tables)])
     return 0
 
 

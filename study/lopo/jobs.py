@@ -92,17 +92,17 @@ def make_jobs(
     return jobs, key
 
 
-def gather(files: Sequence[Path]) -> tuple[Predictions, tuple[Mapping[str, str], ...]]:
-    """The predictions of all folds as one table, and the different environments that computed them."""
+def gather(files: Sequence[Path]) -> tuple[Predictions, tuple[Mapping[str, str], ...], float]:
+    """The predictions of all folds as one table, the different environments that computed them, and their seconds."""
     read = [read_predictions(file) for file in files]
     parts = [part for part, _ in read]
     whole = Predictions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
     places: list[Mapping[str, str]] = []
-    for file, (_, record) in zip(files, read, strict=True):
-        place = FoldRecord.from_json(record, where=str(file)).environment
-        if place and place not in places:
-            places.append(place)
-    return whole, tuple(places)
+    records = [FoldRecord.from_json(record, where=str(file)) for file, (_, record) in zip(files, read, strict=True)]
+    for record in records:
+        if record.environment and record.environment not in places:
+            places.append(record.environment)
+    return whole, tuple(places), sum(record.seconds for record in records)
 
 
 def say_where(records: Sequence[FoldRecord], cpus: int) -> None:

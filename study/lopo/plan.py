@@ -9,7 +9,7 @@ from typing import Any
 
 from study.artifacts.choice import AppliedChoice
 from study.artifacts.pretraining import LearnedFrom
-from study.cli.describe import flat
+from study.cli.describe import params
 from study.cli.options import PEOPLE, Training, faces_or_synthetic
 from study.cli.run import refuse_ignored
 from study.lopo.options import Lopo
@@ -92,8 +92,9 @@ class Inputs:
 
     @property
     def params(self) -> dict[str, Any]:
-        """The config's values for MLflow; none if there are several configs."""
-        return flat(self.configs[0]) if len(self.configs) == 1 else {}
+        """What names the result in MLflow's columns: values of its config, or of several, and what they start from."""
+        what = " or ".join(dict.fromkeys(start.what for start in self.starts.values()))
+        return {**params(self.configs), "start": what}
 
 
 def refuse_conflicts(options: Lopo) -> None:

@@ -17,7 +17,7 @@ import ray
 from tqdm import tqdm
 
 from study.artifacts.predictions import Predictions
-from study.cli.describe import flat
+from study.cli.describe import params, run_name
 from study.cluster.placing import Running
 from study.cluster.start import explain, put_tensors
 from study.lopo.jobs import RATE_FALL, REPLAY, Job, Schedule, read_fold, say_where, write_fold
@@ -213,19 +213,23 @@ def _log_fold(
     seconds: float,
     tags: Mapping[str, str] | None,
 ) -> None:
-    last = max((epoch["epoch"] for epoch in history), default=0)
     error = {"mae": mae(part.predicted, part.age), "rmse": rmse(part.predicted, part.age), "seconds": seconds}
     tracking.log_whole(
         store,
         run_id,
         key=_fold_key(parent, job),
-        name=f"{job.fold.name} seed {job.config.seed}",
+        name=run_name([job.config], f"{error['mae']:.2f}", first=f"{job.fold.name} · seed {job.config.seed}"),
         stage="fold",
         parent=parent,
-        params={"person": job.fold.name, "faces": len(part), **flat(job.config)},
-        steps=[*((epoch["epoch"], {"train_loss": epoch["train_loss"]}) for epoch in history), (last, error)],
-        tags=tags,
+        params={"person": job.fold.name, "faces": len(part), "seed": job.config.seed, **params([job.config], _NAMING)},
+        steps=[*((epoch["epoch"], {"training/loss": epoch["train_loss"]}) for epoch in history), (0, error)],
+        tags={"study.state": "complete", **(tags or {})},
+        seconds=seconds,
     )
+
+
+_NAMING = ("backbone", "px")
+"""Fields of a config that name a fold; all of it is in the result's trial.json."""
 
 
 def _fold_key(parent: str, job: Job) -> str:

@@ -13,10 +13,15 @@ from study.cli.options import is_synthetic
 from study.files.storage import write_json
 from study.lopo.jobs import Job
 from study.lopo.options import Lopo
+from study.lopo.pages import outcome, result_name, save_views
+from study.lopo.photos import write_photos
 from study.lopo.plan import Inputs, Plan
 from study.statistics.summary import alarms, constant_guess, summarise
 from study.tracking import runs as tracking
+from study.tracking.look import artifact, how_to_look, is_here, link
 from trainables import code_version
+from trainables.config import TrialConfig
+from trainables.costs import count_cost
 from trainables.faces.table import Faces
 
 
@@ -27,8 +32,20 @@ def say_start(name: str, jobs: Sequence[Job], faces: Faces, about: About) -> Non
     print(f"Pretraining: {_pretraining(about)}", flush=True)
 
 
-def conclude(store: tracking.Tracking, parent: str, predictions: Predictions, about: About, folder: Path) -> None:
-    """Log a complete result to its run, write about.json and trial.json, and print the summary."""
+def conclude(
+    store: tracking.Tracking,
+    folds: tracking.Tracking,
+    parent: str,
+    predictions: Predictions,
+    about: About,
+    folder: Path,
+    seconds: float,
+    faces: Faces,
+) -> None:
+    """Log a complete result to its run, write about.json and trial.json, and print the summary.
+
+    folds: the connection to the experiment of its folds. seconds: what all trainings took.
+    """
     summary = summarise(predictions)
     guess = summarise(constant_guess(predictions))
     warnings = alarms(predictions)
@@ -36,21 +53,33 @@ def conclude(store: tracking.Tracking, parent: str, predictions: Predictions, ab
         "mae": summary.mae.value,
         "mae_low": summary.mae.low,
         "mae_high": summary.mae.high,
-        "mae_pooled": summary.mae_pooled.value,
         "rmse": summary.rmse.value,
-        "rmse_pooled": summary.rmse_pooled.value,
-        "mae_constant_guess": guess.mae.value,
-        **{f"cs_{th:02d}": float(share) for th, share in enumerate(summary.cs.value)},
+        "cs_5": float(summary.cs.value[5]),
+        "seconds": seconds,
+        "pooled/mae": summary.mae_pooled.value,
+        "pooled/rmse": summary.rmse_pooled.value,
+        "constant_guess/mae": guess.mae.value,
+        **_costs(about),
     }
     if about.choice:
-        metrics |= {f"choice_{name}": value for name, value in asdict(about.choice.optimism).items()}
+        metrics |= {f"choice/{name}": value for name, value in asdict(about.choice.optimism).items()}
     record, trial = folder / "about.json", folder / "trial.json"
     write_json(record, about.to_json())
-    write_json(trial, {"trial": about.trial})
+    write_json(trial, {"trial": about.trial, "trials": list(about.configs)})
     tracking.log_files(store, parent, [folder / "predictions.parquet", record, trial])
-    curve = [(th, {"cs": float(share)}) for th, share in enumerate(summary.cs.value)]
+    curve = [(th, {"curve/cs": float(share)}) for th, share in enumerate(summary.cs.value)]
     tracking.log_steps(store, parent, curve)
-    tracking.finish(store, parent, metrics=metrics, tags={tracking.COMPLETE: "yes"})
+    view, people = save_views(store, folds, parent, about)
+    shown = write_photos(folder, predictions, faces, synthetic=about.built_in)
+    stays = is_here(store)
+    if stays:
+        tracking.log_files(store, parent, shown)
+    photos = artifact(store.experiment, parent, shown[0].name) if stays else ""
+    note = outcome(about, summary, guess, people=link("", folds.experiment, people).lstrip("/"), photos=photos)
+    tracking.finish(
+        store, parent, metrics=metrics, tags={tracking.COMPLETE: "yes", "study.state": "complete"},
+        name=result_name(about, summary.mae.value), note=note, seconds=seconds,
+    )  # fmt: skip
     print(
         f"\n{branded('MAE', about.brand)} {summary.mae.value:.2f} years (mean over {summary.people} people; 95 % "
         f"interval over people {summary.mae.low:.2f} to {summary.mae.high:.2f})\n"
@@ -64,7 +93,16 @@ def conclude(store: tracking.Tracking, parent: str, predictions: Predictions, ab
     for warning in warnings:
         print(f"ALARM: {warning}")
     print(f"Predictions: {folder / 'predictions.parquet'}")
-    print(f"Next: python -m study.report        Look: {tracking.how_to_look()}")
+    print(f"Worst and best photos, for this machine only: {shown[0]}")
+    print(f"Next: python -m study.report        Look: {how_to_look(store, view)}")
+    print(f"Worst person first: {how_to_look(folds, people)}")
+
+
+def _costs(about: About) -> dict[str, float]:
+    """The network's parameters and multiply-adds; none where people were tested with different ones."""
+    configs = [TrialConfig.from_json(config) for config in about.configs]
+    costs = {count_cost(config.backbone, config.px, config.ages) for config in configs}
+    return {name: float(value) for name, value in asdict(costs.pop()).items()} if len(costs) == 1 else {}
 
 
 def _pretraining(about: About) -> str:

@@ -16,13 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from study.artifacts.environments import differences
+from study.cli.describe import params, run_name
 from study.cli.run import message
 from study.files.locks import hold
 from study.files.storage import write_json
 from study.pretrain.options import Pretrain
 from study.pretrain.plan import Job, Plan, is_there, make_plan
 from study.pretrain.ray_train import Room, find_room, forget, run_side_by_side, train_with_ray
-from study.pretrain.verdict import Curve, conclude, describe_checkpoint, print_end
+from study.pretrain.verdict import Curve, conclude, dataset_of, describe_checkpoint, open_question, print_end
 from study.tracking import runs as tracking
 from trainables.faces.stream import make_tables
 from trainables.fitting import build_net
@@ -59,6 +60,7 @@ def pretrain_all(plan: Plan) -> list[tuple[str, str]]:
     store = tracking.connect()  # even where nothing is missing: it sends what waits from an earlier command
     if not missing:
         return failed
+    store = open_question(store, plan)
     options.ray.start(quiet_core=True)
     room = find_room(options.workers, options.cpus_per_worker, options.gpus_per_worker, joined=options.ray.joins)
     at_once = options.at_once or room.at_once
@@ -79,10 +81,11 @@ def pretrain_one(job: Job, plan: Plan, room: Room, store: tracking.Tracking) -> 
     run_id = tracking.find_or_start(
         store,
         key=f"pretrain-{key}",
-        name=f"pretrain {config.backbone}",
+        name=run_name([config]),
         stage="pretrain",
-        params={**config.flat(), "workers": options.workers},
+        params={**params([config]), "start": job.start.what, "workers": options.workers},
         tags={"study.trained_on": about.trained_on},
+        datasets=[dataset_of(plan)],
     )
     print(
         f"{config.backbone}: {len(split.train)} faces to train on, {len(split.test)} to measure on, {config.px} px, "

@@ -6,11 +6,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from study.cli.describe import run_name
 from study.cli.options import is_synthetic
 from study.folds import Fold
 from study.pretrain.plan import Job, Plan
 from study.tracking import runs as tracking
+from study.tracking.look import how_to_look
+from study.tracking.questions import question
+from study.tracking.views import View, save
 from trainables.checkpoints import Checkpoint, CheckpointRecord, save_checkpoint
 from trainables.config import TrialConfig
 from trainables.fitting import Epoch, Snapshot
@@ -34,6 +39,26 @@ def describe_checkpoint(job: Job, plan: Plan, split: Fold) -> CheckpointRecord:
     )
 
 
+def open_question(store: tracking.Tracking, plan: Plan) -> tracking.Tracking:
+    """The connection to the experiment of all pretrainings."""
+    note = (
+        "**What do the networks start from?** A run is one network trained on faces of many people; `mae` is its error "
+        "on a dev part that it did not train on, `training/...` its curve, a step an epoch. Sweeps and LOPO start from "
+        "its checkpoint."
+    )
+    synthetic = is_synthetic(plan.index.datasets)
+    return question(store, "pretraining", note=note, synthetic=synthetic)
+
+
+def dataset_of(plan: Plan) -> dict[str, Any]:
+    """The faces that the networks are trained on, for MLflow."""
+    index = plan.index
+    return tracking.dataset(
+        ", ".join(index.datasets), digest=index.digest, source=plan.options.faces or ("built in",),
+        faces=len(index), people=len({str(name) for name in index.person if name}), context="pretraining",
+    )  # fmt: skip
+
+
 @dataclass
 class Curve:
     """Prints each epoch and logs it. An epoch that a full disk does not take is logged with the next one."""
@@ -52,7 +77,7 @@ class Curve:
             f"({epoch.waited:.0%} waiting), {left / 60:.0f} min left",
             flush=True,
         )
-        self.unlogged.append((epoch.epoch, {k: v for k, v in asdict(epoch).items() if k != "epoch"}))
+        self.unlogged.append((epoch.epoch, {f"training/{k}": v for k, v in asdict(epoch).items() if k != "epoch"}))
         try:
             self.log()
         except OSError as error:
@@ -76,7 +101,13 @@ def conclude(
     save_checkpoint(job.folder, Checkpoint(snapshot.average or snapshot.net, job.config, about, known))
     record = {"trial": job.config.to_json(), "about": about.to_json()}
     tracking.log_json(curve.store, curve.run_id, "trial.json", record)
-    tracking.finish(curve.store, curve.run_id, metrics={"dev_mae": mae}, tags={tracking.COMPLETE: "yes"})
+    seconds = tracking.total(curve.store, curve.run_id, "training/seconds")
+    tracking.finish(
+        curve.store, curve.run_id, metrics={"mae": mae, "seconds": seconds},
+        tags={tracking.COMPLETE: "yes", "study.state": "complete"},
+        name=run_name([job.config], f"{mae:.2f}"), note=f"Trained on {about.trained_on}. Dev MAE **{mae:.2f}** years.",
+        seconds=seconds,
+    )  # fmt: skip
     print(f"{job.config.backbone}: dev MAE {mae:.2f} years on {len(split.test)} faces; checkpoint at {job.folder}")
 
 
@@ -88,6 +119,13 @@ def print_end(plan: Plan, failed: Sequence[tuple[str, str]]) -> int:
         total = len(plan.jobs) + len(plan.failed)
         print(f"{len(failed)} of {total} failed; the same command tries them again", file=sys.stderr)
         return 1
+    view = View(
+        "pretrainings", "Pretrained networks by dev MAE", "tags.`study.stage` = 'pretrain'", "metrics.mae",
+        ["metrics.mae", "params.backbone", "params.px", "params.epochs", "params.start", "metrics.seconds"],
+    )  # fmt: skip
+    store = open_question(tracking.connect(), plan)
+    save(store, [view])
+    print(f"Look: {how_to_look(store, view.key)}")
     print(f"Checkpoints: {', '.join(str(job.folder) for job in plan.jobs)}")
     print(f"Next: {next_command(plan)}")
     return 0

@@ -27,6 +27,8 @@ from study.report.page import page
 from study.report.sections import Result, Section, sections
 from study.statistics.bootstrap import DRAWS
 from study.tracking import runs as tracking
+from study.tracking.look import how_to_look
+from study.tracking.questions import question
 from trainables.fields import Range
 
 
@@ -63,13 +65,14 @@ def report(options: Report) -> None:
         print(f"Reporting on {len(chosen)} finished LOPO result{'s' * (len(chosen) > 1)} ...", flush=True)
         with hold(out):
             written = write_report(list(chosen.values()), out=out, draws=options.draws)
-            key = hashlib.sha256(" ".join(sorted(chosen)).encode()).hexdigest()[:12]
+            key = hashlib.sha256(" ".join([*sorted(chosen), str(options.draws)]).encode()).hexdigest()[:12]
             run_id = tracking.find_or_start(track, key=f"report-{key}", name="report", stage="report")
             tracking.log_files(track, run_id, written.files)
-            tracking.finish(track, run_id, metrics=metrics_of(written.sections))
+            tracking.finish(track, run_id, metrics=metrics_of(written.sections), tags={tracking.COMPLETE: "yes"})
         print(terminal(written.sections))
         print(f"\nReport: {out}/report.html (a file that needs no other), and as Markdown with pictures, report.md")
-    print(f"Next: {tracking.how_to_look()}")
+    found = question(track, "LOPO results", synthetic=all(each.about.built_in for each in results.values()))
+    print(f"Compare: {how_to_look(found, 'results')}")
 
 
 def split(results: Mapping[str, Result], out: Path | None) -> dict[Path, dict[str, Result]]:
@@ -140,8 +143,8 @@ def metrics_of(found: Sequence[Section]) -> dict[str, float]:
     for section, slug in zip(found, _slugs(found), strict=True):
         summary = section.summaries[section.leader]
         for name, metric in (("mae", summary.mae), ("mae_pooled", summary.mae_pooled), ("rmse", summary.rmse)):
-            metrics |= {f"{slug}.{name}": metric.value}
-            metrics |= {f"{slug}.{name}_low": metric.low, f"{slug}.{name}_high": metric.high}
+            metrics |= {f"{slug}/{name}": metric.value}
+            metrics |= {f"{slug}/{name}_low": metric.low, f"{slug}/{name}_high": metric.high}
     return metrics
 
 

@@ -17,9 +17,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from study.artifacts.predictions import Predictions
+from study.cli.describe import backbone_name
 from study.plain import plain
 from study.report.hover import hover
-from study.report.paper import PAPER_MAE, backbone_name
+from study.report.paper import PAPER_MAE
 from study.report.sections import Section, name_of
 from study.statistics.bootstrap import Interval, Intervals
 from study.statistics.calibration import LEVELS, PIT_BINS, Calibration

@@ -7,20 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-NAMES: dict[str, str] = {
-    "alexnet": "AlexNet",
-    "vgg16": "VGG-16",
-    "vgg19": "VGG-19",
-    "resnet18": "ResNet-18",
-    "resnet34": "ResNet-34",
-    "resnet50": "ResNet-50",
-    "resnet101": "ResNet-101",
-    "resnet152": "ResNet-152",
-    **{f"efficientnet_b{i}": f"EfficientNet-B{i}" for i in range(8)},
-    "efficientnet_lite0": "EfficientNet-Lite0",
-}
-"""Names of backbones in tables and pictures; others keep their name in the config."""
-
 PAPER_MAE: dict[str, float] = {
     "alexnet": 4.47,
     "vgg16": 3.13,
@@ -71,8 +57,3 @@ CROSS_TEST_ON_FGNET = (
     Published("ResNet-50", "IMDB-WIKI", 4.94),
 )
 """Another protocol: trained on UTKFace alone, tested on all of FG-NET."""
-
-
-def backbone_name(backbone: str) -> str:
-    """The name of a backbone as people write it."""
-    return NAMES.get(backbone, backbone)

@@ -10,8 +10,8 @@ from study.artifacts.about import About
 from study.artifacts.brands import branded, unlike
 from study.artifacts.predictions import Predictions
 from study.artifacts.pretraining import StartRecord
+from study.cli.describe import backbone_name
 from study.plain import plain, plain_record, printable, slug
-from study.report.paper import backbone_name
 from study.statistics.bootstrap import DRAWS
 from study.statistics.calibration import Calibration, calibrate
 from study.statistics.summary import (

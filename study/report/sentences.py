@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from study.artifacts.brands import MEANING
-from study.report.paper import PAPER_MAE, PAPER_PRETRAINING, backbone_name
+from study.cli.describe import backbone_name
+from study.report.paper import PAPER_MAE, PAPER_PRETRAINING
 from study.report.sections import Section, name_of, pretraining, sentence
 from study.statistics.bootstrap import FEW_PEOPLE, Interval
 from study.statistics.summary import THRESHOLDS, Comparison

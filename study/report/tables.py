@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from study.cli.describe import backbone_name
 from study.plain import plain
-from study.report.paper import CROSS_TEST_ON_FGNET, LOPO_ON_FGNET, PAPER_MAE, PAPER_RMSE, backbone_name
+from study.report.paper import CROSS_TEST_ON_FGNET, LOPO_ON_FGNET, PAPER_MAE, PAPER_RMSE
 from study.report.sections import Section, name_of
 from study.report.table import NONE, Table, table
 from study.statistics.bootstrap import Interval

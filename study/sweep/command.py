@@ -38,6 +38,7 @@ from study.sweep.journal import read_finals, read_journal
 from study.sweep.optimism import count_photos
 from study.sweep.options import Sweep, read_question
 from study.sweep.optuna_storage import sync_mirror
+from study.sweep.pages import dataset_of, open_questions
 from study.sweep.plan import SweepRun, compute, make_blocks, side_by_side
 from study.sweep.ray_measure import measure
 from study.sweep.ray_tune import block_search, run_blocks, share, trial_unit
@@ -120,7 +121,7 @@ def run_sweep(options: Sweep, folder: Path, tested: list[Path], space: Space, ba
     lag = side_by_side(parallel, len(blocks), trials, forced=options.parallel is not None)
     here = {**environment("cpu"), "threads": str(options.cpus_per_trial)}
     lag = claim(folder, settings, lag=lag, environment=here, force=options.force)
-    store = tracking.connect()
+    store = open_questions(options, folder.name, faces)
     key = f"sweep-{name}-{fingerprint(settings)}"
     told = {"space": options.space, "select": options.select, "blocks": len(blocks), "folds": options.folds}
     told |= {"faces": ", ".join(map(str, folders)), "objective": options.objective}
@@ -132,6 +133,7 @@ def run_sweep(options: Sweep, folder: Path, tested: list[Path], space: Space, ba
         stage="sweep",
         params=told,
         tags={"study.brand": mark or "none"},
+        datasets=[(data := dataset_of(faces, folders))],
     )
     print(
         f"Sweep {name!r}: {len(blocks)} block(s)"
@@ -149,7 +151,7 @@ def run_sweep(options: Sweep, folder: Path, tested: list[Path], space: Space, ba
     shared = share(faces, folders, sizes, starts)
     running = SweepRun(
         options, folder, space, base, starts, learned_from, shared, store, parent, key, trials, parallel, lag,
-        budget,
+        budget, data,
     )  # fmt: skip
     for block in blocks:
         check_block(block_search(running, block, faces), folder / block.name)

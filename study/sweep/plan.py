@@ -30,7 +30,7 @@ class SweepRun:
     """What all blocks of a sweep under way share.
 
     trials: of each block. parallel: folds that are trained side by side. lag: trials of a block side by side; each
-    knows all before them (study.sweep.search).
+    knows all before them (study.sweep.search). data: the faces, as MLflow's runs name them.
     """
 
     options: Sweep
@@ -47,6 +47,7 @@ class SweepRun:
     parallel: int
     lag: int
     budget: Budget | None = None  # of each block
+    data: Mapping[str, Any] | None = None
 
     def mirror(self, block: Block) -> Mirror:
         """The block's study in Optuna's storage."""

@@ -26,6 +26,11 @@ LEAST = {"history": 1, "slice": 2, "importance": 8, "parallel": 4}
 """Trials of different MAE that a plot needs to say something: complete ones, for importance pruned ones too."""
 
 
+EACH = 10
+"""Trials for each hyperparameter below which the importance says that it means nothing: over 8 trials of 4 it named the
+wrong one."""
+
+
 def draw(study: optuna.Study, folder: Path, *, name: str, mark: str = "") -> list[Path]:
     """Write `folder`/`name`-history.png, -slice, -importance and -parallel; those are left out that lack trials.
 
@@ -73,6 +78,8 @@ def draw(study: optuna.Study, folder: Path, *, name: str, mark: str = "") -> lis
             told = f"{len(complete)} complete trials"
             if plot == "importance":
                 told += f" and {len(scored.trials) - len(complete)} pruned"
+                if len(scored.trials) < EACH * len(weighed):
+                    told += f"; too few to say what matters ({EACH} for each hyperparameter: {EACH * len(weighed)})"
             figure.suptitle(f"{study.study_name}{mark}: {told}", x=0.02, y=1.03, ha="left")
             file = folder / f"{name}-{plot}.png"
             save_picture(figure, file, bbox_inches="tight")

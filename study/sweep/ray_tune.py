@@ -24,6 +24,7 @@ from study.sweep.ray_search import TuneSearch
 from study.sweep.recorder import BlockRecord, Recorder, progress
 from study.sweep.search import BlockSearch
 from study.sweep.selection import Block
+from study.tracking import runs as tracking
 from trainables.faces.table import Faces, load_faces
 from trainables.trial import tune_trial
 
@@ -63,11 +64,13 @@ def run_blocks(running: SweepRun, blocks: Sequence[Block], ends: float | None) -
          zip(searches.items(), blocks, strict=True)],
         running.store, parent=running.parent, key=running.key,
         brand=brand(sealed=options.select != "none", learned_from=running.learned_from),
+        datasets=[running.data] if running.data else (),
     )  # fmt: skip
     record.make_good()
     tuning = TuneSearch(searches, record)
     if tuning.nothing_to_train():
         return
+    tracking.reopen(running.store, running.parent, key=running.key)
     with explaining(trial_unit(options), lambda: len(record.at_work), joined=options.ray.joins):
         _tune(running, blocks, tuning, record)
     unfinished = [name for name, search in searches.items() if not search.done]

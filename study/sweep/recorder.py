@@ -11,17 +11,16 @@ from typing import Any
 
 from ray.tune import Callback
 
-from study.cli.describe import describe, describe_loss, flat
+from study.artifacts.brands import branded
+from study.cli.describe import describe, describe_loss
 from study.sweep.checks import FINISHED
 from study.sweep.journal import Part, Tried, best, ranked, write_part, write_tried
+from study.sweep.naming import STATUS, epoch_metrics, final_metrics, state_of, trial_name, trial_params, varying
 from study.sweep.optuna_storage import Mirror, mirror_trial
 from study.sweep.search import BlockSearch
 from study.tracking import runs as tracking
 from trainables.config import TrialConfig
 from trainables.trial import WORST_MAE
-
-CURVE = ("validation_mae", "train_loss", "learning_rate", "faces_per_second")
-"""What each epoch logs to MLflow, where it was measured."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,19 @@ class Recorder(Callback):
     """
 
     def __init__(
-        self, blocks: Sequence[BlockRecord], store: tracking.Tracking, *, parent: str, key: str, brand: str = ""
+        self,
+        blocks: Sequence[BlockRecord],
+        store: tracking.Tracking,
+        *,
+        parent: str,
+        key: str,
+        brand: str = "",
+        datasets: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """parent, key: the sweep's run in MLflow and the key that its children's begin with. brand: the sweep's
-        (study.artifacts.brands), for each trial's run."""
+        (study.artifacts.brands), datasets: what it trains on, both for each trial's run."""
+        self.datasets = datasets
+        self.fields = {block.name: varying(block.search.space, block.search.base) for block in blocks}
         self.blocks = {block.name: block for block in blocks}
         self.store, self.parent, self.key, self.brand = store, parent, key, brand
         self.runs: dict[Which, str] = {}
@@ -74,10 +82,11 @@ class Recorder(Callback):
             self.runs[which] = tracking.find_or_start(
                 self.store,
                 key=self._key(which),
-                name=f"{block} trial {number:03d} {config.backbone}" + (f", seed {config.seed}" if repeat else ""),
+                name=branded(trial_name(config, repeat=repeat), self.brand),
                 stage="trial",
                 parent=self.parent,
-                params=flat(config) | {"block": block},
+                params=trial_params(config, block, number, self.fields[block]),
+                datasets=self.datasets,
                 tags={
                     "study.block": block,
                     "study.trial": str(number),
@@ -92,9 +101,8 @@ class Recorder(Callback):
             self.last[trial.trial_id] = result
         which, config = _which(trial), TrialConfig.from_json(trial.config["trial"])
         if not self.blocks[which[0]].search.is_over(which[1:]):
-            step = result["fold"] * config.epochs + result["epoch"]
-            curve = {name: result[name] for name in CURVE if name in result}
-            tracking.log_steps(self.store, self._run(which, config), [(step, curve)])
+            curve = epoch_metrics(result["fold"], result)
+            tracking.log_steps(self.store, self._run(which, config), [(result["epoch"], curve)])
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._end(trial, "the training ended without a result")
@@ -150,11 +158,11 @@ class Recorder(Callback):
 
     def make_good(self) -> None:
         """End the run of every trial that the journal has and MLflow has not: a kill came between the two."""
-        there = tracking.children(self.store, self.parent)
+        there = tracking.children(self.store, self.parent, complete=True)
         for block in self.blocks.values():
             for tried in [*block.search.journal.values(), *block.search.finals.values()]:
                 which = (block.name, tried.number, tried.repeat)
-                if there.get(self._key(which), ("", ""))[1] not in ("FINISHED", "FAILED"):
+                if self._key(which) not in there:
                     self._finish_run(self._run(which, tried.config), tried)
 
     def _key(self, which: Which) -> str:
@@ -162,17 +170,17 @@ class Recorder(Callback):
         return f"{self.key}-{block}-{number}" + (f"-seed{repeat}" if repeat else "")
 
     def _finish_run(self, run: str, tried: Tried) -> None:
-        final = {"final_mae": tried.mae} if tried.mae is not None and tried.state == "complete" else {}
-        status = "FAILED" if tried.state in ("failed", "diverged") else "FINISHED"
-        epochs = tried.config.epochs
-        so_far = [((int(fold) + 1) * epochs, {"mae": mae}) for fold, mae in tried.folds.items()]
+        state = state_of(tried)
+        so_far = [(int(fold) + 1, {"folds/mae": mae}) for fold, mae in tried.folds.items()]
         tracking.log_steps(self.store, run, so_far)
         tracking.log_json(self.store, run, "trial.json", {"trial": dict(tried.trial)})
-        tags = {"study.state": tried.state, tracking.COMPLETE: "yes"}
+        tags = {"study.state": state, tracking.COMPLETE: "yes"}
         tags |= {"study.why": tried.why} if tried.why else {}
-        costs = {"seconds": tried.seconds, "parameters": tried.parameters, "macs": tried.macs}
-        costs |= {"latency_ms": tried.latency_ms} if tried.latency_ms else {}
-        tracking.finish(self.store, run, metrics={**final, **costs}, tags=tags, status=status)
+        name = branded(trial_name(tried.config, repeat=tried.repeat, state=state, mae=tried.mae), self.brand)
+        tracking.finish(
+            self.store, run, metrics=final_metrics(tried), tags=tags, status=STATUS[state], name=name,
+            seconds=tried.seconds,
+        )  # fmt: skip
 
     def _line(self, block: BlockRecord, tried: Tried) -> str:
         search = block.search

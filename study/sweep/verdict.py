@@ -14,14 +14,17 @@ from study.cli.options import is_synthetic
 from study.files.storage import write_json
 from study.sweep.finalists import Winner
 from study.sweep.journal import read_journal
+from study.sweep.lambdas import draw_lambdas
 from study.sweep.optimism import describe_choice
 from study.sweep.optuna_storage import study_of
+from study.sweep.pages import outcome, save_views
 from study.sweep.pareto import cost_field, draw_front, front_points, front_table
 from study.sweep.plan import SweepRun
 from study.sweep.plots import draw
 from study.sweep.selection import Block
 from study.sweep.shares import tally
 from study.tracking import runs as tracking
+from study.tracking.look import how_to_look
 from study.tracking.sqlite import sqlite_uri
 from trainables.faces.table import Faces, read_identities
 
@@ -39,7 +42,9 @@ def conclude(
         plots = draw(study_of(running.mirror(block), journal), folder, name=block.name, mark=branded("", mark))
         title = f"{branded(f'{folder.name}/{block.name}', mark)}: what accuracy costs"
         picture = draw_front(journal, cost, folder / f"{block.name}-front.png", title=title)
-        tracking.log_files(store, parent, [*plots, *([picture] if picture else [])])
+        title = f"{branded(f'{folder.name}/{block.name}', mark)}: MAE over the weights of the loss"
+        weights = draw_lambdas(journal, folder / f"{block.name}-lambdas.png", title=title)
+        tracking.log_files(store, parent, [*plots, *(file for file in (picture, weights) if file)])
         if len({(tried.config.backbone, tried.config.px) for tried in journal.values()}) > 1:
             print(f"{block.name}: the best at each cost\n{front_table(journal, cost)}\n", flush=True)
     winners = [replace(winner.tried, trial=winner.config.to_json()) for _, winner in chosen]
@@ -74,9 +79,11 @@ def conclude(
     )
     write_json(folder / "best.json", best.to_json())
     tracking.log_json(store, parent, "best.json", best.to_json())
-    figures = {f"mae {block.name}": winner.mae for block, winner in chosen} | asdict(told.optimism)
+    view = save_views(running)
+    figures = {f"chosen/{block.name}": winner.mae for block, winner in chosen}
+    figures |= {f"choice/{name}": value for name, value in asdict(told.optimism).items()}
     found_by = {tracking.COMPLETE: "yes", "study.name": folder.name, "study.folder": str(folder)}
-    tracking.finish(store, parent, metrics=figures, tags=found_by)
+    tracking.finish(store, parent, metrics=figures, tags=found_by, note=outcome(running, chosen, journals))
     where = {"blocks": "on others", "dev": "on the dev part", "none": "on everyone"}[options.select]
     for block, winner in chosen:
         seeds = f", mean of {winner.seeds} seeds" if winner.seeds > 1 else ""
@@ -91,6 +98,7 @@ def conclude(
         f"Of that choice: the least error claims {gap.claimed:.2f}, corrected for being the least of many "
         f"{gap.corrected:.2f} (optimism {gap.gap:.2f}, 95 % {gap.gap_low:.2f} to {gap.gap_high:.2f})"
     )
-    print(f"Next: python -m study.lopo --best --sweep {shlex.quote(str(folder))}        Look: {tracking.how_to_look()}")
+    print(f"Next: python -m study.lopo --best --sweep {shlex.quote(str(folder))}")
+    print(f"Look: {how_to_look(store, view)}")
     live = f"optuna-dashboard {shlex.quote(sqlite_uri(folder / 'optuna.db'))}"
-    print(f"Plots: {folder}/*.png        Live (pip install optuna-dashboard): {live}")
+    print(f"Plots: {folder}/*.png        Optuna's own page (pip install optuna-dashboard): {live}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +26,7 @@ _troubles: dict[str, tuple[str, float]] = {}
 
 def write(tracking: Tracking, record: Record, files: Sequence[Path] = ()) -> str:
     """Write a record, or keep it while the server does not answer. Returns the run's id, or PENDING and its key."""
+    record = replace(record, experiment=record.experiment or tracking.experiment)
     with translated(tracking.place):
         if tracking.spool is None:
             return put(tracking, record, files)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -20,9 +21,12 @@ from study.tracking.errors import Place
 from study.tracking.spool import Spool
 
 KEY, STAGE, COMPLETE = "study.key", "study.stage", "study.complete"
-PARENT, _NAME = "mlflow.parentRunId", "mlflow.runName"
+PARENT, NAME, NOTE = "mlflow.parentRunId", "mlflow.runName", "mlflow.note.content"
 PENDING = "key:"
 """Followed by its key, this replaces the id of a run that the server could not create yet."""
+
+settled: set[str] = set()
+"""Ids of complete runs that a command of this process found again: nothing is written to them (runs.reopen)."""
 
 _BATCH = 1000 - 200
 """Metrics per call: MLflow's server takes 1000 metrics, params and tags together."""
@@ -70,7 +74,9 @@ class Begin:
 class Record:
     """What is written to one run, in values that JSON knows; times in milliseconds, as they were measured.
 
-    run: the run's id; or else key and begin. metrics: (name, value, time, step). end: (status, time).
+    run: the run's id; or else key and begin. metrics: (name, value, time, step). end: (status, time). lasted: how long
+    the run took in its own processes, from which its end is counted; None: until `end`. datasets: as runs.dataset
+    describes them. experiment: where a run with this key is found or created.
     """
 
     run: str | None = None
@@ -80,6 +86,9 @@ class Record:
     tags: dict[str, str] = field(default_factory=dict)
     metrics: Sequence[Sequence[Any]] = ()
     end: Sequence[Any] | None = None
+    lasted: int | None = None
+    datasets: Sequence[Mapping[str, Any]] = ()
+    experiment: str = ""
 
 
 def put(tracking: Tracking, record: Record, files: Sequence[Path] = (), *, again: bool = False) -> str:
@@ -88,8 +97,12 @@ def put(tracking: Tracking, record: Record, files: Sequence[Path] = (), *, again
     Repeating it is harmless: runs are found by their key, params and tags stay the same, and MLflow keeps only one of
     two metrics with equal step, time and value.
     """
-    client, tags = tracking.client, record.tags
+    client, tags = tracking.client, {key: value for key, value in record.tags.items() if key != NAME}
     run_id, params, links = _run_of(tracking, record, again=again)
+    if run_id in settled:
+        _log_missing(tracking, run_id, files)
+        return run_id
+    name = record.tags.get(NAME)
     metrics = [Metric(name, value, at, step) for name, value, at, step in record.metrics]
     written = [Param(name, value) for name, value in params.items()]
     marks = [RunTag(name, value) for name, value in {**tags, **links}.items()]
@@ -101,8 +114,14 @@ def put(tracking: Tracking, record: Record, files: Sequence[Path] = (), *, again
         repository = artifacts(tracking, run_id)
         for file in files:
             repository.log_artifact(str(file))
+    if name:
+        client.update_run(run_id, name=name)
+    if record.datasets:
+        client.log_inputs(run_id, [_dataset(each) for each in record.datasets])
     if record.end is not None:
         status, at = record.end
+        if record.lasted is not None:
+            at = client.get_run(run_id).info.start_time + record.lasted
         client.set_terminated(run_id, status=status, end_time=at)
     return run_id
 
@@ -113,28 +132,58 @@ def _run_of(tracking: Tracking, record: Record, *, again: bool) -> tuple[str, di
     if begin is None:
         run_id = record.run or ""
         if run_id.startswith(PENDING):
-            there = _find(tracking, run_id.removeprefix(PENDING))
+            there = _find(tracking, run_id.removeprefix(PENDING), record.experiment)
             if there is None:
                 raise MlflowException(f"no run {run_id}", error_code=RESOURCE_DOES_NOT_EXIST)
             run_id = there.info.run_id
+            if _is_complete(there):
+                settled.add(run_id)
         return run_id, record.params, {}
     links = {PARENT: begin.parent} if begin.parent else {}
-    there = None if begin.known_new and not again else _find(tracking, record.key)
+    there = None if begin.known_new and not again else _find(tracking, record.key, record.experiment)
     if there is None:
-        marks = {KEY: quoted(record.key), STAGE: begin.stage, _NAME: begin.name, **links}
-        made = tracking.client.create_run(tracking.experiment, start_time=begin.at, tags=marks, run_name=begin.name)
+        marks = {KEY: quoted(record.key), STAGE: begin.stage, NAME: begin.name, **links}
+        where = record.experiment or tracking.experiment
+        made = tracking.client.create_run(where, start_time=begin.at, tags=marks, run_name=begin.name)
         return made.info.run_id, record.params, {}
+    if _is_complete(there):
+        settled.add(there.info.run_id)
+        return there.info.run_id, {}, {}
     tracking.client.update_run(there.info.run_id, status="RUNNING", name=begin.name)
     params = {name: value for name, value in record.params.items() if name not in there.data.params}
     # the parent differs where its predecessor was deleted in MLflow's UI
     return there.info.run_id, params, links if begin.parent != there.data.tags.get(PARENT) else {}
 
 
-def _find(tracking: Tracking, key: str) -> Any:
+def _find(tracking: Tracking, key: str, experiment: str) -> Any:
     """The run with this key, or None."""
     query = f"tags.`{KEY}` = '{quoted(key)}'"
-    found = tracking.client.search_runs([tracking.experiment], query, max_results=1)
+    found = tracking.client.search_runs([experiment or tracking.experiment], query, max_results=1)
     return found[0] if found else None
+
+
+def _log_missing(tracking: Tracking, run_id: str, files: Sequence[Path]) -> None:
+    """Artifacts of a complete run that are gone: the only thing that is written to one."""
+    if files:
+        repository = artifacts(tracking, run_id)
+        there = {file.path for file in repository.list_artifacts()}
+        for file in files:
+            if file.name not in there:
+                repository.log_artifact(str(file))
+
+
+def _is_complete(run: Any) -> bool:
+    return run.data.tags.get(COMPLETE) == "yes" and run.info.status in ("FINISHED", "FAILED", "KILLED")
+
+
+def _dataset(told: Mapping[str, Any]) -> DatasetInput:
+    """What the page shows of a dataset: its name and digest in the list, its size and source behind a click."""
+    size = json.dumps({"num_rows": told["faces"], "people": told["people"]})
+    kept = Dataset(
+        name=told["name"][:500], digest=told["digest"][:36], source_type="local",
+        source=json.dumps({"uri": told["source"]}), profile=size,
+    )  # fmt: skip
+    return DatasetInput(kept, [InputTag("mlflow.data.context", told["context"])])
 
 
 def quoted(key: str) -> str:

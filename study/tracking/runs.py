@@ -20,12 +20,28 @@ from typing import Any
 from urllib.parse import unquote
 
 from study.artifacts.about import About
-from study.plain import printable
+from study.plain import printable, without_secrets
 from study.process import ends
 from study.tracking import store
 from study.tracking.errors import translated
 from study.tracking.outage import ask, flush, settle, write
-from study.tracking.records import COMPLETE, KEY, PARENT, PENDING, STAGE, Begin, Record, Tracking, artifacts, put
+from study.tracking.questions import experiments
+from study.tracking.records import (
+    COMPLETE,
+    KEY,
+    NAME,
+    NOTE,
+    PARENT,
+    PENDING,
+    STAGE,
+    Begin,
+    Record,
+    Tracking,
+    artifacts,
+    put,
+    settled,
+)
+from study.tracking.source import source_tags
 from study.tracking.spool import Spool, at_end
 
 _open: dict[str, tuple[Tracking, str]] = {}
@@ -67,16 +83,6 @@ def connect(*, home: Path | None = None) -> Tracking:
     return tracking
 
 
-def how_to_look() -> str:
-    """The command that opens MLflow's UI on these runs, as it is typed in this folder."""
-    uri = store.given()
-    if store.is_server(uri):
-        return f"open {store.server_uri(uri)}"
-    if uri:
-        return 'mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI"    # http://127.0.0.1:5000'
-    return "mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db    # http://127.0.0.1:5000"
-
-
 def find_or_start(
     tracking: Tracking,
     *,
@@ -86,19 +92,41 @@ def find_or_start(
     parent: str | None = None,
     tags: Mapping[str, str] | None = None,
     params: Mapping[str, Any] | None = None,
+    datasets: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The id of the run with this key: found again and set to RUNNING, or started.
 
+    A complete run that is found stays as it is, whatever the other functions here are given for it, until `reopen`.
     Without a parent it is the command's own run, and a server that does not answer is an error. A child run may be
     started later: then its key is returned, marked as such, and the other functions here take that like an id.
     """
     begin = Begin(name, stage, parent, _now(), known_new=False)
-    record = Record(key=key, begin=begin, params=_params(params or {}), tags=dict(tags or {}))
+    marks = {**source_tags(stage), **(tags or {})}
+    record = Record(key=key, begin=begin, params=_params(params or {}), tags=marks, datasets=datasets)
     # listed before it is started: a command that is interrupted before it has the id finds the run by its key
     _open[key], ends.at_end["tracking"] = (tracking, f"{PENDING}{key}"), _end_open
     run_id = ask(tracking, lambda: put(tracking, record)) if parent is None else write(tracking, record)
     _open[key] = (tracking, run_id)
+    if run_id in settled:
+        del _open[key]
     return run_id
+
+
+def reopen(tracking: Tracking, run_id: str, *, key: str) -> None:
+    """Go on with a complete run, since there is more to do: it is set to RUNNING, and takes what is logged."""
+    if run_id in settled:
+        settled.discard(run_id)
+        _open[key] = (tracking, run_id)
+        ask(tracking, lambda: tracking.client.update_run(run_id, status="RUNNING"))
+
+
+def dataset(
+    name: str, *, digest: str, source: Iterable[object], faces: int, people: int, context: str
+) -> dict[str, Any]:
+    """A dataset for find_or_start: its name, digest and size, the tables it was read from, and what it was used for."""
+    places = without_secrets(", ".join(map(str, source)))
+    told: dict[str, Any] = {"name": printable(name), "digest": digest, "source": places, "context": context}
+    return {**told, "faces": faces, "people": people}
 
 
 def log_steps(tracking: Tracking, run_id: str, steps: Iterable[tuple[int, Mapping[str, float]]]) -> None:
@@ -126,11 +154,21 @@ def finish(
     metrics: Mapping[str, float] | None = None,
     tags: Mapping[str, str] | None = None,
     status: str = "FINISHED",
+    name: str = "",
+    note: str = "",
+    seconds: float | None = None,
 ) -> None:
-    """Log the last metrics and tags, and end the run (FINISHED, FAILED or KILLED)."""
-    last = _metrics([(0, metrics or {})])
+    """Log the last metrics and tags, and end the run (FINISHED, FAILED or KILLED).
+
+    name: with what came out. note: its description, in Markdown. seconds: what its trainings took, which is then the
+    run's duration on the page, however long it was interrupted.
+    """
+    last, marks = _metrics([(0, metrics or {})]), dict(tags or {})
+    marks |= {NAME: printable(name)} if name else {}
+    marks |= {NOTE: note} if note else {}
+    lasted = None if seconds is None else int(1000 * seconds)
     with ends.held():  # else a run may be tagged complete and still be RUNNING
-        write(tracking, Record(run_id, metrics=last, tags=dict(tags or {}), end=(status, _now())))
+        write(tracking, Record(run_id, metrics=last, tags=marks, end=(status, _now()), lasted=lasted))
         for key in [key for key, (_, known) in _open.items() if known == run_id]:
             del _open[key]
 
@@ -154,9 +192,13 @@ def log_whole(
     params: Mapping[str, Any],
     steps: Sequence[tuple[int, Mapping[str, float]]],
     tags: Mapping[str, str] | None = None,
+    seconds: float = 0.0,
 ) -> str:
-    """Log a run that is already over, in three calls; returns its id. run_id: of a run started earlier, if any."""
-    begin = None if run_id else Begin(name, stage, parent, _now(), known_new=True)
+    """Log a run that is already over, in three calls; returns its id. run_id: of a run started earlier, if any.
+
+    seconds: how long it took, until now.
+    """
+    begin = None if run_id else Begin(name, stage, parent, _now() - int(1000 * seconds), known_new=True)
     end = ("FINISHED", _now())
     with ends.held():
         return write(tracking, Record(run_id, key, begin, _params(params), dict(tags or {}), _metrics(steps), end))
@@ -168,18 +210,19 @@ def finished(tracking: Tracking, *, stage: str) -> list[tuple[str, str, dict[str
     newest = ["attributes.start_time DESC"]
     runs = ask(
         tracking,
-        lambda: tracking.client.search_runs([tracking.experiment], query, order_by=newest, max_results=1000),
+        lambda: tracking.client.search_runs(experiments(tracking), query, order_by=newest, max_results=1000),
     )
     return [(run.info.run_id, run.info.run_name or "", dict(run.data.tags)) for run in runs]
 
 
-def children(tracking: Tracking, parent: str) -> dict[str, tuple[str, str]]:
-    """(run id, status) of each child run of a parent, by key."""
-    return ask(tracking, lambda: _children(tracking, parent))
+def children(tracking: Tracking, parent: str, *, complete: bool = False) -> dict[str, tuple[str, str]]:
+    """(run id, status) of each child run of a parent, by key. complete: only of those with that tag."""
+    query = f"tags.`{PARENT}` = '{parent}'" + (f" and tags.`{COMPLETE}` = 'yes'" if complete else "")
+    return ask(tracking, lambda: _children(tracking, query))
 
 
-def _children(tracking: Tracking, parent: str) -> dict[str, tuple[str, str]]:
-    query, token = f"tags.`{PARENT}` = '{parent}'", None
+def _children(tracking: Tracking, query: str) -> dict[str, tuple[str, str]]:
+    token = None
     found: dict[str, tuple[str, str]] = {}
     while True:
         page = tracking.client.search_runs([tracking.experiment], query, max_results=1000, page_token=token)
@@ -187,6 +230,12 @@ def _children(tracking: Tracking, parent: str) -> dict[str, tuple[str, str]]:
         token = page.token
         if not token:
             return found
+
+
+def total(tracking: Tracking, run_id: str, name: str) -> float:
+    """The sum of a metric over its steps; of a step that was logged twice, after a kill, the later value counts."""
+    history = ask(tracking, lambda: tracking.client.get_metric_history(run_id, name))
+    return sum({each.step: each.value for each in sorted(history, key=lambda each: each.timestamp)}.values())
 
 
 def read_json(tracking: Tracking, run_id: str, name: str) -> Any:

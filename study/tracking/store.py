@@ -26,6 +26,7 @@ logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 logging.getLogger("mlflow.utils.databricks_utils").setLevel(logging.CRITICAL)
 
 EXPERIMENT = "age-study"
+"""The experiment that every place of runs has; those of single questions (study.tracking.questions) begin so too."""
 _SERVERS = ("http", "https")
 _DATABASES = ("postgresql", "mysql", "mssql")
 _DATABRICKS = ("databricks", "databricks-uc", "uc")
@@ -169,14 +170,14 @@ def _mlflow_uri(file: Path) -> str:
     return sqlite_uri(file).replace("sqlite:", "sqlite+pysqlite:", 1)
 
 
-def experiment(client: MlflowClient, artifacts: str | None, place: Place) -> str:
-    """The id of the study's experiment, created if missing. Raises FileNotFoundError where it was deleted."""
-    there = client.get_experiment_by_name(EXPERIMENT)
+def experiment(client: MlflowClient, artifacts: str | None, place: Place, name: str = EXPERIMENT) -> str:
+    """The id of an experiment, created if missing. Raises FileNotFoundError where it was deleted."""
+    there = client.get_experiment_by_name(name)
     if there is None:
         try:
-            return client.create_experiment(EXPERIMENT, artifact_location=artifacts)
+            return client.create_experiment(name, artifact_location=artifacts)
         except MlflowException:  # another command was faster
-            there = client.get_experiment_by_name(EXPERIMENT)
+            there = client.get_experiment_by_name(name)
             if there is None:
                 raise
     if not there.experiment_id:
@@ -185,7 +186,7 @@ def experiment(client: MlflowClient, artifacts: str | None, place: Place) -> str
         number = there.experiment_id
         setting = "" if "MLFLOW" in place.typed else f"MLFLOW_TRACKING_URI={place.typed} "
         raise FileNotFoundError(
-            f"the experiment {EXPERIMENT!r} was deleted in MLflow ({place.shown}): bring it back with: "
+            f"the experiment {name!r} was deleted in MLflow ({place.shown}): bring it back with: "
             f"{setting}mlflow experiments restore --experiment-id {number}"
             + (
                 ""

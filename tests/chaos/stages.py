@@ -185,15 +185,18 @@ class Runs:
 
 
 def read_runs(client: MlflowClient) -> Runs:
-    """All runs of the experiment age-study."""
-    experiment = client.get_experiment_by_name("age-study")
-    assert experiment is not None, "nothing was logged"
-    runs = client.search_runs([experiment.experiment_id], max_results=5000)
+    """All runs of the study's experiments."""
+    experiments = client.search_experiments(filter_string="name LIKE 'age-study%'")
+    assert experiments, "nothing was logged"
+    runs = client.search_runs([each.experiment_id for each in experiments], max_results=5000)
     named = [(_everywhere(run.data.tags), run) for run in runs]
     return Runs(
         Counter(key for key, _ in named),
         Counter(f"{key} {run.info.status}" for key, run in named if run.info.status != "FINISHED"),
-        {key: {name: value for name, value in run.data.metrics.items() if name not in CLOCKS} for key, run in named},
+        {
+            key: {name: value for name, value in run.data.metrics.items() if name.split("/")[-1] not in CLOCKS}
+            for key, run in named
+        },
     )
 
 

@@ -202,8 +202,7 @@ def _empty_server(tracking: Tracking) -> None:
     """Give this process the password, and rename the experiment with the server's earlier runs."""
     os.environ.update({name: value for name, value in tracking.mlflow.key().items() if name != "MLFLOW_TRACKING_URI"})
     client = MlflowClient(tracking.mlflow.uri)
-    there = client.get_experiment_by_name("age-study")
-    if there is not None:
+    for there in client.search_experiments(filter_string="name LIKE 'age-study%'"):
         client.rename_experiment(there.experiment_id, f"done-{time.time_ns()}")
 
 

@@ -17,6 +17,7 @@ import ray
 from ray.util.state import list_nodes, list_tasks
 
 from study.tracking import runs as tracking
+from study.tracking.questions import experiments
 
 
 def held() -> dict[str, object]:
@@ -27,7 +28,7 @@ def held() -> dict[str, object]:
     [result] = Path("runs/synthetic/lopo").glob("*/predictions.parquet")
     predicted = pd.read_parquet(result, columns=["person", "photo"])
     store = tracking.connect()
-    runs = store.client.search_runs([store.experiment], "tags.`study.stage` = 'fold'", max_results=1000)
+    runs = store.client.search_runs(experiments(store), "tags.`study.stage` = 'fold'", max_results=1000)
     ray.init(os.environ["RAY_ADDRESS"], log_to_driver=False)
     nodes = {node.node_id: node.node_ip for node in list_nodes()}
     tasks = list_tasks(filters=[("name", "=", "run_fold")], limit=1000, detail=True)

@@ -72,9 +72,10 @@ def run_and_kill(cwd: Path, stage: str, *args: object, when: Path, files: int) -
 
 def tracked(cwd: Path, stage: str) -> list:
     client = MlflowClient(f"sqlite:///{cwd / 'mlruns' / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("age-study")
-    assert experiment is not None
-    return client.search_runs([experiment.experiment_id], f"tags.`study.stage` = '{stage}'", max_results=1000)
+    experiments = client.search_experiments(filter_string="name LIKE 'age-study%'")
+    assert experiments
+    ids = [each.experiment_id for each in experiments]
+    return client.search_runs(ids, f"tags.`study.stage` = '{stage}'", max_results=1000)
 
 
 def journal(cwd: Path, block: str, *, name: str = "mean_variance") -> list[dict]:
@@ -138,6 +139,12 @@ def test_a_sweep_starts_from_the_pretrained_and_is_tracked(place):
     assert len(runs) == 6 + 4
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert all("lambda1" in run.data.params for run in runs)
+    finished = [run for run in runs if run.data.tags["study.state"] == "complete"]
+    assert all(run.info.run_name.endswith(f"{run.data.metrics['mae']:.2f}") for run in finished)
+    assert {"mae", "seconds", "fold1/validation_mae", "fold2/train_loss", "folds/mae"} <= finished[
+        0
+    ].data.metrics.keys()
+    assert {each.dataset.name for run in runs for each in run.inputs.dataset_inputs} == {"drawn"}
     parents = {run.data.tags["mlflow.parentRunId"] for run in runs}
     assert parents == {run.info.run_id for run in tracked(place, "sweep")}
 
@@ -154,7 +161,7 @@ def test_a_sweep_is_mirrored_for_optuna_and_drawn(place):
         runs = {
             run.info.run_id: run.data.tags["study.trial"]
             for run in tracked(place, "trial")
-            if "study.final" not in run.data.tags
+            if run.data.tags["study.state"] != "finalist"
         }
         assert [runs[row.user_attrs["mlflow_run"]] for row in rows] == ["0", "1", "2"]
         assert (folder / f"{block}-history.png").is_file()

@@ -12,13 +12,14 @@ from PIL import Image
 from study.artifacts.about import About, Pretraining
 from study.artifacts.predictions import SCHEMA, Predictions, write_predictions
 from study.artifacts.pretraining import LearnedFrom
+from study.cli.describe import backbone_name
 from study.cli.run import main, message
 from study.files import locks
 from study.report import command as report
 from study.report import figures, sentences, tables
 from study.report.document import document, terminal
 from study.report.figures import PICTURES
-from study.report.paper import PAPER_MAE, PAPER_RMSE, backbone_name
+from study.report.paper import PAPER_MAE, PAPER_RMSE
 from study.report.sections import Result, labels, sections
 from study.statistics.bootstrap import Interval
 from study.tracking import runs as tracking
@@ -284,11 +285,11 @@ def test_the_command_reads_mlflow_and_logs_what_it_wrote(tmp_path, monkeypatch, 
         assert main(report.report, report.Report, prog="python -m study.report", description="", args=run) == 1
     assert "out is in use by process" in capsys.readouterr().err
     assert "| EfficientNet-Lite0 " in out
-    assert "mlflow ui" in out
+    assert "viewStateShareKey=results" in out
     runs = track.client.search_runs([track.experiment], f"tags.`{tracking.STAGE}` = 'report'")
     assert len(runs) == 1
     assert {"report.md", "fgnet-d1-cs.png"} <= {each.path for each in track.client.list_artifacts(runs[0].info.run_id)}
-    assert runs[0].data.metrics["fgnet-d1.mae"] == pytest.approx(
+    assert runs[0].data.metrics["fgnet-d1/mae"] == pytest.approx(
         sections(three[:2])[0].summaries["EfficientNet-Lite0"].mae.value
     )
 

@@ -20,6 +20,7 @@ from study.cli.run import message
 from study.process.home import ensure_home
 from study.tracking import outage, spool, store
 from study.tracking import runs as tracking
+from study.tracking.look import how_to_look
 from study.tracking.sqlite import sqlite_uri
 
 ODD = ["a%20b", "what?", "x#y", "with space", "q'uo\"te", "日本", "se;mi", "{a}", "$HOME", "back\\slash", "a+b@c:d"]
@@ -287,7 +288,7 @@ def test_a_tracking_uri_that_leads_nowhere_is_one_line_without_its_password(proj
 def test_an_empty_tracking_uri_is_none(project, monkeypatch, uri):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert tracking.connect().place.shown == str(project / "mlruns" / "mlflow.db")
-    assert "sqlite:///mlruns/mlflow.db" in tracking.how_to_look()
+    assert "python -m study.ui" in how_to_look(tracking.connect())
 
 
 def test_a_relative_sqlite_uri_is_of_the_folder_it_was_typed_in(project, monkeypatch, tmp_path):
@@ -343,11 +344,13 @@ def test_a_server_that_is_not_mlflows_is_one_line_at_once(tmp_path, monkeypatch,
     with pytest.raises(ConnectionError, match="not as an MLflow server does") as caught:
         tracking.connect(home=tmp_path)
     printed = capfd.readouterr()
-    assert "geheim" not in refusal(caught.value) + printed.out + printed.err + tracking.how_to_look()
+    assert "geheim" not in refusal(caught.value) + printed.out + printed.err + how_to_look(
+        tracking.Tracking("http://host", "1")
+    )
     assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "geheim"  # where MLflow looks for it
 
 
-COMMANDS = ("align", "crosstest", "lopo", "predict", "pretrain", "refit", "report", "sweep", "tour")
+COMMANDS = ("align", "crosstest", "lopo", "predict", "pretrain", "refit", "report", "sweep", "tour", "ui")
 
 
 def test_commands_are_imported_and_records_sent_where_there_is_no_fcntl_and_no_hard_link(tmp_path, monkeypatch):

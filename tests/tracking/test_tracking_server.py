@@ -21,6 +21,7 @@ from study.pretrain.plan import Plan, make_job
 from study.starts import read_start
 from study.tracking import outage, spool
 from study.tracking import runs as tracking
+from study.tracking.questions import experiments
 from tests.chaos.servers import Mlflow, Postgres, postgres_programs, servers
 from tests.tracking.tracking_server import held, knock, write_together
 from tests.tracking.tracking_writers import STEPS
@@ -205,7 +206,7 @@ def test_lopo_goes_on_while_server_and_database_are_killed(running, tmp_path, ma
         monkeypatch.setenv(name, value)
     store = tracking.connect(home=tmp_path / "here")
     (result,) = tracking.finished_lopo(store, folder=tmp_path / "copies")
-    found = store.client.search_runs([store.experiment], f"tags.`mlflow.parentRunId` = '{result.run_id}'")
+    found = store.client.search_runs(experiments(store), f"tags.`mlflow.parentRunId` = '{result.run_id}'")
     measured = {run.data.params["person"]: run.data.metrics["mae"] for run in found}
     parts = [read_predictions(file)[0] for file in folds()]
     assert measured == {str(part.person[0]): pytest.approx(mae(part.predicted, part.age)) for part in parts}

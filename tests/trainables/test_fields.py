@@ -24,6 +24,7 @@ RECORDS = {"trial": TrialConfig, "augmentation": Augmentation, **LOSSES}
 COMMANDS = {
     "align": "Options", "pretrain": "Pretrain", "sweep": "Sweep", "lopo": "Lopo", "report": "Report",
     "refit": "Refit", "predict": "Predict", "crosstest": "CrossTest", "faces": "Options", "tour": "Tour",
+    "ui": "Ui",
 }  # fmt: skip
 
 
