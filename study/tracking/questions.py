@@ -14,7 +14,7 @@ from study.plain import printable
 from study.tracking import store
 from study.tracking.outage import ask
 from study.tracking.records import NOTE, Tracking
-from study.tracking.views import saved
+from study.tracking.views import saved, set_tag
 
 _APART = f"{store.EXPERIMENT}: "
 SYNTHETIC = " (synthetic people)"
@@ -40,7 +40,7 @@ def describe(tracking: Tracking, note: str) -> None:
 
     def set_note() -> None:
         if tracking.client.get_experiment(tracking.experiment).tags.get(NOTE) != note:
-            tracking.client.set_experiment_tag(tracking.experiment, NOTE, note)
+            set_tag(tracking.client, tracking.experiment, NOTE, note)
 
     ask(tracking, set_note)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from study.tracking.outage import ask
 from study.tracking.records import Tracking
@@ -97,7 +98,21 @@ def _write(client: MlflowClient, experiment: str, view: View) -> None:
     now = int(time.time() * 1000)
     state = "deflate;" + base64.b64encode(zlib.compress(json.dumps(_state(view)).encode())).decode()
     record = {"name": view.name, "createdAt": now, "updatedAt": now, "state": state}
-    client.set_experiment_tag(experiment, _TAG + view.key, json.dumps(record))
+    set_tag(client, experiment, _TAG + view.key, json.dumps(record))
+
+
+def set_tag(client: MlflowClient, experiment: str, key: str, value: str) -> None:
+    """Set a tag of an experiment, also where another command creates the same one at this moment.
+
+    MLflow's own call looks for the tag and then inserts it; of two that found none the second fails on the database's
+    unique key. Asked again it finds the tag.
+    """
+    for left in (2, 1, 0):
+        try:
+            return client.set_experiment_tag(experiment, key, value)
+        except MlflowException as error:
+            if not left or not any(word in str(error).lower() for word in ("unique", "duplicate")):
+                raise
 
 
 def _state(view: View) -> dict[str, Any]:
