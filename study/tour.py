@@ -76,7 +76,7 @@ def tour(options: Tour) -> int:
         took.append((stage, time.monotonic() - began))
     times = ", ".join(f"{stage} {seconds / 60:.1f} min" for stage, seconds in took)
     print(f"\nDone in {sum(seconds for _, seconds in took) / 60:.1f} min: {times}.")
-    print(f"Read: {SYNTHETIC_HOME}/report/report.md and its pictures. Compare: {UI} --open")
+    print(f"Read: {SYNTHETIC_HOME}/report/report.html. Compare: {UI} --open")
     print(f"All files are in {SYNTHETIC_HOME}: synthetic people. For your own photos: python -m study.align --help")
     return 0
 

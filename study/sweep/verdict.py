@@ -101,4 +101,4 @@ def conclude(
     print(f"Next: python -m study.lopo --best --sweep {shlex.quote(str(folder))}")
     print(f"Look: {how_to_look(store, view)}")
     live = f"optuna-dashboard {shlex.quote(sqlite_uri(folder / 'optuna.db'))}"
-    print(f"Plots: {folder}/*.png        Optuna's own page (pip install optuna-dashboard): {live}")
+    print(f"Plots: {folder}/*.png        Optuna's own page: {live}")
