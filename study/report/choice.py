@@ -11,7 +11,7 @@ from study.artifacts.predictions import Predictions
 from study.cli.describe import describe
 from study.plain import plain, slug
 from study.report.sections import Section
-from study.report.table import NONE, Table, table
+from study.table import NONE, Table, table
 from trainables.config import TrialConfig
 from trainables.metrics import errors
 

@@ -9,7 +9,7 @@ from study.report import sentences, tables
 from study.report.choice import choices
 from study.report.figures import PICTURES
 from study.report.sections import Section
-from study.report.table import Table
+from study.table import Table
 
 TITLE = "Report of the age study"
 

@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 
 from study.report.document import TITLE, Picture, blocks, start
 from study.report.sections import Section
-from study.report.table import Table
+from study.table import Table
 
 _PARSER = MarkdownIt("commonmark")
 

@@ -10,9 +10,9 @@ from study.cli.describe import backbone_name
 from study.plain import plain
 from study.report.paper import CROSS_TEST_ON_FGNET, LOPO_ON_FGNET, PAPER_MAE, PAPER_RMSE
 from study.report.sections import Section, name_of
-from study.report.table import NONE, Table, table
 from study.statistics.bootstrap import Interval
 from study.statistics.summary import Summary, by_decade, by_person
+from study.table import NONE, Table, table
 
 CS_COLUMNS = (0, 1, 2, 3, 5, 10, 15)
 

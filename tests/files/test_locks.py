@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from study import crosstest
 from study.cli.run import message
+from study.crosstest import command as crosstest
 from study.files import locks
 from study.files.locks import hold
 from study.lopo import command as lopo

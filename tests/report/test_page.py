@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from study.report import command as report
 from study.report import tables
 from study.report.hover import as_svg, hover
-from study.report.table import NONE, table
+from study.table import NONE, table
 from tests.report.test_report import Result, about, predictions, sections
 
 RESULTS = [

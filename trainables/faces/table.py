@@ -12,12 +12,13 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from jaxtyping import Int16, UInt8
+from jaxtyping import Bool, Int16, UInt8
 from PIL import Image
 from pyarrow import fs
 
@@ -84,6 +85,14 @@ class Faces:
     def datasets(self) -> list[str]:
         """Names of the datasets, sorted."""
         return sorted({str(photo).split("/")[0] for photo in self.photo})
+
+    def take(self, rows: Bool[np.ndarray, " faces"]) -> Faces:
+        """The faces of these rows, with a digest of their own."""
+        if rows.all():
+            return self
+        digest = hashlib.sha256(json.dumps([self.digest, self.photo[rows].tolist()]).encode()).hexdigest()[:16]
+        pixels, age, person = self.pixels[rows], self.age[rows], self.person[rows]
+        return Faces(pixels, age, person, self.photo[rows], self.content[rows], digest)
 
     @property
     def identities(self) -> Identities:
@@ -166,6 +175,13 @@ def read_identities(folders: Sequence[Path]) -> Identities:
     dataset, person, photo = (column.to_pylist() for column in _read(files, columns).columns)
     people = frozenset(f"{d}/{p}" for d, p in zip(dataset, person, strict=True) if p)
     return Identities(people, frozenset(photo), frozenset(dataset))
+
+
+def read_columns(folders: Sequence[Path], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows of whole tables with these columns of SCHEMA, a few in memory at a time, in the order of the files."""
+    for folder in folders:
+        for batch in _batches(table_files(folder), list(columns)):
+            yield from batch.to_pylist()
 
 
 def _read(files: Sequence[str], columns: list[str]) -> pa.Table:

@@ -1,12 +1,13 @@
 """Test a pretrained checkpoint on every face of a table, without fine-tuning.
 
 This second protocol, next to LOPO, is comparable with recent cross-dataset benchmarks. What the checkpoint learned from
-is compared with the tested people and photos, and an overlap is refused.
+is compared with the tested people and photos, and an overlap is refused; --unseen leaves out what it learned from. The
+result says for whom the network errs: by age, sex, group and quality of the picture, where the faces table knows them.
 """
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,17 +20,20 @@ from study.artifacts.brands import brand, branded
 from study.artifacts.predictions import Predictions, write_predictions
 from study.cli.describe import params, run_name
 from study.cli.options import PEOPLE, Allowed, faces_or_synthetic, home, is_synthetic
-from study.cli.run import main
+from study.crosstest.groups import for_whom
 from study.files.locks import hold
-from study.starts import check_starts, read_start
+from study.files.storage import write_whole
+from study.quality import attributes, columns_of
+from study.starts import Start, check_starts, read_start
 from study.statistics.summary import alarms, constant_guess, summarise
+from study.table import Table
 from study.tracking import runs as tracking
 from study.tracking.questions import question
 from trainables import code_version
 from trainables.checkpoints import load_checkpoint
 from trainables.config import fingerprint
 from trainables.device import resolve_precision
-from trainables.faces.table import load_faces, read_identities
+from trainables.faces.table import Faces, load_faces, read_identities
 from trainables.fitting import build_net, decode, predict
 from trainables.provenance import environment
 
@@ -42,7 +46,9 @@ class CrossTest:
     """Checkpoint folder of study.pretrain. Default: efficientnet_b0 in runs/pretrained, or in runs/synthetic/pretrained
     for synthetic people."""
     faces: tuple[Path, ...] = ()
-    """Faces tables with people to test on. Default: the synthetic people."""
+    """Faces tables to test on. Default: the synthetic people."""
+    unseen: bool = False
+    """Test only on the faces that the checkpoint did not learn from, such as the dev part of its own pretraining."""
     allowed: Annotated[Allowed, tyro.conf.arg(name="")] = field(default_factory=Allowed)
     out: Path | None = None
     """Default: runs/crosstest, or runs/synthetic/crosstest of synthetic people."""
@@ -58,11 +64,9 @@ def crosstest(options: CrossTest) -> int:
     checkpoint = load_checkpoint(folder)
     config = checkpoint.config
     faces = load_faces(folders, px=config.px)
-    if not faces.people:
-        raise ValueError(
-            f"{', '.join(map(str, folders))} names no people, and the intervals are over people; use fgnet"
-        )
     start = read_start(config.backbone, str(folder))
+    if options.unseen:
+        faces = leave_out(faces, start)
     learned_from = check_starts([start], faces.identities, options.allowed)
     try:
         device = torch.device(options.device)
@@ -72,23 +76,29 @@ def crosstest(options: CrossTest) -> int:
         raise ValueError(f"--device {options.device} is not available here ({reason}); choose --device cpu") from None
     net = build_net(config.replace(weights="random"), checkpoint.state).to(device)
     torch.manual_seed(config.seed)
-    rows = np.flatnonzero(faces.person != "")
+    # Where people are unknown, each photo counts as a person: what the result says of its intervals
+    person = np.where(faces.person == "", faces.photo, faces.person)
+    strangers = int((faces.person == "").sum())
+    rows = np.arange(len(faces))
     distribution = predict(config, net, faces, rows)
     made_from = {"checkpoint": start.digest, "trial": config.to_json(), "faces": faces.digest, "code": code_version()}
     key = fingerprint({**made_from, "device": device.type, "precision": resolve_precision(config, device.type)})
     predictions = Predictions(
         photo=faces.photo[rows],
-        person=faces.person[rows],
+        person=person,
         age=faces.age[rows],
         predicted=decode(distribution, config).astype(np.float32),
         distribution=distribution,
-        fold=faces.person[rows],
+        fold=person,
         seed=np.full(len(rows), config.seed, np.int32),
         fingerprint=np.full(len(rows), key),
     )
     mark = brand(learned_from=learned_from)
     about: dict[str, Any] = {
-        "protocol": "trained elsewhere, tested on all faces, nothing fine-tuned",
+        "protocol": "trained elsewhere, tested on all faces"
+        + (" that it did not learn from" if options.unseen else "")
+        + ", nothing fine-tuned",
+        "people_unknown": strangers,
         "faces": [str(folder) for folder in folders],
         "trial": config.to_json(),
         "pretraining": {"what": start.what},
@@ -103,8 +113,10 @@ def crosstest(options: CrossTest) -> int:
         ", ".join(faces.datasets), digest=faces.digest, source=folders, faces=len(rows), people=len(faces.people),
         context="testing",
     )  # fmt: skip
+    whom = for_whom(predictions, columns_of(attributes(folders), predictions.photo))
     with hold(out, key):
         write_predictions(file, predictions, about=about)
+        written = write_groups(file.parent, whom)
         note = (
             "**How large is the error without fine-tuning?** A run is one checkpoint, tested on every face of a table."
         )
@@ -118,7 +130,7 @@ def crosstest(options: CrossTest) -> int:
             tags={"study.brand": mark or "none", "study.state": "complete"},
             datasets=[data],
         )
-        tracking.log_files(store, run_id, [file])
+        tracking.log_files(store, run_id, [file, *written])
         metrics = {"mae": summary.mae.value, "mae_low": summary.mae.low, "mae_high": summary.mae.high}
         metrics |= {"rmse": summary.rmse.value, "cs_5": float(summary.cs.value[5])}
         metrics["pooled/mae"] = summary.mae_pooled.value
@@ -129,11 +141,41 @@ def crosstest(options: CrossTest) -> int:
         f"{summary.mae_pooled.low:.2f} to {summary.mae_pooled.high:.2f}), mean over people {summary.mae.value:.2f}; "
         f"a constant guess scores {guess.mae_pooled.value:.2f}"
     )
+    if strangers:
+        print(
+            f"Who {strangers:,} of these faces are is not known: each counts as a person of its own, and the intervals "
+            "are too narrow where somebody occurs twice"
+        )
+    for part in whom:
+        print(f"\n{part}".replace("### ", ""))
     for warning in alarms(predictions):
         print(f"ALARM: {warning}")
-    print(f"Predictions: {file}")
+    print(f"\nPredictions: {file}; by group: {written[0]}, and as CSV")
     return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main(crosstest, CrossTest, prog="python -m study.crosstest", description=__doc__))
+def leave_out(faces: Faces, start: Start) -> Faces:
+    """The faces whose photo and person the network did not learn from. Raises ValueError where that is not known, and
+    where none is left."""
+    if start.photos is None:
+        raise ValueError(f"{start.weights} does not record what it learned from: --unseen cannot leave it out")
+    photos = np.array(start.photos["photo_sha256"].to_pylist(), dtype=np.str_)
+    people = np.array([who for who in start.photos["person"].to_pylist() if who], dtype=np.str_)
+    unseen = ~np.isin(faces.content, photos) & ~np.isin(faces.person, people)
+    if not unseen.any():
+        raise ValueError(
+            f"{start.weights} learned from all {len(faces):,} of these faces: --unseen leaves none to test on"
+        )
+    print(
+        f"--unseen: {int(unseen.sum()):,} of {len(faces):,} faces; the checkpoint learned from the others", flush=True
+    )
+    return faces.take(unseen)
+
+
+def write_groups(folder: Path, parts: Sequence[str | Table]) -> list[Path]:
+    """Write groups.md and a CSV file for each of its tables."""
+    files = {"groups.md": "\n\n".join(map(str, parts)) + "\n"}
+    files |= {f"{part.name}.csv": part.csv() for part in parts if isinstance(part, Table)}
+    for name, text in files.items():
+        write_whole(folder / name, text.encode())
+    return [folder / name for name in files]
