@@ -33,7 +33,6 @@ def lopo(options: Lopo) -> int:
     else:
         plan = plan_by_hand(options.training, backbone=options.backbone, weights=options.weights)
     inputs = read_inputs(plan, options)
-    results, folds = open_questions(store, inputs.faces)
     options.ray.start()
     share = gpu_share(options.gpus_per_fold)
     unit = Unit("fold", options.cpus_per_fold, share, "--cpus-per-fold and --gpus-per-fold")
@@ -44,6 +43,7 @@ def lopo(options: Lopo) -> int:
     about = describe_result(plan, inputs, options, key)
     folder = out / key
     with hold(out, key):
+        results, folds = open_questions(store, inputs.faces)
         if options.force:
             _discard(folder)
         say_start(plan.name, jobs, inputs.faces, about)
