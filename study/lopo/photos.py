@@ -56,7 +56,7 @@ def _page(mean: Predictions, faces: Faces, order: np.ndarray, *, synthetic: bool
         "solid line is the true age, the dashed one the predicted.</p>",
     ]
     for name, shown in halves.items():
-        figures = "".join(_figure(mean, i, faces.pixels[rows[str(mean.photo[i])]]) for i in shown)
+        figures = "".join(_figure(mean, i, faces.pixels[rows[str(mean.photo[i])]]) for i in shown.tolist())
         parts.append(f"<h2 id='{name}'>The {len(shown)} {name} photos</h2><div class='faces'>{figures}</div>")
     head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
     body = "".join(
@@ -79,7 +79,7 @@ def _figure(mean: Predictions, i: int, pixels: np.ndarray) -> str:
     )
 
 
-def _curve(distribution: np.ndarray, age: float, predicted: float) -> str:
+def _curve(distribution: np.ndarray, age: int, predicted: float) -> str:
     """The distribution over ages as a small SVG curve: a unit in x is a year."""
     last = len(distribution) - 1
     height = 30 * distribution / max(float(distribution.max()), 1e-9)
@@ -108,5 +108,5 @@ def _table(mean: Predictions, order: np.ndarray) -> str:
     sink = io.StringIO()
     writer = csv.writer(sink)
     writer.writerow(_COLUMNS)
-    writer.writerows(_cells(mean, i) for i in order)
+    writer.writerows(_cells(mean, i) for i in order.tolist())
     return sink.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -163,13 +164,19 @@ def _find(tracking: Tracking, key: str, experiment: str) -> Any:
 
 
 def _log_missing(tracking: Tracking, run_id: str, files: Sequence[Path]) -> None:
-    """Artifacts of a complete run that are gone: the only thing that is written to one."""
+    """Artifacts of a complete run that are gone or were others: the only thing that is written to one."""
     if files:
         repository = artifacts(tracking, run_id)
-        there = {file.path for file in repository.list_artifacts()}
+        there = {file.path: file.file_size for file in repository.list_artifacts()}
         for file in files:
-            if file.name not in there:
+            same = there.get(file.name) == file.stat().st_size and _content(repository, file.name) == file.read_bytes()
+            if not same:
                 repository.log_artifact(str(file))
+
+
+def _content(repository: Any, name: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(repository.download_artifacts(name, folder)).read_bytes()
 
 
 def _is_complete(run: Any) -> bool:

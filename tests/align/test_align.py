@@ -173,8 +173,8 @@ def test_the_funnel_is_logged_to_mlflow_once_a_table(copied, tmp_path, monkeypat
         align(replace(copied, track=True))
     client = MlflowClient(tracking_uri=uri)
     (run,) = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
-    assert (run.data.metrics["left read"], run.data.metrics["left aligned"]) == (27, 15)
-    assert run.data.metrics["rejected conflicting_ages"] == 2
+    assert (run.data.metrics["left/read"], run.data.metrics["left/aligned"]) == (27, 15)
+    assert run.data.metrics["rejected/conflicting_ages"] == 2
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"funnel.md", "funnel.png"}
 
 

@@ -144,7 +144,7 @@ def prepare(place: Path, *, people: int = 20) -> Path:
             data = io.BytesIO()
             Image.fromarray(picture).save(data, "JPEG")
             name = f"{person:03d}A{age:02d}_{shot}.JPG"
-            values = ("drawn", name, f"{person:03d}", age, data.getvalue(), None, "none", "as is", name)
+            values = ("drawn", name, f"{person:03d}", age, data.getvalue(), None, "none", "as is", name, None, None)
             rows.append(dict(zip(SCHEMA.names, values, strict=True)))
     (place / "people" / "faces").mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), place / "people" / "faces" / "00000.parquet")
