@@ -39,14 +39,14 @@ td,th{padding:2px 8px;text-align:right;border-bottom:1px solid #8884}td:first-ch
 def write_photos(folder: Path, predictions: Predictions, faces: Faces, *, synthetic: bool) -> list[Path]:
     """Write photos.html and photos.csv; returns both. Several seeds count with the mean of their predictions."""
     mean = predictions.average_seeds()
-    order = np.argsort(-np.abs(mean.predicted - mean.age), kind="stable")
+    order: list[int] = np.argsort(-np.abs(mean.predicted - mean.age), kind="stable").tolist()
     files = [folder / "photos.html", folder / "photos.csv"]
     write_whole(files[0], _page(mean, faces, order, synthetic=synthetic).encode())
     write_whole(files[1], _table(mean, order).encode())
     return files
 
 
-def _page(mean: Predictions, faces: Faces, order: np.ndarray, *, synthetic: bool) -> str:
+def _page(mean: Predictions, faces: Faces, order: list[int], *, synthetic: bool) -> str:
     rows = {str(photo): row for row, photo in enumerate(faces.photo)}
     halves = {"worst": order[:SHOWN], "best": order[::-1][:SHOWN]}
     parts = [
@@ -56,7 +56,7 @@ def _page(mean: Predictions, faces: Faces, order: np.ndarray, *, synthetic: bool
         "solid line is the true age, the dashed one the predicted.</p>",
     ]
     for name, shown in halves.items():
-        figures = "".join(_figure(mean, i, faces.pixels[rows[str(mean.photo[i])]]) for i in shown.tolist())
+        figures = "".join(_figure(mean, i, faces.pixels[rows[str(mean.photo[i])]]) for i in shown)
         parts.append(f"<h2 id='{name}'>The {len(shown)} {name} photos</h2><div class='faces'>{figures}</div>")
     head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
     body = "".join(
@@ -104,9 +104,9 @@ def _cells(mean: Predictions, i: int) -> list[str]:
     ]  # fmt: skip
 
 
-def _table(mean: Predictions, order: np.ndarray) -> str:
+def _table(mean: Predictions, order: list[int]) -> str:
     sink = io.StringIO()
     writer = csv.writer(sink)
     writer.writerow(_COLUMNS)
-    writer.writerows(_cells(mean, i) for i in order.tolist())
+    writer.writerows(_cells(mean, i) for i in order)
     return sink.getvalue()
