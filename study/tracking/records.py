@@ -179,8 +179,11 @@ def _content(repository: Any, name: str) -> bytes:
         return Path(repository.download_artifacts(name, folder)).read_bytes()
 
 
+ENDED = ("FINISHED", "FAILED", "KILLED")
+
+
 def _is_complete(run: Any) -> bool:
-    return run.data.tags.get(COMPLETE) == "yes" and run.info.status in ("FINISHED", "FAILED", "KILLED")
+    return run.data.tags.get(COMPLETE) == "yes" and run.info.status in ENDED
 
 
 def _dataset(told: Mapping[str, Any]) -> DatasetInput:

@@ -28,6 +28,7 @@ from study.tracking.outage import ask, flush, settle, write
 from study.tracking.questions import experiments
 from study.tracking.records import (
     COMPLETE,
+    ENDED,
     KEY,
     NAME,
     NOTE,
@@ -216,9 +217,11 @@ def finished(tracking: Tracking, *, stage: str) -> list[tuple[str, str, dict[str
 
 
 def children(tracking: Tracking, parent: str, *, complete: bool = False) -> dict[str, tuple[str, str]]:
-    """(run id, status) of each child run of a parent, by key. complete: only of those with that tag."""
+    """(run id, status) of each child run of a parent, by key. complete: only of those with that tag that have ended; a
+    kill may come between the two."""
     query = f"tags.`{PARENT}` = '{parent}'" + (f" and tags.`{COMPLETE}` = 'yes'" if complete else "")
-    return ask(tracking, lambda: _children(tracking, query))
+    found = ask(tracking, lambda: _children(tracking, query))
+    return {key: run for key, run in found.items() if not complete or run[1] in ENDED}
 
 
 def _children(tracking: Tracking, query: str) -> dict[str, tuple[str, str]]:

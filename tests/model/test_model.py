@@ -125,7 +125,7 @@ def test_a_folder_that_was_changed_is_refused(folder, tmp_path):
     with pytest.raises(ValueError, match="template"):
         load_model(tmp_path / "m")
     with pytest.raises(FileNotFoundError, match=r"study\.refit --best"):
-        load_model(tmp_path)
+        load_model(tmp_path / "none")
 
 
 def test_the_record_is_read_as_it_was_written(folder, measured):
