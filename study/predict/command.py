@@ -25,6 +25,8 @@ from study.predict.run import predict_named
 
 def predict(options: Predict) -> int:
     """Predict all photos and write what was asked for; returns the exit status."""
+    if not options.photos:
+        raise ValueError("of which photos? Name photos, folders or URIs, such as: python -m study.predict photo.jpg")
     photos = list_photos(options.photos)
     place = options.model or find_model()
     with tempfile.TemporaryDirectory() as fetched:

@@ -15,7 +15,7 @@ from trainables.fields import Count
 class Predict:
     """Options of study.predict."""
 
-    photos: Annotated[tuple[str, ...], tyro.conf.Positional]
+    photos: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Photos, folders (with all that is in them) and URIs (s3://...)."""
     model: str | None = None
     """A folder of study.refit (or one that holds several: the newest), or models:/facial-age@champion. Default: the
