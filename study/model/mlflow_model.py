@@ -38,7 +38,9 @@ class FacialAge(PythonModel):
                 rows.append(no_face(str(number), PhotoError(Reason.NOT_A_PHOTO, "not base64 of a photo's file")))
                 continue
             rows += self.model.predict_rows([photo], names=[str(number)])
-        return pd.DataFrame([row.as_dict() for row in rows], columns=list(COLUMNS))
+        table = pd.DataFrame([row.as_dict() for row in rows], columns=list(COLUMNS))
+        # a served NaN is no JSON; null is
+        return table.astype(object).where(table.notna(), None) if table.isna().any(axis=None) else table
 
 
 set_model(FacialAge())
