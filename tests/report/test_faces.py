@@ -2,16 +2,14 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from study.artifacts.about import About
-from study.artifacts.predictions import Predictions
 from study.refit.folder import write_model
 from study.report.faces import PEOPLE, faces_page, one_face_each
 from study.report.sections import Result, Section, sections
-from tests.model.models import CONFIG, plan_of, random_states
+from tests.model.models import CONFIG, plan_of, random_predictions, random_states
 from trainables.faces.table import Faces, load_faces
 
 
@@ -26,20 +24,8 @@ def faces(table) -> Faces:
 
 
 def section_of(faces: Faces, folder: Path) -> Section:
-    random = np.random.default_rng(0)
-    distribution = random.dirichlet(np.ones(101), size=len(faces)).astype(np.float32)
-    predictions = Predictions(
-        photo=faces.photo,
-        person=faces.person,
-        age=faces.age,
-        predicted=(distribution @ np.arange(101)).astype(np.float32),
-        distribution=distribution,
-        fold=faces.person,
-        seed=np.zeros(len(faces), np.int32),
-        fingerprint=np.full(len(faces), "x"),
-    )
     about = About("drawn", faces.digest, CONFIG.to_json(), key="0123456789ab", faces=(str(folder),))
-    (section,) = sections([Result("a test", about, predictions)], draws=50)
+    (section,) = sections([Result("a test", about, random_predictions(faces))], draws=50)
     return section
 
 
