@@ -3,13 +3,15 @@
     python benchmarks/fanout.py --configs 20 --seeds 3
 
 82 people x configs x seeds: Ray tasks that train nothing, their Parquet files, and one MLflow run each under a parent a
-config, in an SQLite store. Prints tasks a second, and counts at the end that every run is there, finished, once.
+config, in an SQLite store. Prints tasks a second and processor time a fold (of the command, all its threads, and of the
+process that writes its runs), and counts at the end that every run is there, finished, once.
 """
 
 from __future__ import annotations
 
 import cProfile
 import pstats
+import resource
 import tempfile
 import time
 from collections import Counter
@@ -66,7 +68,13 @@ def drawn_faces(people: int, photos: int) -> Faces:
     person = np.repeat([f"drawn/{number:03d}" for number in range(people)], photos)
     photo = np.array([f"drawn/{number:05d}.png" for number in range(len(person))])
     age = np.random.default_rng(0).integers(0, 70, len(person)).astype(np.int16)
-    return Faces(np.zeros((len(person), 8, 8, 3), np.uint8), age, person, photo, photo, "drawn")
+    return Faces(np.zeros((len(person), 32, 32, 3), np.uint8), age, person, photo, photo, "drawn")
+
+
+def waited_for() -> float:
+    """Processor seconds of the child processes that have ended: not Ray's."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def main(options: Options) -> None:
@@ -78,19 +86,21 @@ def main(options: Options) -> None:
         start_ray(num_cpus=2)
         schedule = Schedule("plain", options.seeds, 1, 0.0)
         parents, profile = [], cProfile.Profile()
-        took, total = [], 0
+        took, total, driver, writer = [], 0, [], []
         for number in range(options.configs):
-            config = TrialConfig(backbone="resnet18", px=8, epochs=options.epochs, learning_rate=1e-3 * (number + 1))
+            config = TrialConfig(backbone="resnet18", px=32, epochs=options.epochs, learning_rate=1e-3 * (number + 1))
             plan = Plan(f"config {number}", {None: config}, "fan-out", True, (), None)
             jobs, key = make_jobs(plan, faces, STARTS, schedule, Path(place) / "lopo")
             parent = tracking.find_or_start(store, key=f"lopo-{key}", name=plan.name, stage="lopo")
-            began = time.perf_counter()
+            began, used, children = time.perf_counter(), time.process_time(), waited_for()
             if options.profile:
                 profile.enable()
             failed = run_jobs(jobs, {config.px: faces}, STARTS, store, parent, schedule)
             if options.profile:
                 profile.disable()
             took.append(time.perf_counter() - began)
+            driver.append(1000 * (time.process_time() - used) / len(jobs))
+            writer.append(1000 * (waited_for() - children) / len(jobs))
             total += len(jobs)
             parents.append((parent, jobs))
             if failed:
@@ -107,6 +117,9 @@ def main(options: Options) -> None:
         )
         rates = sorted(len(jobs) / seconds for seconds in took)
         print(f"a config's folds: median {rates[len(rates) // 2]:.1f} a second, {rates[0]:.1f} to {rates[-1]:.1f}")
+        for who, spent in (("command", driver), ("writer, its start included", writer)):
+            middle, low, high = sorted(spent)[len(spent) // 2], min(spent), max(spent)
+            print(f"processor time a fold, {who}: median {middle:.1f} ms, {low:.1f} to {high:.1f} by config")
         print(f"MLflow holds {len(found)} fold runs; missing, doubled or unfinished: {wrong}")
         one = found[0].data
         print(f"a run holds {len(one.params)} params, {len(one.metrics)} metrics, {len(one.tags)} tags")

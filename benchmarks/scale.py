@@ -6,7 +6,9 @@ Every node is a raylet of its own with `slots` CPUs that are not there; a fold t
 study's: study.lopo.ray_tasks submits, writes each fold's file and logs it to MLflow. efficiency is slept time over
 wall time times slots, from the first submission to the last fold logged, in a round that follows one that starts the
 workers.
-driver, control and raylets are processor seconds a fold: of the command, of Ray's head (GCS), of all raylets together.
+driver, writer, control and raylets are processor time a fold: of the command, of the process that writes its MLflow
+runs (study.tracking.writer, its start included), of Ray's head (GCS), of all raylets together. On a machine with few
+cores nodes take minutes to start: --start says how many.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import ray
 import tyro
 from ray.cluster_utils import Cluster
 
-from benchmarks.fanout import drawn_faces
+from benchmarks.fanout import drawn_faces, waited_for
 from study.lopo import ray_tasks as folding
 from study.lopo.jobs import Schedule, make_jobs
 from study.lopo.plan import Plan
@@ -51,6 +53,10 @@ class Options:
     rounds: int = 4
     """Folds a slot, in the round that is measured."""
     people: int = 82
+    start: float = 30.0
+    """Minutes that all nodes may take to start."""
+    together: int = 4
+    """Nodes that are started at a time: each starts four processes, which at once would starve each other."""
 
 
 def sleep_fold(
@@ -71,9 +77,9 @@ def sleep_fold(
 
 
 def spent(cluster: Cluster) -> dict[str, float]:
-    """Processor seconds so far of the command, of Ray's control, and of all raylets."""
+    """Processor seconds so far of the command, of its writer, of Ray's control, and of all raylets."""
     processes = [*psutil.Process().children(recursive=True)]
-    total = {"driver": sum(psutil.Process().cpu_times()[:2]), "control": 0.0, "raylets": 0.0}
+    total = {"driver": sum(psutil.Process().cpu_times()[:2]), "writer": waited_for(), "control": 0.0, "raylets": 0.0}
     for process in processes:
         try:
             name, seconds = process.name(), sum(process.cpu_times()[:2])
@@ -86,12 +92,21 @@ def spent(cluster: Cluster) -> dict[str, float]:
     return total
 
 
+def grow(cluster: Cluster, nodes: int, node: Mapping[str, Any], *, together: int, minutes: float) -> None:
+    """Add the nodes, some at a time. Raises TimeoutError where they do not come."""
+    until = time.monotonic() + 60 * minutes
+    for first in range(0, nodes, together):
+        for _ in range(min(together, nodes - first)):
+            cluster.add_node(wait=False, **node)
+        cluster.wait_for_nodes(timeout=max(1.0, until - time.monotonic()))
+
+
 def measure(
     faces: Faces, store: tracking.Tracking, place: Path, cluster: Cluster, *, slots: int, folds: int, seconds: float
 ) -> tuple[float, dict[str, float]]:
     """Run so many folds; wall seconds, and processor seconds per process."""
     schedule = Schedule("plain", -(-folds // len(faces.people)), 1, 0.0)
-    config = TrialConfig(backbone="resnet18", px=8, learning_rate=seconds, epochs=6)
+    config = TrialConfig(backbone="resnet18", px=32, learning_rate=seconds, epochs=6)
     plan = Plan(f"{slots} slots", {None: config}, "scale", True, (), None)
     jobs, key = make_jobs(plan, faces, STARTS, schedule, place)
     parent = tracking.find_or_start(store, key=f"scale-{key}-{slots}-{folds}", name=plan.name, stage="lopo")
@@ -109,15 +124,14 @@ def main(options: Options) -> None:
     faces = drawn_faces(options.people, 12)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     print(f"{'nodes':>5} {'slots':>5} {'sleep':>5} {'folds':>5} {'wall':>7} {'efficiency':>10} {'folds/s':>8} "
-          f"{'driver':>7} {'control':>8} {'raylets':>8} {'memory':>8}")  # fmt: skip
+          f"{'driver':>7} {'writer':>7} {'control':>8} {'raylets':>8} {'memory':>8}")  # fmt: skip
     for nodes in options.nodes:
         before = psutil.virtual_memory().available
-        node = {"num_cpus": options.slots, "object_store_memory": 80 << 20}
-        cluster = Cluster(initialize_head=True, head_node_args={**node, "num_cpus": 0})
+        # 75 MiB is the least that Ray takes; without a log monitor on each node
+        node = {"num_cpus": options.slots, "object_store_memory": 80 << 20, "include_log_monitor": False}
+        cluster = Cluster(initialize_head=True, head_node_args={**node, "num_cpus": 0, "include_dashboard": False})
         try:
-            for _ in range(nodes):
-                cluster.add_node(wait=False, **node)
-            cluster.wait_for_nodes(timeout=240)
+            grow(cluster, nodes, node, together=options.together, minutes=options.start)
             ray.init(address=cluster.address, log_to_driver=False, logging_level="warning")
             row(options, nodes, faces, cluster, before)
         finally:
@@ -139,7 +153,8 @@ def row(options: Options, nodes: int, faces: Faces, cluster: Cluster, memory: in
             taken = (memory - psutil.virtual_memory().available) / 2**30
             print(
                 f"{nodes:5} {slots:5} {seconds:5.1f} {folds:5} {wall:6.1f}s {folds * seconds / wall / slots:10.2f} "
-                f"{folds / wall:8.1f} {1000 * used['driver'] / folds:5.1f}ms {1000 * used['control'] / folds:6.1f}ms "
+                f"{folds / wall:8.1f} {1000 * used['driver'] / folds:5.1f}ms "
+                f"{1000 * used['writer'] / folds:5.1f}ms {1000 * used['control'] / folds:6.1f}ms "
                 f"{1000 * used['raylets'] / folds:6.1f}ms {taken:5.1f}GiB",
                 flush=True,
             )

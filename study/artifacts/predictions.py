@@ -8,6 +8,7 @@ and of that record, which is checked when the file is read.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -18,10 +19,7 @@ from typing import Any, get_args
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from jaxtyping import Float32, Int16, Int32, Shaped
-
-from trainables.losses import Decoder, decode_age
 
 ABOUT_KEY = b"lopo"
 """Key of the Parquet metadata that holds, as JSON, what the predictions are about."""
@@ -151,6 +149,22 @@ class Predictions:
 
 def write_predictions(path: Path, predictions: Predictions, *, about: Mapping[str, Any]) -> None:
     """Write the table, with `about` as JSON in its metadata. Readers see the old file or the new one, never a part."""
+    put_predictions(path, encode_predictions(predictions, about=about))
+
+
+def put_predictions(path: Path, encoded: bytes) -> None:
+    """Write what encode_predictions gave, under a temporary name that is then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(encoded)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def encode_predictions(predictions: Predictions, *, about: Mapping[str, Any]) -> bytes:
+    """The bytes of the table's Parquet file, with `about` as JSON in its metadata."""
     ages = predictions.distribution.shape[1]
     columns = [
         pa.array(predictions.photo.astype(object), pa.string()),
@@ -166,13 +180,9 @@ def write_predictions(path: Path, predictions: Predictions, *, about: Mapping[st
     table = pa.Table.from_arrays(columns, schema=schema(ages=ages))
     digest = content_digest(record, _columns(table))  # of what a reader will get
     table = table.replace_schema_metadata({ABOUT_KEY: record, DIGEST_KEY: digest.encode()})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        pq.write_table(table, temporary, write_page_checksum=True)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    sink = io.BytesIO()
+    pq.write_table(table, sink, write_page_checksum=True)
+    return sink.getvalue()
 
 
 def read_predictions(path: Path) -> tuple[Predictions, dict[str, Any]]:
@@ -241,6 +251,10 @@ def _columns(table: pa.Table) -> dict[str, np.ndarray]:
 
 def _is_decoded(columns: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> bool:
     """Whether each predicted age follows from its distribution by a decoder of the record's configs."""
+    import torch  # only here: it takes seconds, and only files of an earlier version need it
+
+    from trainables.losses import Decoder, decode_age
+
     trials = [trial for trial in about.get("trials") or [about.get("trial")] if isinstance(trial, dict)]
     decoders = {trial.get("decoder", "expectation") for trial in trials}
     distribution = torch.from_numpy(columns["distribution"])

@@ -170,8 +170,12 @@ class Running:
 
     def of(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         """Returns what starts `function` as a Ray task with these options, counted while it runs."""
-        task = ray.remote(_counted).options(name=function.__name__, **options)
-        return lambda *args: task.remote(f"{self.prefix}{uuid.uuid4().hex}", function, *args)
+
+        def counted(name: str, *args: Any) -> Any:  # `function` travels once, not with every task
+            return _counted(name, function, *args)
+
+        task = ray.remote(counted).options(name=function.__name__, **options)
+        return lambda *args: task.remote(f"{self.prefix}{uuid.uuid4().hex}", *args)
 
     def counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Returns `function`, counted while it runs, wherever it is called."""

@@ -12,8 +12,9 @@ import numpy as np
 
 from study.artifacts.about import FoldRecord
 from study.artifacts.environments import differences
-from study.artifacts.predictions import Predictions, read_predictions, write_predictions
+from study.artifacts.predictions import Predictions, read_predictions
 from study.folds import Fold, lopo_folds
+from study.lopo.fold_files import FoldRows
 from study.lopo.plan import Plan
 from study.starts import Start
 from trainables import code_version
@@ -21,7 +22,6 @@ from trainables.config import TrialConfig, fingerprint
 from trainables.device import resolve_precision
 from trainables.faces.table import Faces
 from trainables.fitting import decode
-from trainables.fold import FoldResult
 from trainables.provenance import environment
 
 REPLAY, RATE_FALL = 0.25, 0.8
@@ -152,24 +152,8 @@ def _check_fold(job: Job, faces: Faces, part: Predictions, record: FoldRecord) -
         raise ValueError("its record is of another config")
 
 
-def write_fold(job: Job, faces: Faces, result: FoldResult) -> Predictions:
-    """The predictions of a fold, after they were written to its file."""
-    rows = job.fold.test
-    part = Predictions(
-        photo=faces.photo[rows],
-        person=faces.person[rows],
-        age=faces.age[rows],
-        predicted=result.predicted,
-        distribution=result.distribution,
-        fold=np.full(len(rows), job.fold.name),
-        seed=np.full(len(rows), job.config.seed, np.int32),
-        fingerprint=np.full(len(rows), job.key),
-    )
-    record = FoldRecord(job.config.to_json(), _finite(result.history), result.seconds, result.environment)
-    write_predictions(job.file, part, about=record.to_json())
-    return part
-
-
-def _finite(history: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
-    """Without the NaN of metrics that were not measured: JSON has no NaN."""
-    return tuple({name: value for name, value in epoch.items() if value == value} for epoch in history)
+def rows_of(job: Job, faces: Faces) -> FoldRows:
+    """What the fold's file says besides its predictions."""
+    rows, config = job.fold.test, job.config
+    tested = (faces.photo[rows], faces.person[rows], faces.age[rows])
+    return FoldRows(*tested, job.fold.name, config.seed, job.key, config.to_json())

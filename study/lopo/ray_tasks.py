@@ -1,32 +1,38 @@
 """The folds of LOPO as Ray tasks: runs the missing ones, plain or as a tree, writes and logs their results.
 
-Tasks are pure: faces, weights and a config in, predictions out. Only the driver writes files and MLflow runs, so that
-a fold is there once or not at all, whichever process is killed.
+Tasks are pure: faces, weights and a config in, the bytes of a file of predictions out. Only the driver writes files, so
+that a fold is there once or not at all, whichever process is killed. Its MLflow runs may lag behind the files
+(study.tracking.writer); a rerun records what a kill has cut off.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
 from tqdm import tqdm
 
-from study.artifacts.predictions import Predictions
+from study.artifacts.about import FoldRecord
+from study.artifacts.predictions import Predictions, put_predictions
 from study.cli.describe import params, run_name
 from study.cluster.placing import Running
 from study.cluster.start import explain, put_tensors
-from study.lopo.jobs import RATE_FALL, REPLAY, Job, Schedule, read_fold, say_where, write_fold
+from study.lopo.fold_files import FoldFile, encoded, losses
+from study.lopo.jobs import RATE_FALL, REPLAY, Job, Schedule, read_fold, rows_of, say_where
 from study.lopo.tree import fold_tree
 from study.starts import Start, read_tensors
 from study.tracking import runs as tracking
+from study.tracking.records import Record
+from study.tracking.writer import behind, wait_for_earlier
 from trainables.config import TrialConfig
 from trainables.faces.table import Faces
-from trainables.fold import FoldResult, run_fold, run_freeze, run_stage
+from trainables.fold import run_fold, run_freeze, run_stage
 from trainables.memory import lacking_memory
 from trainables.metrics import mae, rmse
 
@@ -62,30 +68,47 @@ def run_jobs(
     running = running or Running()
     kept = {job.file: read for job in jobs if (read := read_fold(job, tables[job.config.px])) is not None}
     missing = [job for job in jobs if job.file not in kept]
-    finished = [job for job in jobs if job.file in kept]
-    logged = tracking.children(store, parent)
-
-    def run_of(job: Job) -> tuple[str | None, str]:
-        return logged.get(_fold_key(parent, job), (None, ""))
-
-    for job in finished:  # killed between writing the file and logging the run
-        run_id, status = run_of(job)
-        if status != "FINISHED":
-            part, record = kept[job.file]
-            _log_fold(store, parent, run_id, job, part, record.history, record.seconds, tags)
     say_where([record for _, record in kept.values()], schedule.cpus)
+    folder = jobs[0].file.parents[1]
+    lock = folder.with_name(f".{folder.name}.runs.lock")  # outside: --force takes the folder away
+    wait_for_earlier(lock)
+    logged = tracking.children(store, parent)
+    unlogged = [job for job in jobs if logged.get(_fold_key(parent, job), ("", ""))[1] != "FINISHED"]
+    with behind(store, lock, runs=len(unlogged)) as write:
+
+        def log(job: Job, file: FoldFile) -> None:
+            write(_fold_run(parent, logged.get(_fold_key(parent, job), (None, ""))[0], job, file, tags))
+
+        for job in unlogged:
+            if job.file in kept:  # killed between writing the file and logging the run
+                log(job, _kept_file(*kept[job.file]))
+        errors = {file: mae(part.predicted, part.age) for file, (part, _) in kept.items()}
+        kept.clear()
+        return _run_missing(jobs, missing, tables, starts, schedule, running, errors, log)
+
+
+def _run_missing(
+    jobs: Sequence[Job],
+    missing: Sequence[Job],
+    tables: Mapping[int, Faces],
+    starts: Mapping[tuple[str, str], Start],
+    schedule: Schedule,
+    running: Running,
+    errors: dict[Path, float],
+    log: Callable[[Job, FoldFile], None],
+) -> list[tuple[str, str]]:
+    """Run the missing folds; returns (person, reason) of those that failed. errors: MAE by finished file."""
     shared = _share([job.config for job in missing], tables, starts, schedule, running)
     begin = _start_plain if schedule.kind == "plain" else _start_tree
     waiting = begin(missing, shared, schedule, running)
     failed: list[tuple[str, str]] = []
-    errors = {file: _person_mae(part) for file, (part, _) in kept.items()}
     calm = 0.5 if sys.stderr.isatty() else 30.0  # a log file needs a line now and then
     # a tree's leaves finish late and all at once: no rate can be estimated
     shown = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]" if schedule.kind == "tree" else None
     looked, at_work = 0.0, 0
     with tqdm(
-        total=len(jobs), initial=len(finished), unit="fold", dynamic_ncols=True, desc="folds", mininterval=calm,
-        bar_format=shown,
+        total=len(jobs), initial=len(jobs) - len(missing), unit="fold", dynamic_ncols=True, desc="folds",
+        mininterval=calm, bar_format=shown,
     ) as bar:  # fmt: skip
         while waiting:
             # several at a time: each call of ray.wait looks at all references
@@ -93,13 +116,13 @@ def run_jobs(
             for reference in done:
                 job = waiting.pop(reference)
                 try:
-                    result: FoldResult = ray.get(reference)
-                    part = write_fold(job, tables[job.config.px], result)
+                    file: FoldFile = ray.get(reference)
+                    put_predictions(job.file, file.data)
                 except (ray.exceptions.RayError, ValueError) as error:  # ValueError: predictions that cannot be written
                     failed.append((job.fold.name, _why(error)))
                 else:
-                    _log_fold(store, parent, run_of(job)[0], job, part, result.history, result.seconds, tags)
-                    errors[job.file] = _person_mae(part)
+                    log(job, file)
+                    errors[job.file] = file.mae
                 bar.update()
             if time.monotonic() > looked + 1.0:
                 looked, at_work = time.monotonic(), running.count()
@@ -152,9 +175,21 @@ def _task(function: Any, schedule: Schedule, running: Running) -> Any:
     )
 
 
+def _fold_task(schedule: Schedule, running: Running) -> Any:
+    """The Ray task of a fold, which returns its FoldFile; its arguments are run_fold's and, last, its FoldRows."""
+    train = run_fold
+
+    def fold(*given: Any) -> FoldFile:
+        *training, rows = given
+        return encoded(train, rows, *training)
+
+    fold.__name__ = train.__name__  # for Ray's lists of tasks
+    return _task(fold, schedule, running)
+
+
 def _start_plain(jobs: Sequence[Job], shared: Shared, schedule: Schedule, running: Running) -> dict[Any, Job]:
     """One task per fold; all wait in Ray's queue, so that no resource is idle."""
-    run = _task(run_fold, schedule, running)
+    run = _fold_task(schedule, running)
     return {
         run(
             job.config.to_json(),
@@ -163,6 +198,7 @@ def _start_plain(jobs: Sequence[Job], shared: Shared, schedule: Schedule, runnin
             job.fold.test,
             schedule.cpus,
             schedule.device,
+            rows_of(job, shared.tables[job.config.px]),
         ): job
         for job in jobs
     }
@@ -182,11 +218,11 @@ def _start_tree(jobs: Sequence[Job], shared: Shared, schedule: Schedule, running
 
 
 def _grow(
-    config: TrialConfig, wanted: Collection[str], shared: Shared, schedule: Schedule, running: Running
+    config: TrialConfig, wanted: Mapping[str, Job], shared: Shared, schedule: Schedule, running: Running
 ) -> dict[str, Any]:
-    """References to the wanted people's leaves. Weights pass from task to task through Ray's object store, which frees
-    them when both halves are done."""
-    fold, inner = _task(run_fold, schedule, running), _task(run_stage, schedule, running)
+    """References to the leaves of the wanted people. Weights pass from task to task through Ray's object store, which
+    frees them when both halves are done."""
+    fold, inner = _fold_task(schedule, running), _task(run_stage, schedule, running)
     nodes = fold_tree(shared.tables[config.px], seed=config.seed, replay=REPLAY, wanted=wanted)
     faces, start = shared.given(config)
     states: list[Any] = []
@@ -199,33 +235,32 @@ def _grow(
             states.append(inner(*given, schedule.cpus, schedule.device))
         else:
             states.append(None)
-            leaves[node.held[0]] = fold(*given, node.test, schedule.cpus, schedule.device)
+            rows = rows_of(wanted[node.held[0]], shared.tables[config.px])
+            leaves[node.held[0]] = fold(*given, node.test, schedule.cpus, schedule.device, rows)
     return leaves
 
 
-def _log_fold(
-    store: tracking.Tracking,
-    parent: str,
-    run_id: str | None,
-    job: Job,
-    part: Predictions,
-    history: Sequence[Mapping[str, Any]],
-    seconds: float,
-    tags: Mapping[str, str] | None,
-) -> None:
-    error = {"mae": mae(part.predicted, part.age), "rmse": rmse(part.predicted, part.age), "seconds": seconds}
-    tracking.log_whole(
-        store,
+def _fold_run(parent: str, run_id: str | None, job: Job, file: FoldFile, tags: Mapping[str, str] | None) -> Record:
+    """The fold's MLflow run."""
+    error = {"mae": file.mae, "rmse": file.rmse, "seconds": file.seconds}
+    naming = params([job.config], _NAMING)
+    return tracking.whole_run(
         run_id,
         key=_fold_key(parent, job),
         name=run_name([job.config], f"{error['mae']:.2f}", first=f"{job.fold.name} · seed {job.config.seed}"),
         stage="fold",
         parent=parent,
-        params={"person": job.fold.name, "faces": len(part), "seed": job.config.seed, **params([job.config], _NAMING)},
-        steps=[*((epoch["epoch"], {"training/loss": epoch["train_loss"]}) for epoch in history), (0, error)],
+        params={"person": job.fold.name, "faces": len(job.fold.test), "seed": job.config.seed, **naming},
+        steps=[*((epoch, {"training/loss": loss}) for epoch, loss in file.losses), (0, error)],
         tags={"study.state": "complete", **(tags or {})},
-        seconds=seconds,
+        seconds=file.seconds,
     )
+
+
+def _kept_file(part: Predictions, record: FoldRecord) -> FoldFile:
+    """What a fold's run shows, from its file."""
+    errors = mae(part.predicted, part.age), rmse(part.predicted, part.age)
+    return FoldFile(b"", *errors, losses(record.history), record.seconds)
 
 
 _NAMING = ("backbone", "px")
@@ -234,10 +269,6 @@ _NAMING = ("backbone", "px")
 
 def _fold_key(parent: str, job: Job) -> str:
     return f"fold-{parent}-{job.key}"
-
-
-def _person_mae(part: Predictions) -> float:
-    return mae(part.predicted, part.age)
 
 
 def _so_far(errors: Sequence[float]) -> str:

@@ -16,14 +16,14 @@ def ensure_home() -> None:
     try:
         Path.home()
     except RuntimeError:
-        os.environ["HOME"] = str(_private_folder())
+        os.environ["HOME"] = str(private_folder())
     try:
         getpass.getuser()
     except (KeyError, OSError, ImportError):  # ImportError: on Windows
         os.environ["USER"] = f"user{_number()}"
 
 
-def _private_folder() -> Path:
+def private_folder() -> Path:
     """The same folder each time, unless another user owns that name."""
     user = _number()
     folder = Path(tempfile.gettempdir()) / f"age-study-{user}"

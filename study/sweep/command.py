@@ -36,6 +36,7 @@ from study.sweep.estimate import (
 )
 from study.sweep.finalists import Winner, choose
 from study.sweep.journal import read_finals, read_journal
+from study.sweep.mapped_faces import read_faces
 from study.sweep.optimism import count_photos
 from study.sweep.options import Sweep, read_question
 from study.sweep.optuna_storage import sync_mirror
@@ -55,7 +56,7 @@ from study.tracking import runs as tracking
 from trainables import code_version
 from trainables.config import TrialConfig, fingerprint
 from trainables.device import resolve_precision
-from trainables.faces.table import Faces, load_faces, read_identities
+from trainables.faces.table import Faces, read_identities
 from trainables.provenance import environment
 
 COSTS_FILE = "costs.json"
@@ -83,7 +84,9 @@ def run_sweep(options: Sweep, folder: Path, tested: list[Path], space: Space, ba
     if options.select == "dev":
         folders = faces_or_synthetic(options.pretrain_faces, STRANGERS)
         check_apart(folders, tested)
-    faces = load_faces(folders, px=sizes[0])
+    # in the sweeps' folder, not this one's, which is claimed only once the faces are known
+    place = folder.parent / ".faces"
+    faces = read_faces(folders, px=sizes[0], place=place)
     identities = read_identities(tested)
     from_file = options.training.trial is not None and options.weights is None
     pretrained = options.pretrained or home(identities.datasets) / "pretrained"
@@ -153,7 +156,7 @@ def run_sweep(options: Sweep, folder: Path, tested: list[Path], space: Space, ba
             print(changed, flush=True)
         earlier = remember(folder, [block.name for block in blocks], budget.seconds)
         trials = options.trials or ENDLESS
-    shared = share(faces, folders, sizes, starts)
+    shared = share(faces, folders, sizes, starts, place)
     running = SweepRun(
         options, folder, space, base, starts, learned_from, shared, store, parent, key, trials, parallel, lag,
         budget, data, earlier,

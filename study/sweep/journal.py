@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from study.files.seals import DIGEST, seal, unseal
 from study.files.storage import write_whole
 from study.sweep.checks import check_predicted, check_record
+from study.sweep.years import years
 from trainables.config import TrialConfig
 from trainables.faces.table import Faces
 
@@ -45,6 +46,9 @@ class Tried:
     halfway: Mapping[str, float] = field(default_factory=dict)
     decoded: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        _keep_small(self)
+
     @property
     def config(self) -> TrialConfig:
         return TrialConfig.from_json(self.trial)
@@ -71,9 +75,26 @@ class Part:
     why: str = ""
     latency_ms: float = 0.0
 
+    def __post_init__(self) -> None:
+        _keep_small(self)
+
     @property
     def config(self) -> TrialConfig:
         return TrialConfig.from_json(self.trial)
+
+
+def _keep_small(record: Tried | Part) -> None:
+    """Replace what a record holds for each person and row by study.sweep.years.Years, which equal the same dicts."""
+    for name in ("people", "predicted", "halfway"):
+        object.__setattr__(record, name, years(getattr(record, name)))
+    object.__setattr__(record, "decoded", {name: years(each) for name, each in record.decoded.items()})
+
+
+def _plain(record: Tried | Part) -> dict[str, Any]:
+    """The record as JSON's values."""
+    found = {each.name: getattr(record, each.name) for each in fields(record)}
+    plain = {name: dict(value) if isinstance(value, Mapping) else value for name, value in found.items()}
+    return {**plain, "decoded": {name: dict(each) for name, each in record.decoded.items()}}
 
 
 def finals_folder(block: Path) -> Path:
@@ -89,14 +110,14 @@ def parts_folder(block: Path) -> Path:
 def write_tried(block: Path, tried: Tried) -> None:
     """Into the block's journal, whole or not at all; the trial's folds are then no longer needed."""
     folder = finals_folder(block) if tried.repeat else block
-    write_whole(folder / _file_name(tried), json.dumps(seal(asdict(tried)), sort_keys=True).encode())
+    write_whole(folder / _file_name(tried), json.dumps(seal(_plain(tried)), sort_keys=True).encode())
     for file in parts_folder(block).glob(f"{_file_name(tried).removesuffix('.json')}-fold*.json"):
         file.unlink(missing_ok=True)
 
 
 def write_part(block: Path, part: Part) -> None:
     """One fold into the block's journal, whole or not at all."""
-    write_whole(parts_folder(block) / _part_name(part), json.dumps(seal(asdict(part)), sort_keys=True).encode())
+    write_whole(parts_folder(block) / _part_name(part), json.dumps(seal(_plain(part)), sort_keys=True).encode())
 
 
 def read_journal(block: Path, faces: Faces | None = None) -> dict[int, Tried]:

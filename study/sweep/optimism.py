@@ -27,6 +27,9 @@ from trainables.losses import MeanVariance
 DRAWS, OUTER = 1000, 200
 """Draws of people behind a corrected error, and behind its interval (each with OUTER draws of its own)."""
 
+DRAWN = 2_000_000
+"""People in all draws that are in memory at once."""
+
 
 @dataclass(frozen=True)
 class Errors:
@@ -75,14 +78,18 @@ def correct(
     if not times.any():
         return Correction(float("nan"), float("nan"), Counter())
     rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(int(times.sum()), times / times.sum(), size=draws) * errors.photos
-    left = np.where(drawn == 0, times, 0.0) * errors.photos
-    picked = (drawn @ errors.mae.T).argmin(axis=1)
-    some = left.sum(axis=1) > 0
-    apart = (left * errors.mae[picked]).sum(axis=1)[some] / left.sum(axis=1)[some]
+    picked, apart = [], []
+    some = max(1, DRAWN // len(errors.people))  # draws at a time: the same numbers in less memory
+    for first in range(0, draws, some):
+        drawn = rng.multinomial(int(times.sum()), times / times.sum(), size=min(some, draws - first)) * errors.photos
+        left = np.where(drawn == 0, times, 0.0) * errors.photos
+        best = (drawn @ errors.mae.T).argmin(axis=1)
+        weight = left.sum(axis=1)
+        apart += ((left * errors.mae[best]).sum(axis=1)[weight > 0] / weight[weight > 0]).tolist()
+        picked += best.tolist()
     least = float((errors.mae @ (times * errors.photos)).min() / (times * errors.photos).sum())
     return Correction(
-        least, float(apart.mean()) if some.any() else float("nan"), Counter(errors.numbers[index] for index in picked)
+        least, float(np.mean(apart)) if apart else float("nan"), Counter(errors.numbers[index] for index in picked)
     )
 
 
@@ -93,7 +100,8 @@ def optimism(blocks: Sequence[Errors], *, draws: int = DRAWS, outer: int = OUTER
     """
     whole = [correct(each, draws=draws, seed=seed) for each in blocks]
     everyone = sorted({who for each in blocks for who in each.people})
-    at = [np.array([everyone.index(who) for who in each.people]) for each in blocks]
+    place = {who: index for index, who in enumerate(everyone)}
+    at = [np.array([place[who] for who in each.people]) for each in blocks]
     rng, gaps = np.random.default_rng(seed), []
     for draw in range(outer):
         times = rng.multinomial(len(everyone), np.full(len(everyone), 1 / len(everyone))).astype(np.float64)

@@ -18,6 +18,7 @@ from study.cluster.placing import Unit, explaining, gpu_share
 from study.cluster.start import put_tensors
 from study.starts import Start, read_tensors
 from study.sweep.journal import read_finals, read_journal, read_parts
+from study.sweep.mapped_faces import for_trials
 from study.sweep.options import Sweep
 from study.sweep.plan import SweepRun
 from study.sweep.ray_search import TuneSearch
@@ -25,15 +26,17 @@ from study.sweep.recorder import BlockRecord, Recorder, progress
 from study.sweep.search import BlockSearch
 from study.sweep.selection import Block
 from study.tracking import runs as tracking
-from trainables.faces.table import Faces, load_faces
+from trainables.faces.table import Faces
 from trainables.trial import tune_trial
 
 
-def share(faces: Faces, folders: Sequence[Path], sizes: tuple[int, ...], starts: Mapping[str, Start]) -> dict[str, Any]:
-    """What every trial reads from the object store without a copy of its own: the faces in every size, and weights."""
-    there = faces.pixels.shape[1]
+def share(
+    faces: Faces, folders: Sequence[Path], sizes: tuple[int, ...], starts: Mapping[str, Start], place: Path
+) -> dict[str, Any]:
+    """What every trial reads without a copy of its own: the faces in every size, from the object store or, large ones,
+    from files in `place`; and weights."""
     return {
-        "faces": {px: ray.put(faces if px == there else load_faces(folders, px=px)) for px in sizes},
+        "faces": {px: ray.put(for_trials(faces, folders, px=px, place=place)) for px in sizes},
         "weights": {(start.backbone, start.weights): put_tensors(read_tensors(start)) for start in starts.values()},
     }
 

@@ -33,6 +33,9 @@ class BlockRecord:
     mirror: Mirror
 
 
+_EACH_FACE = ("people", "predicted", "halfway", "decoded")
+"""What a fold's last row holds for each person or face."""
+
 Which = tuple[str, int, int]
 """A trial: its block's name, its number, and which further seed of a finalist it is (0: none)."""
 
@@ -97,8 +100,10 @@ class Recorder(Callback):
         return self.runs[which]
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        # Tune would keep each face's numbers, with statistics of every one of them
+        each_face = {name: result.pop(name) for name in _EACH_FACE if name in result}
         if result["state"] in FINISHED:
-            self.last[trial.trial_id] = result
+            self.last[trial.trial_id] = {**result, **each_face}
         which, config = _which(trial), TrialConfig.from_json(trial.config["trial"])
         if not self.blocks[which[0]].search.is_over(which[1:]):
             curve = epoch_metrics(result["fold"], result)
@@ -117,6 +122,7 @@ class Recorder(Callback):
             self._begin(trial)
         self.at_work.discard(trial.trial_id)
         name, number, repeat = _which(trial)
+        trial.config["rival"] = {}  # it has done its part, and Tune keeps the point
         block = self.blocks[name]
         if block.search.is_over((number, repeat)):  # its trial ended while it ran side by side with others
             return

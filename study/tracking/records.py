@@ -98,15 +98,15 @@ def put(tracking: Tracking, record: Record, files: Sequence[Path] = (), *, again
     Repeating it is harmless: runs are found by their key, params and tags stay the same, and MLflow keeps only one of
     two metrics with equal step, time and value.
     """
-    client, tags = tracking.client, {key: value for key, value in record.tags.items() if key != NAME}
-    run_id, params, links = _run_of(tracking, record, again=again)
+    client = tracking.client
+    run_id, params, tags = _run_of(tracking, record, again=again)
     if run_id in settled:
         _log_missing(tracking, run_id, files)
         return run_id
     name = record.tags.get(NAME)
     metrics = [Metric(name, value, at, step) for name, value, at, step in record.metrics]
     written = [Param(name, value) for name, value in params.items()]
-    marks = [RunTag(name, value) for name, value in {**tags, **links}.items()]
+    marks = [RunTag(name, value) for name, value in tags.items()]
     if metrics or marks or written:
         client.log_batch(run_id, metrics=metrics[:_BATCH], params=written, tags=marks)
         for start in range(_BATCH, len(metrics), _BATCH):
@@ -128,8 +128,9 @@ def put(tracking: Tracking, record: Record, files: Sequence[Path] = (), *, again
 
 
 def _run_of(tracking: Tracking, record: Record, *, again: bool) -> tuple[str, dict[str, str], dict[str, str]]:
-    """The id of a record's run, created where it is missing; the params it still lacks; a tag for a changed parent."""
-    begin = record.begin
+    """The id of a record's run, created where it is missing; the params it still lacks; and the tags, among them a
+    changed parent."""
+    begin, tags = record.begin, {key: value for key, value in record.tags.items() if key != NAME}
     if begin is None:
         run_id = record.run or ""
         if run_id.startswith(PENDING):
@@ -139,11 +140,12 @@ def _run_of(tracking: Tracking, record: Record, *, again: bool) -> tuple[str, di
             run_id = there.info.run_id
             if _is_complete(there):
                 settled.add(run_id)
-        return run_id, record.params, {}
+        return run_id, record.params, tags
     links = {PARENT: begin.parent} if begin.parent else {}
     there = None if begin.known_new and not again else _find(tracking, record.key, record.experiment)
     if there is None:
-        marks = {KEY: quoted(record.key), STAGE: begin.stage, NAME: begin.name, **links}
+        # all tags with the run's creation: they cost a third of a run that is logged as a whole
+        marks = {**tags, KEY: quoted(record.key), STAGE: begin.stage, NAME: begin.name, **links}
         where = record.experiment or tracking.experiment
         made = tracking.client.create_run(where, start_time=begin.at, tags=marks, run_name=begin.name)
         return made.info.run_id, record.params, {}
@@ -153,7 +155,8 @@ def _run_of(tracking: Tracking, record: Record, *, again: bool) -> tuple[str, di
     tracking.client.update_run(there.info.run_id, status="RUNNING", name=begin.name)
     params = {name: value for name, value in record.params.items() if name not in there.data.params}
     # the parent differs where its predecessor was deleted in MLflow's UI
-    return there.info.run_id, params, links if begin.parent != there.data.tags.get(PARENT) else {}
+    moved = links if begin.parent != there.data.tags.get(PARENT) else {}
+    return there.info.run_id, params, {**tags, **moved}
 
 
 def _find(tracking: Tracking, key: str, experiment: str) -> Any:

@@ -195,14 +195,31 @@ def log_whole(
     tags: Mapping[str, str] | None = None,
     seconds: float = 0.0,
 ) -> str:
-    """Log a run that is already over, in three calls; returns its id. run_id: of a run started earlier, if any.
+    """Log a run that is already over, in three calls; returns its id. Its values are those of `whole_run`."""
+    told: dict[str, Any] = {"name": name, "stage": stage, "parent": parent, "params": params, "steps": steps}
+    with ends.held():
+        return write(tracking, whole_run(run_id, key=key, **told, tags=tags, seconds=seconds))
+
+
+def whole_run(
+    run_id: str | None,
+    *,
+    key: str,
+    name: str,
+    stage: str,
+    parent: str,
+    params: Mapping[str, Any],
+    steps: Sequence[tuple[int, Mapping[str, float]]],
+    tags: Mapping[str, str] | None = None,
+    seconds: float = 0.0,
+) -> Record:
+    """The record of a run that is already over, for study.tracking.writer. run_id: of a run started earlier, if any.
 
     seconds: how long it took, until now.
     """
     begin = None if run_id else Begin(name, stage, parent, _now() - int(1000 * seconds), known_new=True)
     end = ("FINISHED", _now())
-    with ends.held():
-        return write(tracking, Record(run_id, key, begin, _params(params), dict(tags or {}), _metrics(steps), end))
+    return Record(run_id, key, begin, _params(params), dict(tags or {}), _metrics(steps), end)
 
 
 def finished(tracking: Tracking, *, stage: str) -> list[tuple[str, str, dict[str, str]]]:
