@@ -20,7 +20,6 @@ from study.artifacts.brands import brand, branded
 from study.artifacts.predictions import Predictions, write_predictions
 from study.cli.describe import params, run_name
 from study.cli.options import PEOPLE, Allowed, faces_or_synthetic, home, is_synthetic
-from study.crosstest.groups import for_whom
 from study.files.locks import hold
 from study.files.storage import write_whole
 from study.quality import attributes, columns_of
@@ -29,6 +28,7 @@ from study.statistics.summary import alarms, constant_guess, summarise
 from study.table import Table
 from study.tracking import runs as tracking
 from study.tracking.questions import question
+from study.whom import for_whom
 from trainables import code_version
 from trainables.checkpoints import load_checkpoint
 from trainables.config import fingerprint
@@ -92,6 +92,7 @@ def crosstest(options: CrossTest) -> int:
         fold=person,
         seed=np.full(len(rows), config.seed, np.int32),
         fingerprint=np.full(len(rows), key),
+        attributes=columns_of(attributes(folders), faces.photo[rows]),
     )
     mark = brand(learned_from=learned_from)
     about: dict[str, Any] = {
@@ -113,7 +114,7 @@ def crosstest(options: CrossTest) -> int:
         ", ".join(faces.datasets), digest=faces.digest, source=folders, faces=len(rows), people=len(faces.people),
         context="testing",
     )  # fmt: skip
-    whom = for_whom(predictions, columns_of(attributes(folders), predictions.photo))
+    whom = for_whom(predictions)
     with hold(out, key):
         write_predictions(file, predictions, about=about)
         written = write_groups(file.parent, whom)
@@ -155,8 +156,10 @@ def crosstest(options: CrossTest) -> int:
 
 
 def leave_out(faces: Faces, start: Start) -> Faces:
-    """The faces whose photo and person the network did not learn from. Raises ValueError where that is not known, and
-    where none is left."""
+    """The faces whose person and photo (or a copy of it) the network did not learn from.
+
+    Raises ValueError where that is not known, and where none is left.
+    """
     if start.photos is None:
         raise ValueError(f"{start.weights} does not record what it learned from: --unseen cannot leave it out")
     photos = np.array(start.photos["photo_sha256"].to_pylist(), dtype=np.str_)
