@@ -23,7 +23,7 @@ from study.cli.options import PEOPLE, Allowed, faces_or_synthetic, home, is_synt
 from study.files.locks import hold
 from study.files.storage import write_whole
 from study.quality import attributes, columns_of
-from study.starts import Start, check_starts, read_start
+from study.starts import Start, check_starts, near_identical, read_start
 from study.statistics.summary import alarms, constant_guess, summarise
 from study.table import Table
 from study.tracking import runs as tracking
@@ -164,7 +164,9 @@ def leave_out(faces: Faces, start: Start) -> Faces:
         raise ValueError(f"{start.weights} does not record what it learned from: --unseen cannot leave it out")
     photos = np.array(start.photos["photo_sha256"].to_pylist(), dtype=np.str_)
     people = np.array([who for who in start.photos["person"].to_pylist() if who], dtype=np.str_)
-    unseen = ~np.isin(faces.content, photos) & ~np.isin(faces.person, people)
+    copies = list(near_identical(faces.identities.looks, start.photos))
+    known = np.isin(faces.content, photos) | np.isin(faces.person, people)
+    unseen = ~known & ~np.isin(faces.photo, np.array(copies, dtype=np.str_))
     if not unseen.any():
         raise ValueError(
             f"{start.weights} learned from all {len(faces):,} of these faces: --unseen leaves none to test on"

@@ -54,7 +54,7 @@ from study.tracking import runs as tracking
 from trainables import code_version
 from trainables.config import TrialConfig, fingerprint
 from trainables.device import resolve_precision
-from trainables.faces.table import Faces, load_faces, read_identities
+from trainables.faces.table import Faces, identify, load_faces, read_identities
 from trainables.provenance import environment
 
 COSTS_FILE = "costs.json"
@@ -83,7 +83,7 @@ def run_sweep(options: Sweep, folder: Path, tested: list[Path], space: Space, ba
         folders = faces_or_synthetic(options.pretrain_faces, STRANGERS)
         check_apart(folders, tested)
     faces = load_faces(folders, px=sizes[0])
-    identities = read_identities(tested)
+    identities = identify(tested)
     from_file = options.training.trial is not None and options.weights is None
     pretrained = options.pretrained or home(identities.datasets) / "pretrained"
     starts = find_starts(pretrained, space, base, from_file=from_file)
