@@ -1,4 +1,5 @@
-"""Which loss? Six from the literature, each with ranges for its own weights, and the learning rate."""
+"""Which loss? Six from the literature, each with ranges for its own weights; whether rare ages are helped; and the
+learning rate."""
 
 from __future__ import annotations
 
@@ -12,18 +13,22 @@ from search_spaces.mean_variance import ask_loss as ask_mean_variance
 from trainables.config import TrialConfig
 from trainables.losses import CORAL, SORD, CrossEntropy, DLDLv2, Loss, MeanResidue
 
+RARE_AGES = ("none", "reweight", "balance")
+
 NAMES = ("mean_variance", "cross_entropy", "dldl_v2", "sord", "coral", "mean_residue")
 
-# First each loss with its paper's weights, so that even few trials compare all of them.
+# First each loss with its paper's weights, so that even few trials compare all of them; then rare ages are helped.
 FIRST: tuple[Mapping[str, Any], ...] = tuple(
-    {"learning_rate": 1e-3, "loss": name, **weights}
-    for name, weights in (
-        ("mean_variance", MEAN_VARIANCE_FIRST[0]),
-        ("cross_entropy", {"label_smoothing": 0.0}),
-        ("dldl_v2", {"sigma": 2.0, "expectation_weight": 1.0}),
-        ("sord", {"distance": "squared", "squared_scale": 1.0}),
-        ("coral", {}),
-        ("mean_residue", {"residue_mean_weight": 0.2, "residue_weight": 0.25}),
+    {"learning_rate": 1e-3, "loss": name, "rare_ages": rare, **weights}
+    for name, rare, weights in (
+        ("mean_variance", "none", MEAN_VARIANCE_FIRST[0]),
+        ("cross_entropy", "none", {"label_smoothing": 0.0}),
+        ("dldl_v2", "none", {"sigma": 2.0, "expectation_weight": 1.0}),
+        ("sord", "none", {"distance": "squared", "squared_scale": 1.0}),
+        ("coral", "none", {}),
+        ("mean_residue", "none", {"residue_mean_weight": 0.2, "residue_weight": 0.25}),
+        ("mean_variance", "reweight", {**MEAN_VARIANCE_FIRST[0], "rare_power": 0.5}),
+        ("mean_variance", "balance", {**MEAN_VARIANCE_FIRST[0], "rare_power": 0.5}),
     )
 )
 
@@ -54,5 +59,11 @@ def ask_loss(trial: optuna.Trial) -> Loss:
 
 
 def ask(trial: optuna.Trial, base: TrialConfig) -> TrialConfig:
-    """The base config with another loss, and another learning rate, since losses differ in scale."""
-    return base.replace(learning_rate=trial.suggest_float("learning_rate", 2e-4, 4e-3, log=True), loss=ask_loss(trial))
+    """The base config with another loss, another learning rate, since losses differ in scale, and help for rare ages or
+    none (trainables.rare). Judge that by the errors by age: a mean over photos hides what it is for."""
+    rate = trial.suggest_float("learning_rate", 2e-4, 4e-3, log=True)
+    changed = base.replace(learning_rate=rate, loss=ask_loss(trial))
+    rare = trial.suggest_categorical("rare_ages", RARE_AGES)
+    if rare == "none":
+        return changed.replace(rare_ages=rare)
+    return changed.replace(rare_ages=rare, rare_power=trial.suggest_float("rare_power", 0.25, 1.0))

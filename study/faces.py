@@ -104,8 +104,8 @@ def summary(faces: pd.DataFrame, recipe: Recipe | None, *, rejects: Counter[str]
         "rejected: " + (", ".join(f"{name} {count:,}" for name, count in rejects.most_common()) or "none"),
         "made with: "
         + (
-            f"landmarker {recipe.landmarker}, weights {recipe.weights}, template {recipe.template}, version "
-            f"{recipe.version}"
+            f"landmarker {recipe.landmarker}, weights {recipe.weights}, template {recipe.template}, coverage "
+            f"{recipe.coverage:g}, version {recipe.version}"
             if recipe
             else "its files do not say"
         ),

@@ -7,16 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
 from search_spaces import Space
 from study.artifacts.pretraining import LearnedFrom, StartRecord
 from study.cli.options import Allowed, is_synthetic
+from study.plain import printable
 from trainables.backbones import find_backbone, read_weights
 from trainables.checkpoints import load_checkpoint
 from trainables.config import TrialConfig
-from trainables.faces.table import Identities, read_identities
+from trainables.faces.hashes import NEAR, Hashes, nearest, stacked
+from trainables.faces.table import Identities, Looks, identify
 from trainables.folders import standing
 from trainables.frozen.checks import check_frozen
 from trainables.names import folder_name
@@ -31,7 +34,7 @@ class Start:
 
     weights: as a config names them. digest: of their content, or "random". what: in words, what they learned from;
     photos: the same as a trainables.provenance.PHOTOS table, None where it is not recorded; datasets: the study's
-    datasets among it.
+    datasets among it; coverage: of the faces it learned from, None where none is known.
     """
 
     backbone: str
@@ -40,6 +43,7 @@ class Start:
     what: str
     photos: pa.Table | None
     datasets: tuple[str, ...] = ()
+    coverage: float | None = None
 
     @property
     def record(self) -> StartRecord:
@@ -67,7 +71,9 @@ def read_start(backbone: str, weights: str) -> Start:
         )
     about = checkpoint.about
     what = replace(about, trained_on=about.trained_on or weights).described
-    return Start(backbone, weights, tensors_digest(checkpoint.state), what, checkpoint.photos, about.datasets)
+    return Start(
+        backbone, weights, tensors_digest(checkpoint.state), what, checkpoint.photos, about.datasets, about.coverage
+    )
 
 
 def find_starts(folder: Path, space: Space, base: TrialConfig, *, from_file: bool) -> dict[str, Start]:
@@ -114,12 +120,15 @@ def check_starts(starts: Sequence[Start], tested: Identities, allowed: Allowed) 
     """What the networks learned from against the tested people and photos, for about.json and best.json.
 
     state: "apart" (compared, and none of the tested is among it), "overlap", or "unknown" where a start has no record
-    of its photos. photos and people: how many of the tested some start learned from. compared: photos that the largest
-    start learned from. sentence: all this in words.
-    Raises ValueError for an overlap, and for a pretraining on synthetic faces under real ones, unless it is allowed.
+    of its photos. photos and people: how many of the tested some start learned from; near: how many further photos are
+    near-identical to one of its own. compared: photos that the largest start learned from. sentence: all this in words.
+    Raises ValueError for an overlap, a pretraining on synthetic faces under real ones, or on faces of another coverage,
+    unless it is allowed.
     """
-    photos, people, compared, synthetic = set[str](), set[str](), 0, False
+    photos, people, near, compared, synthetic = set[str](), set[str](), dict[str, int](), 0, False
+    blind: list[str] = []
     for start in starts:
+        check_coverage(start, tested.coverage, allowed)
         synthetic |= is_synthetic(start.datasets) and not is_synthetic(tested.datasets)
         if synthetic and not allowed.allow_synthetic:
             raise ValueError(
@@ -132,27 +141,79 @@ def check_starts(starts: Sequence[Start], tested: Identities, allowed: Allowed) 
         compared = max(compared, start.photos.num_rows)
         seen = tested.photos.intersection(start.photos["photo_sha256"].to_pylist())
         known = tested.people.intersection(start.photos["person"].to_pylist())
-        if (seen or known) and not allowed.allow_overlap:
+        alike = near_identical(tested.looks, start.photos)
+        if (seen or known or alike) and not allowed.allow_overlap:
             raise ValueError(
                 f"{start.weights} learned from {len(seen)} of the tested photos and from {len(known)} of the tested "
-                "people: a model must not be tested on people that it has seen. Pretrain without them, or add "
-                "--allow-overlap, which marks every result"
+                f"people{_named(alike)}: a model must not be tested on people that it has seen. Pretrain without them, "
+                "or add --allow-overlap, which marks every result"
             )
-        photos, people = photos | seen, people | known
+        photos, people, near = photos | seen, people | known, near | alike
+        if start.photos.num_rows and (tested.looks is None or start.photos["face_hash"].null_count):
+            blind.append(start.weights)
+    if blind:
+        print(
+            f"{', '.join(blind)}: pretrained by an earlier version, which kept no hashes of pictures: only identical "
+            "bytes could be compared, and a re-encoded or resized copy of a tested photo would not be noticed",
+            flush=True,
+        )
+    if near:
+        print(f"--allow-overlap: {_named(near).removeprefix('; ')}", flush=True)
     unknown = sorted({start.weights for start in starts if start.photos is None})
     state: Literal["apart", "unknown", "overlap"]
-    state = "overlap" if photos or people else "unknown" if unknown else "apart"
-    sentence = _sentence(state, len(photos), len(people), compared, unknown)
-    return LearnedFrom(state, len(photos), len(people), compared, synthetic, sentence)
+    state = "overlap" if photos or people or near else "unknown" if unknown else "apart"
+    sentence = _sentence(state, len(photos), len(people), len(near), compared, unknown, blind=bool(blind))
+    return LearnedFrom(state, len(photos), len(people), compared, synthetic, sentence, len(near))
+
+
+def check_coverage(start: Start, coverage: float, allowed: Allowed) -> None:
+    """Raise ValueError where a network learned from faces of another coverage than these, unless it is allowed."""
+    if start.coverage not in (None, coverage) and not allowed.allow_coverage:
+        raise ValueError(
+            f"{start.weights} was pretrained on faces cut with --coverage {start.coverage:g}, and these with "
+            f"{coverage:g}: the network would see faces of another size. Align these with python -m study.align "
+            f"--coverage {start.coverage:g}, pretrain on such faces, or add --allow-coverage"
+        )
+
+
+def near_identical(tested: Looks | None, learned: pa.Table) -> dict[str, int]:
+    """The tested photos whose picture is near-identical to one of a PHOTOS table, and in how many bits of 256 they
+    differ; without those whose bytes are in it."""
+    if tested is None:
+        return {}
+    known = {name: stacked(learned[name].to_pylist()) for name in ("face_hash", "photo_hash")}
+    return _near(tested, known["face_hash"], known["photo_hash"], learned["photo_sha256"].to_pylist())
+
+
+def _near(tested: Looks, faces: Hashes, photos: Hashes, content: Sequence[str]) -> dict[str, int]:
+    bits = np.minimum(nearest(tested.face_hash, faces), nearest(tested.photo_hash, photos))
+    found = (bits <= NEAR) & ~np.isin(tested.content, np.array(content, dtype=np.str_))
+    return dict(zip(tested.photo[found].tolist(), bits[found].tolist(), strict=True))
+
+
+def _named(near: dict[str, int]) -> str:
+    """The near-identical photos, the most alike first, for the end of a sentence; "" where there are none."""
+    if not near:
+        return ""
+    first = sorted(near, key=lambda name: (near[name], name))[:5]
+    shown = ", ".join(f"{printable(name)} ({near[name]} of 256 bits differ)" for name in first)
+    more = f" and {len(near) - len(first)} more" if len(near) > len(first) else ""
+    return f"; {len(near)} tested photos are near-identical to one of its photos: {shown}{more}"
 
 
 def check_apart(pretraining: Sequence[Path], tested: Sequence[Path]) -> None:
-    """Raise ValueError where a tested photo lies in the pretraining data, byte for byte. Reads no label."""
-    shared = read_identities(pretraining).photos & read_identities(tested).photos
-    if shared:
+    """Raise ValueError where a tested photo lies in the pretraining data, byte for byte or as a near-identical picture.
+    Reads no label."""
+    ours, theirs = identify(tested), identify(pretraining)
+    shared, alike = theirs.photos & ours.photos, dict[str, int]()
+    if ours.looks is not None and theirs.looks is not None:
+        there = theirs.looks
+        alike = _near(ours.looks, there.face_hash, there.photo_hash, there.content.tolist())
+    if shared or alike:
         raise ValueError(
-            f"{len(shared)} photos of {', '.join(map(str, tested))} lie in {', '.join(map(str, pretraining))} too: a "
-            "config chosen there was chosen with the help of tested photos; give --pretrain-faces without them"
+            f"{len(shared)} photos of {', '.join(map(str, tested))} lie in {', '.join(map(str, pretraining))} too"
+            f"{_named(alike)}: a config chosen there was chosen with the help of tested photos; give --pretrain-faces "
+            "without them"
         )
 
 
@@ -163,13 +224,18 @@ def worst(records: Sequence[LearnedFrom]) -> LearnedFrom:
     return replace(found, synthetic=any(record.synthetic for record in records))
 
 
-def _sentence(state: str, photos: int, people: int, compared: int, unknown: Sequence[str]) -> str:
+def _sentence(
+    state: str, photos: int, people: int, near: int, compared: int, unknown: Sequence[str], *, blind: bool
+) -> str:
     if state == "overlap":
+        copies = f", and {near} further ones are near-identical to one of them" if near else ""
         return (
             f"{photos} of the tested photos and {people} of the tested people are among those that it was pretrained on"
+            f"{copies}"
         )
     if state == "unknown":
         return f"{', '.join(unknown)}: {UNRECORDED}"
     if not compared:
         return "it was pretrained on none of the study's data sets"
-    return f"none of the tested photos or people is among the {compared:,} photos that it was pretrained on"
+    how = "; only identical bytes could be compared" if blind else ", or near-identical to one of them"
+    return f"none of the tested photos or people is among the {compared:,} photos that it was pretrained on{how}"

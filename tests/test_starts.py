@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 
+from study.align.datasets.built_in import PEOPLE
 from study.artifacts.brands import brand, branded, unlike
 from study.artifacts.environments import differences
 from study.artifacts.pretraining import StartRecord
 from study.cli.options import Allowed
 from study.lopo.plan import Plan
-from study.starts import check_starts, read_start, read_tensors, worst
+from study.starts import check_apart, check_starts, read_start, read_tensors, worst
 from trainables import code_version
 from trainables.backbones import age_net
 from trainables.checkpoints import Checkpoint, CheckpointRecord, load_checkpoint, save_checkpoint
 from trainables.config import TrialConfig
-from trainables.faces.table import Faces, Identities, load_faces, read_identities
-from trainables.provenance import environment, merge_photos, photos_digest, photos_of, tensors_digest
+from trainables.faces.table import SCHEMA, Faces, Identities, identify, load_faces, read_identities
+from trainables.provenance import NO_PHOTOS, environment, merge_photos, photos_digest, photos_of, tensors_digest
 
 CONFIG = TrialConfig(backbone="resnet18", px=32)
 STRICT = Allowed()
@@ -63,7 +68,8 @@ def test_nobody_is_tested_by_a_network_that_learned_from_them(faces, state, tmp_
     assert brand(learned_from=told) == "OVERLAP"
     apart = check_starts([start], others, STRICT)
     assert apart.state == "apart"
-    assert apart.sentence == "none of the tested photos or people is among the 1 photos that it was pretrained on"
+    said = "none of the tested photos or people is among the 1 photos that it was pretrained on; only identical bytes"
+    assert apart.sentence == f"{said} could be compared", "of these others it is not known how they look"
     whole = read_start("resnet18", write(tmp_path / "saw_all", state, photos_of(faces, rows)))
     assert check_starts([whole], faces.identities, Allowed(allow_overlap=True)).photos == len(faces)
 
@@ -76,6 +82,71 @@ def test_another_photo_of_a_tested_person_is_an_overlap_too(faces, state, tmp_pa
     start = read_start("resnet18", write(tmp_path / "saw_another", state, photos_of(faces, first)))
     with pytest.raises(ValueError, match="from 0 of the tested photos and from 1 of the tested people"):
         check_starts([start], rest, STRICT)
+
+
+def portraits(folder: Path, *, dataset: str, px: int, quality: int) -> Path:
+    """A table of twelve synthetic people's photos, as faces of this size and JPEG quality."""
+    rows = []
+    for number, file in enumerate(sorted((PEOPLE / "images").iterdir())[::80][:12]):
+        data = io.BytesIO()
+        Image.open(file).convert("RGB").resize((px, px), Image.Resampling.BICUBIC).save(data, "JPEG", quality=quality)
+        rows.append(
+            {
+                "dataset": dataset,
+                "photo": f"{number:02}.jpg",
+                "person": None,
+                "age": 30,
+                "face": data.getvalue(),
+                "landmarker": "none",
+                "found_by": "whole",
+                "photo_sha256": hashlib.sha256(data.getvalue()).hexdigest(),
+            }
+        )
+    (folder / "faces").mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), folder / "faces" / "00000.parquet")
+    return folder
+
+
+def test_a_copy_of_a_tested_photo_is_an_overlap_and_is_named(state, tmp_path, capsys):
+    tested = portraits(tmp_path / "tested", dataset="shown", px=128, quality=95)
+    crowd = portraits(tmp_path / "crowd", dataset="crowd", px=90, quality=60)
+    learned = load_faces([crowd], px=32)
+    start = read_start("resnet18", write(tmp_path / "saw_copies", state, photos_of(learned, np.arange(3))))
+    identities = load_faces([tested], px=32).identities
+    assert not identities.photos & learned.identities.photos
+    with pytest.raises(ValueError, match="; 3 tested photos are near-identical to one of its photos: shown/"):
+        check_starts([start], identities, STRICT)
+    told = check_starts([start], identify([tested]), Allowed(allow_overlap=True))
+    assert (told.state, told.photos, told.people, told.near) == ("overlap", 0, 0, 3)
+    assert brand(learned_from=told) == "OVERLAP"
+    assert "and 3 further ones are near-identical to one of them" in told.sentence
+    printed = capsys.readouterr().out
+    assert all(f"shown/{number:02}.jpg (" in printed for number in range(3))
+    with pytest.raises(ValueError, match="0 photos of .* lie in .*; 12 tested photos are near-identical"):
+        check_apart([crowd], [tested])
+    others = read_start("resnet18", write(tmp_path / "saw_others", state, photos_of(learned, np.arange(3, 12))))
+    rest = load_faces([tested], px=32).take(np.arange(12) < 3).identities
+    assert check_starts([others], rest, STRICT).sentence == (
+        "none of the tested photos or people is among the 9 photos that it was pretrained on, or near-identical to one "
+        "of them"
+    )
+
+
+def test_a_checkpoint_without_hashes_says_that_only_bytes_were_compared(faces, state, tmp_path, capsys):
+    crowd = load_faces([portraits(tmp_path / "crowd", dataset="crowd", px=90, quality=60)], px=32)
+    old = photos_of(crowd, np.arange(3)).select(["person", "photo_sha256"])
+    folder = Path(write(tmp_path / "old", state, photos_of(crowd, np.arange(3))))
+    pq.write_table(old, folder / "photos.parquet")
+    record = json.loads((folder / "trial.json").read_text())
+    lines = "".join(
+        f"{who}\0{sha}\0" for who, sha in zip(*(old[name].to_pylist() for name in old.column_names), strict=True)
+    )
+    record["about"]["content"]["photos"] = hashlib.sha256(lines.encode()).hexdigest()  # as it was before hashes
+    (folder / "trial.json").write_text(json.dumps(record))
+    told = check_starts([read_start("resnet18", str(folder))], faces.identities, STRICT)
+    assert told.state == "apart"
+    assert told.sentence.endswith("; only identical bytes could be compared")
+    assert "only identical bytes could be compared, and a re-encoded or resized copy" in capsys.readouterr().out
 
 
 def test_what_was_not_compared_is_not_claimed(faces, state, tmp_path):
@@ -100,6 +171,16 @@ def test_a_checkpoint_of_synthetic_faces_is_refused_for_real_ones_unless_asked_f
     assert branded("LOPO", brand(learned_from=told)) == "LOPO [SYNTHETIC START]"
     drawn = Identities(frozenset({"people/001"}), frozenset({"x"}), frozenset({"people"}))
     assert check_starts([start], drawn, STRICT).state == "apart"
+
+
+def test_a_network_of_one_coverage_is_refused_for_faces_of_another_unless_asked_for(faces, state, tmp_path):
+    start = read_start("resnet18", write(tmp_path / "wide", state, NO_PHOTOS, coverage=1.65))
+    assert ", coverage 1.65" in start.what
+    with pytest.raises(ValueError, match="faces cut with --coverage 1.65, and these with 1: .* add --allow-coverage"):
+        check_starts([start], faces.identities, STRICT)
+    assert check_starts([start], faces.identities, Allowed(allow_coverage=True)).state == "apart"
+    assert check_starts([start], replace(faces, coverage=1.65).identities, STRICT).state == "apart"
+    assert check_starts([read_start("resnet18", "random")], replace(faces, coverage=1.65).identities, STRICT)
 
 
 def test_networks_that_start_differently_are_named_in_one_sentence():

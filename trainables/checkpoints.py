@@ -17,10 +17,10 @@ import safetensors.torch
 from torch import Tensor
 
 from trainables.config import TrialConfig
-from trainables.fields import Amount, Chance, Whole, describe, read_fields
+from trainables.fields import Amount, Chance, Positive, Whole, describe, read_fields
 from trainables.folders import old_name, standing
 from trainables.json_files import read_json
-from trainables.provenance import PHOTOS, photos_digest, tensors_digest
+from trainables.provenance import photos_digest, read_photos, tensors_digest
 from trainables.weight_files import check_finite
 
 MODEL, TRIAL, PHOTOS_FILE = "model.safetensors", "trial.json", "photos.parquet"
@@ -36,7 +36,7 @@ class CheckpointRecord:
     trained_on: on what, in one sentence. fingerprint: the key of its pretraining, the hash of made_from. datasets and
     faces_digest: of the faces tables. dev_share of the faces were kept to measure on: dev_mae (years) on dev_faces of
     them after `epochs` epochs. environment: trainables.provenance.environment where it was begun. content: digests of
-    model.safetensors ("tensors") and photos.parquet ("photos").
+    model.safetensors ("tensors") and photos.parquet ("photos"). coverage: of the faces (study.align).
     """
 
     trained_on: str = ""
@@ -50,12 +50,14 @@ class CheckpointRecord:
     epochs: Whole | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     content: Mapping[str, str] = field(default_factory=dict)
+    coverage: Positive = 1.0
     version: int = RECORD_VERSION
 
     @property
     def described(self) -> str:
-        """What it learned from, with the dev MAE where there is one."""
-        return self.trained_on + (f", dev MAE {self.dev_mae:.2f}" if self.dev_mae is not None else "")
+        """What it learned from, with the faces' coverage where it is not 1, and the dev MAE where there is one."""
+        cut = f", coverage {self.coverage:g}" if self.coverage != 1 else ""
+        return self.trained_on + cut + (f", dev MAE {self.dev_mae:.2f}" if self.dev_mae is not None else "")
 
     def to_json(self) -> dict[str, Any]:
         """The record for trial.json, without what is not known; from_json gives the same back."""
@@ -167,8 +169,7 @@ def _load(folder: Path) -> Checkpoint:
 
 def _read_photos(file: Path) -> pa.Table:
     try:
-        table = pq.ParquetFile(file).read(columns=PHOTOS.names)
-        return table.cast(PHOTOS)
+        return read_photos(file)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ValueError(
             f"{file} is missing or damaged ({error}): it lists the photos that the checkpoint was trained on; pretrain "

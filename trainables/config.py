@@ -27,6 +27,7 @@ from trainables.fields import (
 )  # fmt: skip
 from trainables.losses import LOSSES, PAPER_NAMES, Decoder, Loss, MeanVariance, loss_name
 from trainables.names import unknown
+from trainables.rare import RareAges
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -65,6 +66,8 @@ class TrialConfig:
     batch norm's statistics included; their output is computed once per face for all trainings, in frozen_views
     augmented views, one per epoch in turn. views: whether a prediction averages the face and its mirror image, or uses
     the face alone.
+    rare_ages: how ages of which there are few training faces are helped (trainables.rare), with weights that grow with
+    rare_power, over a neighbourhood of rare_sigma years.
     dropout is the rate before the head; 0 is none, in every network. The command line and from_json fill in the
     network's own rate (Backbone.dropout) where no rate is given.
     Raises ValueError, in one line that names the field, for an invalid value.
@@ -91,6 +94,9 @@ class TrialConfig:
     precision: Precision = "auto"
     decoder: Decoder = "expectation"
     views: Literal["face", "face+mirror"] = "face+mirror"
+    rare_ages: RareAges = "none"
+    rare_power: Annotated[float, Range(0, 1)] = 0.5
+    rare_sigma: Positive = 2.0
     ages: Annotated[int, Range(2, 1000)] = AGES
     seed: Seed = 0
 

@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int, UInt8
+from jaxtyping import Float, Float32, Float64, Int, UInt8
 from torch import Tensor, nn
 
 from trainables.backbones import AgeNet, age_net, find_backbone, load_weights
@@ -24,6 +24,7 @@ from trainables.frozen.checks import check_batch_norm, check_frozen
 from trainables.frozen.cut import LaterNet, later_stages
 from trainables.frozen.features import FACE, MIRROR, FeatureBatches, Features, compute_features
 from trainables.losses import decode_age
+from trainables.rare import age_weights
 
 
 class Diverged(ValueError):
@@ -128,12 +129,26 @@ def fit(
     device = torch.device(device)
     source = freeze(config, faces, initial, device)
     batch = min(config.batch, len(rows))
+    weights = rare_weights(config, faces.age[rows])
+    chances = None
+    if config.rare_ages == "balance" and weights is not None:
+        chances = weights[np.minimum(faces.age[rows], config.ages - 1)]
+        chances, weights = chances / chances.sum(), None
     batches: Source
     if isinstance(source, Features):
-        batches = FeatureBatches(source, rows, batch, config.seed, device)
+        batches = FeatureBatches(source, rows, batch, config.seed, device, chances=chances)
     else:
-        batches = Batches(source, rows, batch, config.seed, config.augmentation, device)
-    return train(config, batches, measure=measure, device=device, initial=initial, report=report, resume=resume)
+        batches = Batches(source, rows, batch, config.seed, config.augmentation, device, chances=chances)
+    return train(
+        config, batches, weights=weights, measure=measure, device=device, initial=initial, report=report, resume=resume
+    )
+
+
+def rare_weights(config: TrialConfig, age: Int[np.ndarray, " train"]) -> Float64[np.ndarray, " ages"] | None:
+    """The weight of each age by the training faces' ages alone; None where every face counts alike."""
+    if config.rare_ages == "none":
+        return None
+    return age_weights(age, ages=config.ages, power=config.rare_power, sigma=config.rare_sigma)
 
 
 def freeze(
@@ -161,6 +176,7 @@ def train(
     config: TrialConfig,
     source: Source,
     *,
+    weights: Float64[np.ndarray, " ages"] | None = None,
     measure: Callable[[AgeNet], float] | None = None,
     device: torch.device | str = "cpu",
     initial: Mapping[str, Tensor] | None = None,
@@ -172,6 +188,7 @@ def train(
     """The network trained on the source's batches. measure(net) (years) and report(epoch, snapshot) run every epoch.
 
     The config fixes the number of epochs: no epoch is chosen by a validation or test error.
+    weights: by which the loss of a face of each age is multiplied (trainables.rare).
     initial: tensors to start from (read_weights), if the caller has them in memory; otherwise config.weights is read.
     With config.frozen the source gives features (trainables.frozen.features), and only the stages after them are
     trained; the returned network is complete.
@@ -187,6 +204,7 @@ def train(
     model = wrap(net)
     optimizer = _optimizer(config, net)
     average = _copy(net.state_dict()) if config.ema else None
+    by_age = None if weights is None else torch.from_numpy(weights).float().to(device)
     start, losses = 0, []
     if resume is not None:
         start, losses = resume.step, list(resume.losses.to(device))
@@ -212,7 +230,9 @@ def train(
             with autocast(config, device):
                 logits = model(pixels)
             # UTKFace has ages of up to 116: they count as the oldest class
-            loss = config.loss(logits.float(), age.clamp(max=config.ages - 1))
+            age = age.clamp(max=config.ages - 1)
+            each = config.loss.each(logits.float(), age)
+            loss = (each if by_age is None else each * by_age[age]).mean()
             if source.world > 1:  # DDP averages over workers with equal weights
                 loss = loss * (len(age) * source.world / source.size(step))
             optimizer.zero_grad(set_to_none=True)

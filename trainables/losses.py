@@ -1,6 +1,7 @@
 """Losses over age classes, and decode_age(), from distributions to years.
 
-Each loss is a frozen dataclass of its weights; calling it gives the mean loss of a batch. LOSSES names them. Example:
+Each loss is a frozen dataclass of its weights; calling it gives the mean loss of a batch, each() that of each face.
+LOSSES names them. Example:
 
     loss = MeanVariance(mean_weight=0.2, variance_weight=0.05)(logits, age)  # shapes (batch, ages) and (batch,)
 """
@@ -62,7 +63,10 @@ class CrossEntropy:
         check_fields(self, of="loss.")
 
     def __call__(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
-        return F.cross_entropy(logits, age, label_smoothing=self.label_smoothing)
+        return self.each(logits, age).mean()
+
+    def each(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        return F.cross_entropy(logits, age, label_smoothing=self.label_smoothing, reduction="none")
 
 
 @dataclass(frozen=True)
@@ -84,10 +88,13 @@ class MeanVariance:
         check_fields(self, of="loss.")
 
     def __call__(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+        return self.each(logits, age).mean()
+
+    def each(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         mean, variance = age_moments(logits)
-        squared = (mean - age).square().mean()
-        cross_entropy = F.cross_entropy(logits, age, label_smoothing=self.label_smoothing)
-        return cross_entropy + self.mean_weight * squared / 2 + self.variance_weight * variance.mean()
+        squared = (mean - age).square()
+        cross_entropy = F.cross_entropy(logits, age, label_smoothing=self.label_smoothing, reduction="none")
+        return cross_entropy + self.mean_weight * squared / 2 + self.variance_weight * variance
 
 
 @dataclass(frozen=True)
@@ -107,11 +114,14 @@ class DLDLv2:
         check_fields(self, of="loss.")
 
     def __call__(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+        return self.each(logits, age).mean()
+
+    def each(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         penalty = years_off(logits, age).square() / (2 * self.sigma**2)
         log_label = (-penalty).log_softmax(dim=1)
-        divergence = F.kl_div(logits.log_softmax(dim=1), log_label, reduction="batchmean", log_target=True)
+        divergence = F.kl_div(logits.log_softmax(dim=1), log_label, reduction="none", log_target=True).sum(dim=1)
         mean, _ = age_moments(logits)
-        return divergence + self.expectation_weight * (mean - age).abs().mean()
+        return divergence + self.expectation_weight * (mean - age).abs()
 
 
 @dataclass(frozen=True)
@@ -131,9 +141,12 @@ class SORD:
         check_fields(self, of="loss.")
 
     def __call__(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+        return self.each(logits, age).mean()
+
+    def each(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         years = years_off(logits, age)
         penalty = self.scale * (years.square() if self.distance == "squared" else years.abs())
-        return F.cross_entropy(logits, (-penalty).softmax(dim=1))
+        return F.cross_entropy(logits, (-penalty).softmax(dim=1), reduction="none")
 
 
 @dataclass(frozen=True)
@@ -152,10 +165,13 @@ class CORAL:
     """
 
     def __call__(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+        return self.each(logits, age).mean()
+
+    def each(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         below = logits.logcumsumexp(dim=1)[:, :-1]
         above = logits.flip(1).logcumsumexp(dim=1).flip(1)[:, 1:]
         older = (years_off(logits, age)[:, :-1] < 0).to(logits.dtype)
-        return F.binary_cross_entropy_with_logits(above - below, older, reduction="sum") / len(logits)
+        return F.binary_cross_entropy_with_logits(above - below, older, reduction="none").sum(dim=1)
 
 
 @dataclass(frozen=True)
@@ -177,13 +193,16 @@ class MeanResidue:
         check_fields(self, of="loss.")
 
     def __call__(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+        return self.each(logits, age).mean()
+
+    def each(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         mean, _ = age_moments(logits)
         log_p = logits.log_softmax(dim=1)
         outside = log_p < log_p.gather(1, age[:, None])
         residue = -(log_p.exp() * log_p * outside).sum(dim=1)
-        squared = (mean - age).square().mean()
-        cross_entropy = F.cross_entropy(logits, age, label_smoothing=self.label_smoothing)
-        return cross_entropy + self.mean_weight * squared / 2 + self.residue_weight * residue.mean()
+        squared = (mean - age).square()
+        cross_entropy = F.cross_entropy(logits, age, label_smoothing=self.label_smoothing, reduction="none")
+        return cross_entropy + self.mean_weight * squared / 2 + self.residue_weight * residue
 
 
 def years_off(logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, "batch ages"]:

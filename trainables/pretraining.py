@@ -21,7 +21,7 @@ from torch import nn
 from trainables.backbones import AgeNet
 from trainables.config import TrialConfig
 from trainables.faces.stream import FaceStream
-from trainables.fitting import Diverged, Epoch, Saving, Snapshot, decode, predict_batch, train
+from trainables.fitting import Diverged, Epoch, Saving, Snapshot, decode, predict_batch, rare_weights, train
 from trainables.metrics import mae
 
 SNAPSHOT, EPOCH, DIGEST = "snapshot.pt", "epoch.json", "snapshot.sha256"
@@ -55,7 +55,8 @@ def pretrain_worker(
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
-    source = FaceStream(ray.get(tables), config, device, rank, world, work.feeders)
+    read = ray.get(tables)
+    source = FaceStream(read, config, device, rank, world, work.feeders)
     clock = _Clock(work.snapshot_seconds, device, world)
 
     def save(snapshot: Callable[[], Snapshot]) -> None:
@@ -71,7 +72,7 @@ def pretrain_worker(
 
     try:
         train(
-            config, source,
+            config, source, weights=rare_weights(config, read.age),
             measure=(lambda net: streamed_mae(config, net, source)) if rank == 0 else None,
             device=device, report=report, saving=Saving(clock.due, save), resume=_last_snapshot(),
             wrap=(lambda net: _in_parallel(net, work.batch_norm)) if world > 1 else lambda net: net,

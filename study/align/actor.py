@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -22,8 +22,9 @@ from study.files.storage import Folder
 from study.landmarks.landmarkers import LANDMARKERS
 from study.landmarks.photos import PhotoError, Reason, climbs, decode_photo
 from study.landmarks.search import Landmarks, Portrait, Runtime, Scheme, focus
-from study.landmarks.warp import align_face, encode_face
-from trainables.faces.table import SCHEMA
+from study.landmarks.warp import align_face, encode_face, face_matrix, padded_share
+from trainables.faces.hashes import SIDE, picture_hash
+from trainables.faces.table import SCHEMA, face_hash
 
 DECODED = 16
 """Photos that are decoded at once, and go through the landmark model together: 16 of 50 megapixels take 2.4 GB."""
@@ -78,6 +79,17 @@ def add_hashes(batch: pa.Table, *, root: Folder) -> pa.Table:
     return batch
 
 
+@dataclass(frozen=True)
+class Cut:
+    """A face that was found: encoded, its landmarks in the photo, the hash of the whole photo, and the share of the
+    face's square that lies outside of it."""
+
+    face: bytes
+    landmarks: Landmarks
+    photo_hash: bytes
+    padded: float
+
+
 class Align:
     """Actor with a landmark model: rows of a hashed listing in, rows of the faces table out, or why a photo failed.
 
@@ -116,7 +128,7 @@ class Align:
             return error
 
     def _align(self, rows: list[dict], files: Sequence[tuple[bytes, bytes | None] | PhotoError]) -> list[dict]:
-        answers: dict[int, PhotoError | tuple[bytes, Landmarks]] = {}
+        answers: dict[int, PhotoError | Cut] = {}
         portraits: dict[int, Portrait] = {}
         focused: dict[int, Portrait] = {}  # what of them is searched
         for index, file in enumerate(files):
@@ -137,26 +149,34 @@ class Align:
                 answers[index] = landmarks
         return [self._row(row, answers[index]) for index, row in enumerate(rows)]
 
-    def _cut(self, portrait: Portrait, landmarks: Landmarks) -> PhotoError | tuple[bytes, Landmarks]:
+    def _cut(self, portrait: Portrait, landmarks: Landmarks) -> PhotoError | Cut:
+        size = self.recipe.size
         try:
-            face = align_face(portrait.pixels, landmarks, size=self.recipe.size)
+            face = align_face(portrait.pixels, landmarks, size=size, coverage=self.recipe.coverage)
+            matrix = face_matrix(landmarks, size=size, coverage=self.recipe.coverage)
         except ValueError as error:  # landmarks that coincide
             return PhotoError(Reason.BAD_POINTS, str(error))
-        return encode_face(face, quality=self.recipe.quality), landmarks
+        height, width = portrait.pixels.shape[:2]
+        padded = padded_share(matrix, size=size, width=width, height=height)
+        small = cv2.resize(portrait.pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+        return Cut(encode_face(face, quality=self.recipe.quality), landmarks, picture_hash(small), padded)
 
-    def _row(self, row: dict, answer: PhotoError | tuple[bytes, Landmarks]) -> dict:
+    def _row(self, row: dict, answer: PhotoError | Cut) -> dict:
         base = {"shard": row["shard"], "dataset": self.recipe.dataset, "photo": row["photo"]}
         if isinstance(answer, PhotoError):
             return base | {"reason": answer.reason.value, "detail": answer.detail}
-        face, landmarks = answer
+        landmarks = answer.landmarks
         return base | {
             "person": row["person"] or None,
             "age": row["age"],
-            "face": face,
+            "face": answer.face,
             "landmarks": np.ravel(landmarks.points).tolist() if landmarks.scheme == "ibug" else None,
             "landmarker": self.landmarker.name,
             "found_by": landmarks.found_by,
             "photo_sha256": row["sha256"],
             "sex": row["sex"] or None,
             "group": row["group"] or None,
+            "face_hash": face_hash(answer.face),
+            "photo_hash": answer.photo_hash,
+            "padded": answer.padded,
         }

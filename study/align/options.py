@@ -39,6 +39,10 @@ class Options:
     photos). Without it: fan for your own data, dlib for the synthetic people."""
     size: Annotated[int, Range(16, 4096)] = 256
     """Side of an aligned face in pixels. Training makes it smaller, so choose a large one."""
+    coverage: Annotated[float, Range(0.5, 4)] = 1.0
+    """Side of the square that is cut; 1: 2.33 times the distance between the eyes, from brows to chin. 1.65 takes in
+    hair and chin. Where a photo ends before the square does, its border is mirrored. A network is pretrained, tested
+    and used with one coverage."""
     quality: Annotated[int, Range(1, 100)] = 95
     """JPEG quality of the stored faces."""
     device: str = "cpu"

@@ -21,7 +21,7 @@ from study.files.storage import Folder, open_folder
 from study.landmarks.fan import DTYPES, check_device
 from study.landmarks.landmarkers import LANDMARKERS, weights_digest
 from study.landmarks.search import TRIES
-from study.landmarks.warp import TEMPLATE, TEMPLATE_NAME
+from study.landmarks.warp import TEMPLATE_NAME, template
 from study.plain import slug
 from trainables import source_digest
 from trainables.names import unknown
@@ -61,7 +61,8 @@ def make_plan(options: Options) -> Plan:
         device=options.device.split(":")[0] if by_fan else "cpu",
         dtype=options.dtype if by_fan else "float32",
         template=TEMPLATE_NAME,
-        points=tuple(map(tuple, TEMPLATE.tolist())),
+        points=tuple(map(tuple, template(options.coverage).tolist())),
+        coverage=options.coverage,
         size=options.size,
         quality=options.quality,
         tries=() if landmarker == "pts" else tuple(attempt.name for attempt in TRIES),

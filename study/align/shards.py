@@ -166,6 +166,11 @@ def finish(out: Folder, *, read: int) -> Counter[str]:
     return counts
 
 
+def padded(out: Folder) -> list[float]:
+    """Of each face of the table the share of its square that lies outside of its photo."""
+    return [share for name in out.names("faces") for share in _column(out, f"faces/{name}", "padded")]
+
+
 def _column(out: Folder, file: str, name: str) -> list[Any]:
     """A column of a shard's file. Raises ValueError where the file is damaged."""
     try:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from study.align import funnel
 from study.align.plan import Plan
-from study.align.shards import finish
+from study.align.shards import finish, padded
+
+BORDER = 0.01
+"""A photo ends before the square does where more than this share of it lies outside."""
 
 
 def conclude(plan: Plan, *, read: int, worked: bool = True) -> None:
@@ -36,10 +39,21 @@ def conclude(plan: Plan, *, read: int, worked: bool = True) -> None:
     print(f"{recipe.dataset}, landmarker {recipe.landmarker}, {recipe.size} px -> {out}")
     print("\n".join(funnel.as_lines(steps, dataset=recipe.dataset)))
     print(f"read {read:,}, aligned {aligned:,}, rejected {counts.total():,}")
+    if shares := padded(out):
+        print(padding(shares))
     if plan.options.track:
         log_funnel(plan, steps, counts, files, worked=worked)
     if not aligned:
         raise ValueError(f"none of the {read:,} photos gave a face; {out}/rejects says why for each")
+
+
+def padding(shares: Sequence[float]) -> str:
+    """How many photos end before their face's square does, and how much of all squares is mirrored border."""
+    ends = sum(share > BORDER for share in shares)
+    return (
+        f"photos that end before the face's square does: {ends:,} of {len(shares):,} ({ends / len(shares):.1%}); "
+        f"{sum(shares) / len(shares):.1%} of all squares is mirrored border"
+    ).replace("%", " %")
 
 
 def log_funnel(

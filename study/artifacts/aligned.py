@@ -19,8 +19,9 @@ class Recipe:
     """All that decides the faces of one listing. Each Parquet file holds it as JSON in its metadata (ALIGNMENT_KEY).
 
     weights: the landmarker's digest. device and dtype: what it computed on and in. points: where five landmarks land,
-    as shares (x, y) of the square. size in pixels, quality of the JPEG. tries: of the landmarker's search, in order.
-    shard: photos a file. version: of the code. What an earlier version did not write is empty.
+    as shares (x, y) of the square. coverage: the square's side; 1 is the template's. size in pixels, quality of the
+    JPEG. tries: of the landmarker's search, in order. shard: photos a file. version: of the code. What an earlier
+    version did not write is empty.
     """
 
     dataset: str
@@ -35,6 +36,7 @@ class Recipe:
     tries: tuple[str, ...] = ()
     shard: int = 0
     version: str = ""
+    coverage: float = 1.0
 
     def differences(self, now: Recipe) -> str:
         """What differs, in words: "size 100 there, 64 now"; "" where nothing does."""

@@ -8,7 +8,7 @@ from study.artifacts.pretraining import LearnedFrom, StartRecord
 
 MEANING = {
     "OPTIMISTIC": "Its config was chosen by its error on these same people.",
-    "OVERLAP": "Its network was pretrained on some of the tested people or photos.",
+    "OVERLAP": "Its network was pretrained on some of the tested people or photos, or on copies of them.",
     "SYNTHETIC START": "Its network was pretrained on synthetic faces.",
 }
 """Every word, and what it says of a result."""

@@ -12,7 +12,7 @@ import io
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -47,12 +47,17 @@ def schema(*, ages: int = 101) -> pa.Schema:
 SCHEMA = schema()
 """Columns of a predictions table over the default ages, 0 to 100."""
 
+ATTRIBUTES = ("sex", "group", "colour", "sharpness", "face size", "found")
+"""Further text columns that a table may have, null where a value is not known: for whom does it err? No network is ever
+given them (study.quality)."""
+
 
 @dataclass(frozen=True)
 class Predictions:
     """Predicted ages, one row per photo and seed, sorted by seed, then photo.
 
     age and predicted are years; distribution[i, k] is the probability of age k; fold is the left-out person.
+    attributes: some of ATTRIBUTES, each a text for each row, "" where it is not known; {} in older tables.
 
     Raises ValueError if metrics computed from the rows would be wrong without any sign of it: a value that is not a
     number, a distribution that does not sum to 1, a photo twice in a seed, or a seed without some of the photos.
@@ -66,12 +71,15 @@ class Predictions:
     fold: Shaped[np.ndarray, " rows"]
     seed: Int32[np.ndarray, " rows"]
     fingerprint: Shaped[np.ndarray, " rows"]
+    attributes: Mapping[str, Shaped[np.ndarray, " rows"]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rows = len(self.photo)
         if rows == 0:
             raise ValueError("predictions: no rows")
-        for name, values in vars(self).items():
+        if strange := sorted(set(self.attributes) - set(ATTRIBUTES)):
+            raise ValueError(f"predictions: unknown attributes {strange}, expected some of {', '.join(ATTRIBUTES)}")
+        for name, values in {**self.columns, **self.attributes}.items():
             if len(values) != rows:
                 raise ValueError(f"predictions: {name} has {len(values)} rows, expected {rows} as for photo")
         bad = ~(np.isfinite(self.predicted) & np.isfinite(self.distribution).all(axis=1))
@@ -88,8 +96,10 @@ class Predictions:
                 f"not, first for photo {self.photo[off][0]}, where they sum to {total[off][0]:.4f}"
             )
         order = np.lexsort((self.photo, self.seed))
-        for name, values in list(vars(self).items()):
+        for name, values in self.columns.items():
             object.__setattr__(self, name, values[order])
+        known = {name: self.attributes[name][order] for name in ATTRIBUTES if name in self.attributes}
+        object.__setattr__(self, "attributes", known)
         self._check_seeds()
 
     def _check_seeds(self) -> None:
@@ -109,6 +119,11 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.photo)
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns that every table has, by name."""
+        return {name: values for name, values in vars(self).items() if name != "attributes"}
 
     @property
     def seeds(self) -> Int32[np.ndarray, " seeds"]:
@@ -144,6 +159,7 @@ class Predictions:
             fold=self.fold[first],
             seed=np.full(photos, -1, np.int32),
             fingerprint=self.fingerprint[first],
+            attributes={name: values[first] for name, values in self.attributes.items()},
         )
 
 
@@ -178,6 +194,8 @@ def encode_predictions(predictions: Predictions, *, about: Mapping[str, Any]) ->
     ]
     record = json.dumps(about, sort_keys=True, allow_nan=False).encode()
     table = pa.Table.from_arrays(columns, schema=schema(ages=ages))
+    for name, values in predictions.attributes.items():
+        table = table.append_column(name, pa.array([value or None for value in values.tolist()], pa.string()))
     digest = content_digest(record, _columns(table))  # of what a reader will get
     table = table.replace_schema_metadata({ABOUT_KEY: record, DIGEST_KEY: digest.encode()})
     sink = io.BytesIO()
@@ -202,7 +220,8 @@ def read_predictions(path: Path) -> tuple[Predictions, dict[str, Any]]:
         raise ValueError(f"{path} is not Parquet, or is damaged ({_first_line(error)})") from error
     metadata = table.schema.metadata or {}
     record = metadata.get(ABOUT_KEY)
-    if record is None or table.schema.names != SCHEMA.names:
+    further = [name for name in ATTRIBUTES if name in table.schema.names]
+    if record is None or table.schema.names != [*SCHEMA.names, *further]:
         raise ValueError(
             f"{path} is not a predictions table of study.lopo: expected the columns {', '.join(SCHEMA.names)} "
             f"and the metadata key {ABOUT_KEY.decode()!r}, found {', '.join(table.schema.names)}"
@@ -218,8 +237,9 @@ def read_predictions(path: Path) -> tuple[Predictions, dict[str, Any]]:
         raise ValueError(f"{path} has predicted ages that its distributions do not give, and no digest")
     if digest is not None and digest.decode(errors="replace") != content_digest(record, columns):
         raise ValueError(f"{path} was damaged or changed after it was written: its digest does not fit")
+    known = {name: columns.pop(name) for name in further}
     try:
-        return Predictions(**columns), about
+        return Predictions(**columns, attributes=known), about
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -235,7 +255,8 @@ def content_digest(about: bytes, columns: Mapping[str, np.ndarray]) -> str:
 
 
 def _columns(table: pa.Table) -> dict[str, np.ndarray]:
-    """The fields of Predictions from a table of SCHEMA's columns."""
+    """The fields of Predictions from a table of SCHEMA's columns, and its ATTRIBUTES."""
+    further = {name: _text(table[name]) for name in ATTRIBUTES if name in table.schema.names}
     distribution = table["distribution"].combine_chunks()
     return {
         "photo": _text(table["photo"]),
@@ -246,6 +267,7 @@ def _columns(table: pa.Table) -> dict[str, np.ndarray]:
         "fold": _text(table["fold"]),
         "seed": table["seed"].to_numpy().astype(np.int32),
         "fingerprint": _text(table["fingerprint"]),
+        **further,
     }
 
 
@@ -267,4 +289,4 @@ def _first_line(error: Exception) -> str:
 
 
 def _text(column: pa.ChunkedArray) -> Shaped[np.ndarray, " rows"]:
-    return np.array(column.to_pylist(), dtype=np.str_)
+    return np.array([value or "" for value in column.to_pylist()], dtype=np.str_)

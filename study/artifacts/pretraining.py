@@ -22,7 +22,8 @@ class LearnedFrom:
 
     state: "apart" (none of the tested is among them), "overlap", or "unknown" (some weights have no record of their
     photos). photos, people: how many of the tested they learned from. compared: photos with a record. synthetic:
-    pretrained on synthetic faces. sentence: all of it in words.
+    pretrained on synthetic faces. sentence: all of it in words. near: further tested photos that are near-identical to
+    one that they learned from; 0 in records of earlier versions, which compared bytes alone.
     """
 
     state: Literal["apart", "unknown", "overlap"]
@@ -31,3 +32,4 @@ class LearnedFrom:
     compared: int
     synthetic: bool
     sentence: str
+    near: int = 0

@@ -12,6 +12,7 @@ from trainables.checkpoints import read_trial
 from trainables.config import CONFIGS, NATIVE_PX, TrialConfig
 from trainables.fields import Batch, Count, Pixels, Positive, Seed, Share, Whole
 from trainables.names import unknown
+from trainables.rare import RareAges
 
 SYNTHETIC = ("people", "strangers")
 """Datasets of synthetic people. Their results have a folder of their own, apart from those of real faces (see home)."""
@@ -24,12 +25,14 @@ PEOPLE, STRANGERS = SYNTHETIC_HOME / "people", SYNTHETIC_HOME / "strangers"
 
 @dataclass(frozen=True)
 class Allowed:
-    """What the tested networks may have been pretrained on (study.starts). By default neither is allowed."""
+    """What the tested networks may have been pretrained on (study.starts). By default none of it is allowed."""
 
     allow_overlap: bool = False
     """Allow networks that were pretrained on tested people or photos. Every result is then marked with OVERLAP."""
     allow_synthetic: bool = False
     """Allow checkpoints that were pretrained on synthetic faces for tests on real faces."""
+    allow_coverage: bool = False
+    """Allow checkpoints that were pretrained on faces of another --coverage of study.align."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,9 @@ class Training:
     """Number of early stages that stay as they were pretrained; their output is computed once for all trainings."""
     frozen_views: Count | None = None
     """With --frozen: number of augmented views of each face; each epoch uses the next one."""
+    rare_ages: RareAges | None = None
+    """How ages with few faces are helped, by the smoothed distribution of the training faces' ages: none, reweight
+    (their loss counts more) or balance (they are drawn more often)."""
     decoder: Literal["expectation", "median", "argmax"] | None = None
     """How a distribution over ages becomes one age."""
     precision: Literal["auto", "float32", "bfloat16"] | None = None

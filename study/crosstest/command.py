@@ -20,15 +20,15 @@ from study.artifacts.brands import brand, branded
 from study.artifacts.predictions import Predictions, write_predictions
 from study.cli.describe import params, run_name
 from study.cli.options import PEOPLE, Allowed, faces_or_synthetic, home, is_synthetic
-from study.crosstest.groups import for_whom
 from study.files.locks import hold
 from study.files.storage import write_whole
 from study.quality import attributes, columns_of
-from study.starts import Start, check_starts, read_start
+from study.starts import Start, check_starts, near_identical, read_start
 from study.statistics.summary import alarms, constant_guess, summarise
 from study.table import Table
 from study.tracking import runs as tracking
 from study.tracking.questions import question
+from study.whom import for_whom
 from trainables import code_version
 from trainables.checkpoints import load_checkpoint
 from trainables.config import fingerprint
@@ -92,6 +92,7 @@ def crosstest(options: CrossTest) -> int:
         fold=person,
         seed=np.full(len(rows), config.seed, np.int32),
         fingerprint=np.full(len(rows), key),
+        attributes=columns_of(attributes(folders), faces.photo[rows]),
     )
     mark = brand(learned_from=learned_from)
     about: dict[str, Any] = {
@@ -113,7 +114,7 @@ def crosstest(options: CrossTest) -> int:
         ", ".join(faces.datasets), digest=faces.digest, source=folders, faces=len(rows), people=len(faces.people),
         context="testing",
     )  # fmt: skip
-    whom = for_whom(predictions, columns_of(attributes(folders), predictions.photo))
+    whom = for_whom(predictions)
     with hold(out, key):
         write_predictions(file, predictions, about=about)
         written = write_groups(file.parent, whom)
@@ -155,13 +156,17 @@ def crosstest(options: CrossTest) -> int:
 
 
 def leave_out(faces: Faces, start: Start) -> Faces:
-    """The faces whose photo and person the network did not learn from. Raises ValueError where that is not known, and
-    where none is left."""
+    """The faces whose person and photo (or a copy of it) the network did not learn from.
+
+    Raises ValueError where that is not known, and where none is left.
+    """
     if start.photos is None:
         raise ValueError(f"{start.weights} does not record what it learned from: --unseen cannot leave it out")
     photos = np.array(start.photos["photo_sha256"].to_pylist(), dtype=np.str_)
     people = np.array([who for who in start.photos["person"].to_pylist() if who], dtype=np.str_)
-    unseen = ~np.isin(faces.content, photos) & ~np.isin(faces.person, people)
+    copies = list(near_identical(faces.identities.looks, start.photos))
+    known = np.isin(faces.content, photos) | np.isin(faces.person, people)
+    unseen = ~known & ~np.isin(faces.photo, np.array(copies, dtype=np.str_))
     if not unseen.any():
         raise ValueError(
             f"{start.weights} learned from all {len(faces):,} of these faces: --unseen leaves none to test on"

@@ -30,6 +30,12 @@ at 1.2. Beyond 1.1 the forehead and chin are lost, which show age.
 """
 
 
+def template(coverage: float = 1.0) -> Float64[np.ndarray, "5 2"]:
+    """Where the FIVE land in a square of `coverage` times TEMPLATE's side with the same middle: 1.65 takes in hair and
+    chin. TEMPLATE's side is 2.33 times the distance between the eyes."""
+    return TEMPLATE if coverage == 1 else 0.5 + (TEMPLATE - 0.5) / coverage
+
+
 def five_points(points: Float[np.ndarray, "68 2"], *, scheme: Scheme) -> Float64[np.ndarray, "5 2"]:
     """The FIVE points of a face, in the unit of `points`.
 
@@ -63,21 +69,32 @@ def similarity(
     return np.array([[k.real, -k.imag, t.real], [k.imag, k.real, t.imag]])
 
 
-def face_matrix(landmarks: Landmarks, *, size: int) -> Float64[np.ndarray, "2 3"]:
+def face_matrix(landmarks: Landmarks, *, size: int, coverage: float = 1.0) -> Float64[np.ndarray, "2 3"]:
     """The 2x3 matrix from photo pixels to the pixels of a face of size x size."""
     five = five_points(landmarks.points, scheme=landmarks.scheme)
-    return similarity(five, TEMPLATE * size - 0.5)
+    return similarity(five, template(coverage) * size - 0.5)
+
+
+def padded_share(matrix: Float64[np.ndarray, "2 3"], *, size: int, width: int, height: int) -> float:
+    """The share of a face's square, 0 to 1, that lies outside of its photo of width x height pixels: 64 x 64 points of
+    the square are tried."""
+    steps = (np.arange(64) + 0.5) / 64 * size - 0.5
+    points = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+    inverse = cv2.invertAffineTransform(matrix)
+    x, y = (points @ inverse[:, :2].T + inverse[:, 2]).T
+    inside = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
+    return float(1 - inside.mean())
 
 
 def align_face(
-    pixels: UInt8[np.ndarray, "height width 3"], landmarks: Landmarks, *, size: int
+    pixels: UInt8[np.ndarray, "height width 3"], landmarks: Landmarks, *, size: int, coverage: float = 1.0
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """The face of a photo: size x size RGB, with its FIVE points on the TEMPLATE.
+    """The face of a photo: size x size RGB, with its FIVE points on template(coverage).
 
     Where a face becomes smaller, it is first averaged (area filter) against aliasing. Outside the photo its border is
     mirrored.
     """
-    matrix = face_matrix(landmarks, size=size)
+    matrix = face_matrix(landmarks, size=size, coverage=coverage)
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if scale < 1:
         pixels, matrix = _shrink(pixels, matrix, scale=scale, size=size)

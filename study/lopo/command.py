@@ -21,6 +21,7 @@ from study.lopo.pages import dataset_of, open_questions, result_name
 from study.lopo.plan import plan_by_hand, plan_of_sweep, read_inputs, refuse_conflicts
 from study.lopo.ray_tasks import run_jobs
 from study.lopo.verdict import conclude, describe_result, say_start
+from study.quality import attributes, columns_of
 from study.tracking import runs as tracking
 
 
@@ -71,6 +72,8 @@ def lopo(options: Lopo) -> int:
             )
         predictions, environments, seconds = gather([job.file for job in jobs])
         about = replace(about, environments=environments)
+        known = columns_of(attributes(inputs.folders), predictions.photo)
+        predictions = replace(predictions, attributes=known)
         write_predictions(folder / "predictions.parquet", predictions, about=about.to_json())
         conclude(results, folds, parent, predictions, about, folder, seconds, inputs.tables[max(inputs.tables)])
     return 0

@@ -96,7 +96,10 @@ def gather(files: Sequence[Path]) -> tuple[Predictions, tuple[Mapping[str, str],
     """The predictions of all folds as one table, the different environments that computed them, and their seconds."""
     read = [read_predictions(file) for file in files]
     parts = [part for part, _ in read]
-    whole = Predictions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+    columns: dict[str, Any] = {
+        name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns
+    }
+    whole = Predictions(**columns)
     places: list[Mapping[str, str]] = []
     records = [FoldRecord.from_json(record, where=str(file)) for file, (_, record) in zip(files, read, strict=True)]
     for record in records:

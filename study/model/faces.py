@@ -15,7 +15,7 @@ from study.landmarks.everyone import find_everyone
 from study.landmarks.landmarkers import LANDMARKERS
 from study.landmarks.photos import PhotoError, Reason, decode_photo
 from study.landmarks.search import Pixels, Runtime
-from study.landmarks.warp import TEMPLATE, align_face, encode_face
+from study.landmarks.warp import align_face, encode_face, template
 from trainables.faces.table import decode_face
 
 
@@ -35,7 +35,8 @@ class FaceFinder:
     def __init__(self, recipe: Recipe, *, px: int, threads: int = 1) -> None:
         """Raises ValueError where this code cannot make such faces, ImportError or FileNotFoundError where the
         landmarker is not installed."""
-        if not np.allclose(np.array(recipe.points, np.float64).reshape(-1, 2), TEMPLATE, atol=1e-9):
+        points = np.array(recipe.points, np.float64).reshape(-1, 2)
+        if not np.allclose(points, template(recipe.coverage), atol=1e-9):
             raise ValueError(
                 f"the model was trained on faces of the template {recipe.template!r}, which this version does not cut: "
                 "align, pretrain and refit again, or use the version that made the model"
@@ -56,7 +57,7 @@ class FaceFinder:
         faces: list[SeenFace] = []
         for someone in find_everyone(pixels, self.detector):
             try:
-                cut = align_face(pixels, someone.landmarks, size=self.recipe.size)
+                cut = align_face(pixels, someone.landmarks, size=self.recipe.size, coverage=self.recipe.coverage)
             except ValueError as error:  # landmarks that coincide
                 if not faces:
                     raise PhotoError(Reason.BAD_POINTS, str(error)) from None

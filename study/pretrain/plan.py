@@ -10,7 +10,7 @@ from typing import Any
 from study.cli.options import STRANGERS, Allowed, faces_or_synthetic, home, is_synthetic
 from study.folds import Fold, dev_split
 from study.pretrain.options import Pretrain
-from study.starts import Start, read_start
+from study.starts import Start, check_coverage, read_start
 from trainables import code_version
 from trainables.backbones import BACKBONES, find_backbone
 from trainables.checkpoints import load_checkpoint
@@ -76,6 +76,11 @@ def make_plan(options: Pretrain) -> Plan:
             "pretraining trains the whole network: give --frozen to study.lopo or a sweep, and here --frozen 0 where "
             "the trial file freezes stages"
         )
+    if common.rare_ages == "balance":
+        raise ValueError(
+            "pretraining streams every face once an epoch: it takes --rare-ages none or reweight, and balance is for "
+            "study.lopo and a sweep"
+        )
     if common.batch % options.workers:
         raise ValueError(
             f"--batch {common.batch} does not divide among --workers {options.workers}: expected a multiple"
@@ -101,6 +106,7 @@ def make_plan(options: Pretrain) -> Plan:
 def make_job(config: TrialConfig, start: Start, index: FacesIndex, options: Pretrain, out: Path) -> Job:
     """The job of one backbone. Raises ValueError where the network cannot be built, or must not start there."""
     check_synthetic(start, index.datasets, options.allowed)
+    check_coverage(start, index.coverage, options.allowed)
     device = "cuda" if options.gpus_per_worker else "cpu"
     made_from: dict[str, Any] = {
         "trial": {**config.to_json(), "weights": start.digest},

@@ -36,6 +36,7 @@ def describe_checkpoint(job: Job, plan: Plan, split: Fold) -> CheckpointRecord:
         faces_digest=plan.index.digest,
         dev_share=plan.options.dev_share,
         dev_faces=len(split.test),
+        coverage=plan.index.coverage,
     )
 
 

@@ -56,8 +56,8 @@ def _data(record: ModelRecord) -> str:
     return (
         f"{record.photos:,} faces{people} ({plain(', '.join(record.datasets))}), aged {record.youngest} to "
         f"{record.oldest}; nobody was left out. Before that: {plain(record.pretraining)}. Faces were found and placed "
-        f"by the landmarker {record.alignment.landmarker}, cut by the template {plain(record.alignment.template)}.\n\n"
-        + licence
+        f"by the landmarker {record.alignment.landmarker}, cut by the template {plain(record.alignment.template)} "
+        f"with coverage {record.alignment.coverage:g}.\n\n" + licence
     )
 
 

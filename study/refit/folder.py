@@ -65,6 +65,7 @@ def write_model(
         datasets=tuple(sorted({*faces.datasets, *plan.start.datasets})),
         faces_digest=faces.digest,
         epochs=config.epochs,
+        coverage=faces.coverage,
         environment=environment("cpu"),
     )
     known = photos if plan.start.photos is not None else None  # None: nobody knows all that it learned from

@@ -24,6 +24,8 @@ from study.statistics.summary import (
     constant_guess,
     summarise,
 )
+from study.table import Table
+from study.whom import for_whom
 
 DATASETS = {"fgnet": "FG-NET", "utkface": "UTKFace", "aaf": "All-Age-Faces", "people": "Synthetic people"}
 """Names of datasets in titles; others keep the name in their record."""
@@ -85,6 +87,11 @@ class Section:
     @cached_property
     def decades(self) -> dict[str, list[Decade]]:
         return {label: by_decade(each.predictions, draws=self.draws) for label, each in self.results.items()}
+
+    @cached_property
+    def whom(self) -> list[str | Table]:
+        """For whom the leader errs (study.whom); its errors by age have a part of their own."""
+        return for_whom(self.results[self.leader].predictions, self.decades[self.leader])
 
     @cached_property
     def calibrations(self) -> dict[str, Calibration]:

@@ -56,7 +56,7 @@ from study.tracking import runs as tracking
 from trainables import code_version
 from trainables.config import TrialConfig, fingerprint
 from trainables.device import resolve_precision
-from trainables.faces.table import Faces, read_identities
+from trainables.faces.table import Faces, identify, read_identities
 from trainables.provenance import environment
 
 COSTS_FILE = "costs.json"
@@ -87,7 +87,7 @@ def run_sweep(options: Sweep, folder: Path, tested: list[Path], space: Space, ba
     # in the sweeps' folder, not this one's, which is claimed only once the faces are known
     place = folder.parent / ".faces"
     faces = read_faces(folders, px=sizes[0], place=place)
-    identities = read_identities(tested)
+    identities = identify(tested)
     from_file = options.training.trial is not None and options.weights is None
     pretrained = options.pretrained or home(identities.datasets) / "pretrained"
     starts = find_starts(pretrained, space, base, from_file=from_file)

@@ -187,6 +187,21 @@ def test_the_files_say_how_they_were_made(pristine):
         assert {"template", "version", "quality"} <= set(about)
 
 
+def test_coverage_is_part_of_a_tables_identity_and_tables_of_two_coverages_never_mix(copied, tmp_path, capsys):
+    wide = replace(copied, coverage=1.65, out=str(tmp_path / "wide"))
+    assert align(wide) == 0
+    faces, tight = table(wide.out, "faces"), table(copied.out, "faces")
+    ends = (faces.padded > 0.01).sum()
+    assert (faces.padded > tight.padded).all()
+    assert f"photos that end before the face's square does: {ends} of 15 (" in capsys.readouterr().out
+    assert load_faces([Path(wide.out)], px=32).coverage == 1.65
+    assert load_faces([Path(copied.out)], px=32).coverage == 1
+    with pytest.raises(ValueError, match="different coverages .1 in .*, 1.65 in .*: align all with one --coverage"):
+        load_faces([Path(wide.out), Path(copied.out)], px=32)
+    with pytest.raises(ValueError, match="coverage 1.0 there, 1.65 now"):
+        align(replace(copied, coverage=1.65))
+
+
 def test_a_rerun_changes_nothing_and_fills_what_is_missing(copied):
     options = copied
     whole = content(options.out)

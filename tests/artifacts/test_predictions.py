@@ -43,6 +43,26 @@ def test_what_is_written_is_read_again(tmp_path):
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["p.parquet"]
 
 
+def test_attributes_are_further_columns_and_travel_with_their_photos(tmp_path):
+    table = predictions()
+    by_photo = {"a1": "female", "a2": "", "b1": "male", "b2": "male", "c1": "", "c2": "female"}
+    sex = np.array([by_photo[photo] for photo in table.photo])
+    given = dataclasses.replace(table, attributes={"sex": sex})
+    write_predictions(tmp_path / "p.parquet", given, about=ABOUT)
+    read, _ = read_predictions(tmp_path / "p.parquet")
+    for each in (read, given.average_seeds()):
+        assert [by_photo[photo] for photo in each.photo] == each.attributes["sex"].tolist()
+    assert pq.read_schema(tmp_path / "p.parquet").names == [*SCHEMA.names, "sex"]
+    assert pq.read_table(tmp_path / "p.parquet")["sex"].null_count == 4
+    other = pq.ParquetFile(tmp_path / "p.parquet").read()
+    swapped = other.set_column(len(SCHEMA.names), "sex", pa.array(["male"] * 12))
+    pq.write_table(swapped, tmp_path / "p.parquet")
+    with pytest.raises(ValueError, match="was damaged or changed"):
+        read_predictions(tmp_path / "p.parquet")
+    with pytest.raises(ValueError, match="unknown attributes .'height'."):
+        dataclasses.replace(table, attributes={"height": sex})
+
+
 def test_the_file_on_disk_has_the_schema_that_is_promised(tmp_path):
     write_predictions(tmp_path / "p.parquet", predictions(), about=ABOUT)
     assert pq.read_schema(tmp_path / "p.parquet").equals(SCHEMA)
@@ -91,7 +111,7 @@ def test_a_missing_fold_of_one_seed_is_named():
     table = predictions()
     keep = ~((table.photo == "c2") & (table.seed == 1))
     with pytest.raises(ValueError, match=r"lack a seed of .0, 1., first c2"):
-        Predictions(**{name: values[keep] for name, values in vars(table).items()})
+        Predictions(**{name: values[keep] for name, values in table.columns.items()})
 
 
 def test_files_that_are_no_predictions_are_named(tmp_path):
@@ -158,7 +178,7 @@ def test_no_flipped_bit_changes_a_value_or_ends_in_a_traceback(tmp_path):
             refused += 1 if message(error) else 0
         else:
             assert about == ABOUT, f"bit {bit}"
-            for name, values in vars(few).items():
+            for name, values in few.columns.items():
                 assert np.array_equal(getattr(read, name), values), f"bit {bit}, {name}"
     assert refused > 250
     for length in (0, 3, len(data) // 2, len(data) - 1):

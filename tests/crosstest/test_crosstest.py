@@ -9,12 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from study.artifacts.predictions import Predictions, read_predictions
+from study.artifacts.predictions import read_predictions
 from study.crosstest import command
-from study.crosstest.groups import for_whom, group_table, sentences
 from study.quality import attributes, columns_of
-from study.statistics.groups import by_group
-from study.table import Table
 from trainables.checkpoints import Checkpoint, save_checkpoint
 from trainables.config import TrialConfig
 from trainables.faces.table import load_faces
@@ -50,6 +47,7 @@ def test_what_the_checkpoint_learned_from_is_refused_and_left_out_on_request(pla
     learned = load_faces([place / "faces"], px=32).photo[:8]
     assert len(predictions) == 16
     assert not set(predictions.photo) & set(learned)
+    assert set(predictions.attributes["sex"].tolist()) == {"female", "male", ""}
     assert about["learned_from"]["state"] == "apart"
     assert "that it did not learn from" in about["protocol"]
     rows = list(csv.reader(io.StringIO((file.parent / "groups.csv").read_text())))
@@ -79,35 +77,3 @@ def test_attributes_say_what_a_picture_is_like(place):
     }
     thirds = [int((columns["sharpness"] == name).sum()) for name in set(columns["sharpness"].tolist())]
     assert thirds == [8, 8, 8]
-
-
-def made(more: float) -> tuple[Predictions, dict[str, np.ndarray]]:
-    rng = np.random.default_rng(0)
-    age = rng.integers(10, 40, 400).astype(np.int16)
-    sex = np.where(np.arange(400) % 2, "a|<b", "c")
-    predicted = (age + rng.normal(0, 2, 400) * np.where(sex == "c", 1, 1 + more)).clip(0, 100).astype(np.float32)
-    names = np.array([f"{i:03}" for i in range(400)])
-    density = np.full((400, 101), 1 / 101, np.float32)
-    seed = np.zeros(400, np.int32)
-    return Predictions(names, names, age, predicted, density, names, seed, names), {"sex": sex}
-
-
-def test_a_difference_is_said_once_and_only_where_it_stands():
-    table, values = made(1.5)
-    lines = sentences(by_group(table, values))
-    assert lines[0].startswith("The largest error: sex a¦‹b, MAE ")
-    assert len(lines) == 2
-    assert lines[1].startswith("At the same ages the error for sex a¦‹b is larger than for the others by ")
-    assert "p < 0.001" in lines[1]
-    table, values = made(0.0)
-    assert "no difference between groups" in sentences(by_group(table, values))[1]
-    assert "nothing is known" in sentences([])[0]
-
-
-def test_the_tables_have_a_row_for_each_group_and_adults_are_asked_about():
-    table, values = made(0.5)
-    assert [row[0] for row in group_table(by_group(table, values)).rows] == ["sex: a¦‹b", "sex: c"]
-    tables = {part.name: part for part in for_whom(table, values) if isinstance(part, Table)}
-    assert list(tables) == ["groups", "ages", "adults"]
-    assert [row[0] for row in tables["adults"].rows] == ["everyone", "sex: a¦‹b", "sex: c"]
-    assert [row[0] for row in tables["ages"].rows] == ["10 to 19", "20 to 29", "30 to 39"]

@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 
 from study.landmarks.search import Landmarks
-from study.landmarks.warp import TEMPLATE, align_face, encode_face, face_matrix, five_points, similarity
+from study.landmarks.warp import (
+    TEMPLATE,
+    align_face,
+    encode_face,
+    face_matrix,
+    five_points,
+    padded_share,
+    similarity,
+    template,
+)
 
 
 def ibug(five: np.ndarray) -> np.ndarray:
@@ -44,6 +53,26 @@ def test_similarity_is_the_least_squares_solution_of_the_linear_system():
 def test_similarity_refuses_points_that_coincide():
     with pytest.raises(ValueError, match="coincide"):
         similarity(np.ones((5, 2)), TEMPLATE)
+
+
+def test_a_larger_coverage_shows_more_of_the_photo_at_the_same_place():
+    photo = drawing(400)
+    landmarks = Landmarks(ibug(TEMPLATE * 100 + 149.5), "ibug", "test")
+    assert (align_face(photo, landmarks, size=100) == photo[150:250, 150:250]).all()
+    assert (align_face(photo, landmarks, size=150, coverage=1.5) == photo[125:275, 125:275]).all()
+    eyes = template(1.65)[:2]
+    assert np.diff(eyes[:, 0]) == pytest.approx(np.diff(TEMPLATE[:2, 0]) / 1.65)
+    assert (eyes.mean(axis=0) - 0.5) * 1.65 == pytest.approx(TEMPLATE[:2].mean(axis=0) - 0.5)
+
+
+def test_the_padded_share_is_the_area_outside_of_the_photo():
+    # a face whose square is 100 x 100 pixels, of which the photo's right edge leaves 80 columns
+    landmarks = Landmarks(ibug(TEMPLATE * 100 - 0.5), "ibug", "test")
+    matrix = face_matrix(landmarks, size=64)
+    assert padded_share(matrix, size=64, width=80, height=300) == pytest.approx(0.2, abs=0.02)
+    assert padded_share(matrix, size=64, width=100, height=100) == 0
+    wide = face_matrix(landmarks, size=64, coverage=2.0)
+    assert padded_share(wide, size=64, width=100, height=100) == pytest.approx(0.75, abs=0.02)
 
 
 def test_five_points_of_both_schemes():

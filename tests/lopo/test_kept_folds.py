@@ -75,7 +75,7 @@ CHANGES: dict[str, tuple[Callable[[Predictions, dict], tuple[Predictions, dict]]
     "another seed's": (column("seed", lambda seed: seed + 1), "seed column"),
     "another fold's": (column("fold", lambda fold: np.full(len(fold), "drawn/002")), "fold column"),
     "a row dropped": (
-        lambda part, about: (Predictions(**{name: values[1:] for name, values in vars(part).items()}), about),
+        lambda part, about: (Predictions(**{name: values[1:] for name, values in part.columns.items()}), about),
         "photo column",
     ),
     "another config's": (other("trial", CONFIG.replace(px=48).to_json()), "record is of another config"),

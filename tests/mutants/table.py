@@ -146,8 +146,24 @@ MUTANTS = (
     # whom a network learned from, and which weights it has
     Mutant(
         "an overlap is not refused", "study/starts.py",
-        "if (seen or known) and not allowed.allow_overlap:", "if False:",
+        "if (seen or known or alike) and not allowed.allow_overlap:", "if False:",
         (f"{STARTS}::test_nobody_is_tested_by_a_network_that_learned_from_them",),
+    ),
+    Mutant(
+        "a copy of a tested photo is not refused", "study/starts.py",
+        "if (seen or known or alike) and not allowed.allow_overlap:",
+        "if (seen or known) and not allowed.allow_overlap:",
+        (f"{STARTS}::test_a_copy_of_a_tested_photo_is_an_overlap_and_is_named",),
+    ),
+    Mutant(
+        "faces of another coverage are not refused", "study/starts.py",
+        "if start.coverage not in (None, coverage) and not", "if False and not",
+        (f"{STARTS}::test_a_network_of_one_coverage_is_refused_for_faces_of_another_unless_asked_for",),
+    ),
+    Mutant(
+        "the loss of rare ages is not reweighted", "trainables/fitting.py",
+        "(each if by_age is None else each * by_age[age]).mean()", "each.mean()",
+        ("tests/trainables/test_rare.py::test_a_reweighted_step_is_the_weighted_mean_of_the_faces_losses",),
     ),
     Mutant(
         "an overlap by person is not seen", "study/starts.py",
@@ -308,7 +324,7 @@ MUTANTS = (
     ),
     Mutant(
         "every epoch has one order", "trainables/faces/batches.py",
-        "default_rng([self.seed, epoch])", "default_rng([self.seed, 0])",
+        "default_rng([seed, epoch])", "default_rng([seed, 0])",
         (f"{TRAINING}::test_no_epoch_repeats_another_ones_batches_or_changes",),
     ),
     Mutant(

@@ -135,6 +135,25 @@ def test_the_papers_figures_are_left_out_beside_other_people(three):
     assert tables.not_run(section) == ""
 
 
+def test_the_report_says_for_whom_the_leader_errs():
+    table = predictions(people=40, noise=1.0)
+    worse = table.person < "fgnet/013"
+    off = np.where(worse, table.age + 9.0, table.predicted).astype(np.float32)
+    attributes = {"sex": np.where(worse, "female", "male"), "found": np.full(len(table), "first try")}
+    found = text(Result("lopo", about(), replace(table, predicted=off, attributes=attributes)))
+    part = found[found.index("### For whom does it err?") : found.index("### Predicted against true age")]
+    assert "- The largest error: sex female, MAE 9.00" in part
+    assert "- At the same ages the error for sex female is larger than for the others by " in part
+    assert "- By age the error is largest from " in part
+    assert "Not known of these photos: group, colour, sharpness, face size." in part
+    assert "The same for all whose value is known: found (first try)." in part
+    assert cells(part, "sex: female")[1:4] == ["78", "13", "9.00 (9.00 to 9.00)"]
+    assert "MAE of those aged 18 to 30: " in part
+    young = (table.age >= 14) & (table.age <= 17)
+    assert cells(part, "everyone")[2].startswith(f"{100 * (off[young] >= 25).mean():.1f} % (")
+    assert "an earlier version made it" in text(Result("lopo", about(), table))
+
+
 def test_the_decoder_stands_beside_every_mae():
     results = [
         Result("1", about(), predictions()),

@@ -42,7 +42,8 @@ def test_every_draw_is_a_valid_config(name):
         assert config.px % backbone.px_step == 0
         assert backbone.drop_path or config.drop_path == 0
         changed = {key: value for key, value in config.to_json().items() if value != BASE.to_json()[key]}
-        assert changed.keys() <= {"backbone", "loss", "px", "learning_rate", "drop_path", "warmup", "frozen"}
+        varied = {"backbone", "loss", "px", "learning_rate", "drop_path", "warmup", "frozen", "rare_ages", "rare_power"}
+        assert changed.keys() <= varied
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -79,7 +80,9 @@ def test_a_loss_is_asked_for_its_own_weights_only():
         name = trial.params["loss"]
         seen.add(name)
         assert type(config.loss) is LOSSES[name]
-        assert trial.params.keys() - {"loss", "learning_rate"} <= own[name]
+        assert trial.params.keys() - {"loss", "learning_rate", "rare_ages", "rare_power"} <= own[name]
+        assert config.rare_ages == trial.params["rare_ages"]
+        assert ("rare_power" in trial.params) == (config.rare_ages != "none")
         assert not {"squared_scale", "absolute_scale"} <= trial.params.keys()
     assert seen == LOSSES.keys()
 
@@ -97,6 +100,7 @@ def test_losses_start_as_their_papers_have_them():
         study.enqueue_trial(dict(point))
         loss = SPACES["losses"].config(study.ask(), BASE).loss
         assert loss == type(loss)(), "the defaults are the papers' own"
+    assert [point["rare_ages"] for point in SPACES["losses"].first] == ["none"] * 6 + ["reweight", "balance"]
 
 
 def test_efficientnets_grow_with_their_pictures():

@@ -154,8 +154,8 @@ def test_a_loss_may_be_its_name(name):
 
 
 FINGERPRINTS = {
-    "cross_entropy": "604ecc2c0f98", "mean_variance": "b550a51bf550", "dldl_v2": "69317992e894",
-    "sord": "ef1ea243bdcb", "coral": "348f182f79c9", "mean_residue": "63f41af79776", "paper": "630ac99b0d72",
+    "cross_entropy": "e9b084b1a665", "mean_variance": "e0ba19b3a0ae", "dldl_v2": "f84f59f5f664",
+    "sord": "bcf0f2f75dd4", "coral": "5ac9d5e2a922", "mean_residue": "84745b586df7", "paper": "cbebae5d7f1a",
 }  # fmt: skip
 
 

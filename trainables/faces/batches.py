@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from trainables.config import Augmentation
@@ -33,7 +33,7 @@ class Batches:
     """Batches of the rows `rows` of `faces`, epoch after epoch, without a copy of all pixels.
 
     A global batch is split into `world` shares; worker `rank` gets one. The faces of a global batch and their
-    augmentation depend only on the seed and the epoch, not on the number of workers.
+    augmentation depend only on the seed and the epoch, not on the number of workers. chances: see epoch_order.
     """
 
     faces: Faces
@@ -44,6 +44,7 @@ class Batches:
     device: torch.device
     rank: int = 0
     world: int = 1
+    chances: Float64[np.ndarray, " rows"] | None = None
 
     def __post_init__(self) -> None:
         if len(self.rows) == 0:
@@ -68,11 +69,12 @@ class Batches:
     def epoch(
         self, epoch: int, *, first: int = 0
     ) -> Iterator[tuple[Float[Tensor, "batch 3 px px"], Int[Tensor, " batch"]]]:
-        """Pixels (0 to 255) and ages (years) of every face once, in this epoch's order, on the device.
+        """Pixels (0 to 255) and ages (years) of every face once (or as drawn by chances), in this epoch's order, on the
+        device.
 
         first: number of the first batch to give.
         """
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+        order = epoch_order(self.rows, self.chances, self.seed, epoch)
         for step, chosen in enumerate(np.array_split(order, self.steps)):
             if step < first:
                 continue
@@ -82,6 +84,14 @@ class Batches:
             pixels = to_device(self.faces.pixels[chosen[share]], self.device).permute(0, 3, 1, 2).float()
             age = to_device(self.faces.age[chosen[share]].astype(np.int64), self.device)
             yield augment(pixels, chances[share], self.augmentation), age
+
+
+def epoch_order(
+    rows: Int[np.ndarray, " rows"], chances: Float64[np.ndarray, " rows"] | None, seed: int, epoch: int
+) -> Int[np.ndarray, " rows"]:
+    """The rows in an epoch's order, each once. With chances, which sum to 1, as many are drawn with replacement."""
+    random = np.random.default_rng([seed, epoch])
+    return random.permutation(rows) if chances is None else random.choice(rows, size=len(rows), p=chances)
 
 
 def batch_chances(seed: int, epoch: int, step: int, faces: int) -> Float[Tensor, "faces chances"]:

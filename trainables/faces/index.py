@@ -11,12 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int16, Int32
 
-from trainables.faces.table import damaged, digest_row, open_parquet, table_files
+from trainables.faces.hashes import Hashes, stacked
+from trainables.faces.table import damaged, digest_row, face_hash, open_parquet, read_coverage, table_files
 
 MOST_ROWS = 16384
 """Most rows of a Parquet row group that can be streamed, since it is read whole (16,384 faces of 20 kB are 330 MB)."""
 
 _COLUMNS = ["dataset", "photo", "person", "age", "photo_sha256", "face"]
+_HASHES = ["face_hash", "photo_hash"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class FacesIndex:
     """One or more tables without their pixels, in the same order as Faces (sorted by dataset, then photo).
 
     Face i is row row[i] of a Parquet row group: number groups[group[i], 1] of the file files[groups[group[i], 0]].
-    age (years), person, content and digest are the same as in Faces.
+    age (years), person, content, digest, hashes and coverage are the same as in Faces.
     """
 
     files: tuple[str, ...]  # absolute paths or URIs
@@ -36,13 +38,16 @@ class FacesIndex:
     content: np.ndarray
     datasets: tuple[str, ...]
     digest: str
+    face_hash: Hashes
+    photo_hash: Hashes
+    coverage: float
 
     def __len__(self) -> int:
         return len(self.age)
 
 
 def index_faces(places: Sequence[str]) -> FacesIndex:
-    """The index of whole tables. They are read once, a few faces at a time; about 300 bytes per face are kept."""
+    """The index of whole tables. They are read once, a few faces at a time; about 400 bytes per face are kept."""
     files = [file for place in places for file in table_files(place)]
     groups: list[tuple[int, int]] = []
     parts: list[pa.Table] = []
@@ -73,6 +78,9 @@ def index_faces(places: Sequence[str]) -> FacesIndex:
         content=np.array(whole["photo_sha256"].to_pylist()),
         datasets=tuple(sorted(whole["dataset"].unique().to_pylist())),
         digest=digest.hexdigest()[:16],
+        face_hash=stacked(whole["face_hash"].to_pylist()),
+        photo_hash=stacked(whole["photo_hash"].to_pylist()),
+        coverage=read_coverage(files),
     )
 
 
@@ -94,9 +102,15 @@ def _index_file(file: str, first: int) -> tuple[list[pa.Table], int]:
 def _light(table: pq.ParquetFile, inner: int, group: int) -> list[pa.Table]:
     """A row group's rows with the SHA-256 of each face instead of its bytes, and with group and row number."""
     found, start = [], 0
-    for batch in table.iter_batches(batch_size=64, row_groups=[inner], columns=_COLUMNS):
+    there = [name for name in _HASHES if name in table.schema_arrow.names]
+    for batch in table.iter_batches(batch_size=64, row_groups=[inner], columns=_COLUMNS + there):
         sha = [hashlib.sha256(face.as_buffer()).hexdigest() for face in batch["face"]]
+        known = {name: batch[name].to_pylist() if name in there else [None] * len(sha) for name in _HASHES}
+        known["face_hash"] = [
+            made or face_hash(face.as_py()) for made, face in zip(known["face_hash"], batch["face"], strict=True)
+        ]
         columns = {name: batch[name] for name in _COLUMNS[:-1]} | {
+            **{name: pa.array(values, pa.binary()) for name, values in known.items()},
             "sha256": pa.array(sha),
             "group": pa.array(np.full(len(sha), group, np.int32)),
             "row": pa.array(np.arange(start, start + len(sha), dtype=np.int32)),

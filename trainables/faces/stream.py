@@ -47,12 +47,14 @@ takes milliseconds."""
 
 @dataclass(frozen=True)
 class Tables:
-    """What a stream reads: files and row groups, and the windows of training and validation faces. It has no pixels."""
+    """What a stream reads: files and row groups, and the windows of training and validation faces, and
+    the training faces' ages (years). It has no pixels."""
 
     files: tuple[str, ...]
     groups: np.ndarray
     train: Windows
     validation: Windows
+    age: np.ndarray
 
 
 def make_tables(
@@ -65,7 +67,7 @@ def make_tables(
 ) -> Tables:
     """The Tables of a training with config.batch and config.seed; about `window` faces are shuffled together."""
     cut = partial(make_windows, index, batch=config.batch, faces=window, seed=config.seed)
-    return Tables(index.files, index.groups, cut(train), cut(validation, shuffled=False))
+    return Tables(index.files, index.groups, cut(train), cut(validation, shuffled=False), index.age[train])
 
 
 @dataclass(frozen=True)

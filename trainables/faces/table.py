@@ -10,7 +10,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from jaxtyping import Bool, Int16, UInt8
 from PIL import Image
 from pyarrow import fs
 
+from trainables.faces.hashes import SIDE, Hashes, picture_hash, stacked
 from trainables.folders import SCHEME, file_system, shown
 
 SCHEMA = pa.schema(
@@ -40,6 +41,10 @@ SCHEMA = pa.schema(
         # the dataset's words, null where it has none: for whom does it err? No network is ever given them.
         pa.field("sex", pa.string()),
         pa.field("group", pa.string()),
+        # trainables.faces.hashes of the stored face and of the whole photo; null in tables of earlier versions
+        pa.field("face_hash", pa.binary()),
+        pa.field("photo_hash", pa.binary()),
+        pa.field("padded", pa.float32()),  # share of the face's square that lies outside of its photo
     ]
 )
 """Columns of a faces table."""
@@ -63,7 +68,8 @@ class Faces:
     """Decoded faces of one or more tables, in memory, in table order (sorted by dataset, then photo).
 
     pixels are RGB, 0 to 255; age is in years; person is unique over datasets ("fgnet/001"), "" where unknown; photo is
-    unique over datasets, too ("fgnet/images/001A02.JPG"); content is the SHA-256 of the photo's file.
+    unique over datasets, too ("fgnet/images/001A02.JPG"); content is the SHA-256 of the photo's file. face_hash and
+    photo_hash: trainables.faces.hashes of the face and of the whole photo. coverage: the square's side, of study.align.
     """
 
     pixels: UInt8[np.ndarray, "faces px px 3"]
@@ -72,6 +78,9 @@ class Faces:
     photo: np.ndarray
     content: np.ndarray
     digest: str
+    face_hash: Hashes | None = None
+    photo_hash: Hashes | None = None
+    coverage: float = 1.0
 
     def __len__(self) -> int:
         return len(self.age)
@@ -91,13 +100,17 @@ class Faces:
         if rows.all():
             return self
         digest = hashlib.sha256(json.dumps([self.digest, self.photo[rows].tolist()]).encode()).hexdigest()[:16]
-        pixels, age, person = self.pixels[rows], self.age[rows], self.person[rows]
-        return Faces(pixels, age, person, self.photo[rows], self.content[rows], digest)
+        columns = {name: values[rows] for name, values in vars(self).items() if isinstance(values, np.ndarray)}
+        return replace(self, **columns, digest=digest)
 
     @property
     def identities(self) -> Identities:
-        """People, photos and datasets in this table."""
-        return Identities(frozenset(self.people), frozenset(map(str, self.content)), frozenset(self.datasets))
+        """People, photos and datasets in this table, and how its pictures look."""
+        looks = None
+        if self.face_hash is not None and self.photo_hash is not None:
+            looks = Looks(self.photo, self.content, self.face_hash, self.photo_hash)
+        names = (frozenset(self.people), frozenset(map(str, self.content)), frozenset(self.datasets))
+        return Identities(*names, looks, self.coverage)
 
 
 def table_files(place: str | Path) -> list[str]:
@@ -126,6 +139,25 @@ def open_parquet(file: str) -> pq.ParquetFile:
     return pq.ParquetFile(path, filesystem=store, page_checksum_verification=True)
 
 
+def read_coverage(files: Sequence[str]) -> float:
+    """The coverage that the faces of these files were cut with; 1 where a file does not say.
+
+    Raises ValueError where two files differ: their faces would be of different sizes.
+    """
+    found: dict[float, str] = {}
+    for file in files:
+        try:
+            with open_parquet(file) as table:
+                made = json.loads((table.schema_arrow.metadata or {}).get(ALIGNMENT_KEY, b"{}"))
+            found.setdefault(float(made.get("coverage", 1.0)), file)
+        except (pa.ArrowException, OSError, ValueError, AttributeError) as error:
+            raise damaged(file, error) from error
+    if len(found) > 1:
+        told = ", ".join(f"{value:g} in {shown(file)}" for value, file in sorted(found.items()))
+        raise ValueError(f"the faces were cut with different coverages ({told}): align all with one --coverage")
+    return next(iter(found), 1.0)
+
+
 def load_faces(folders: Sequence[Path], *, px: int) -> Faces:
     """The decoded faces of whole tables, resized to px x px pixels (area filter when shrinking).
 
@@ -133,7 +165,7 @@ def load_faces(folders: Sequence[Path], *, px: int) -> Faces:
     and comparisons of faces depend on.
     """
     files = [file for folder in folders for file in table_files(folder)]
-    table = _read(files, ["dataset", "photo", "person", "age", "photo_sha256"])
+    table = _read(files, ["dataset", "photo", "person", "age", "photo_sha256", "face_hash", "photo_hash"])
     if table.num_rows == 0:
         raise ValueError(f"the faces table at {', '.join(map(str, folders))} has no rows; see its rejects/ for why")
     order = pc.sort_indices(table, [("dataset", "ascending"), ("photo", "ascending")]).to_numpy()
@@ -142,10 +174,12 @@ def load_faces(folders: Sequence[Path], *, px: int) -> Faces:
     place = np.empty_like(order)
     place[order] = np.arange(len(order), dtype=order.dtype)
     pixels, sha, row = np.empty((len(order), px, px, 3), np.uint8), [""] * len(order), 0
+    hashes: list[bytes | None] = table["face_hash"].take(order).to_pylist()
     for batch in _batches(files, ["face"]):
         for face in batch["face"]:
             data = face.as_py()
             pixels[place[row]], sha[place[row]] = decode_face(data, px=px), hashlib.sha256(data).hexdigest()
+            hashes[place[row]] = hashes[place[row]] or face_hash(data)
             row += 1
     table = table.take(order)
     dataset = table["dataset"].to_pylist()
@@ -156,25 +190,58 @@ def load_faces(folders: Sequence[Path], *, px: int) -> Faces:
     content = table["photo_sha256"].to_pylist()
     for each in zip(photo, person, age.tolist(), sha, content, strict=True):
         digest.update(digest_row(*each))
-    return Faces(pixels, age, np.array(person), np.array(photo), np.array(content), digest.hexdigest()[:16])
+    return Faces(
+        pixels, age, np.array(person), np.array(photo), np.array(content), digest.hexdigest()[:16], stacked(hashes),
+        stacked(table["photo_hash"].to_pylist()), read_coverage(files),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Looks:
+    """How pictures look: names, SHA-256 and hashes as in Faces, a row each."""
+
+    photo: np.ndarray
+    content: np.ndarray
+    face_hash: Hashes
+    photo_hash: Hashes
 
 
 @dataclass(frozen=True)
 class Identities:
-    """Who and what is in faces tables: people as in Faces, SHA-256 of photo files, names of datasets."""
+    """Who and what is in faces tables: people as in Faces, SHA-256 of photo files, names of datasets, and how the
+    pictures look (None: not read). coverage: of all faces, as in Faces."""
 
     people: frozenset[str]
     photos: frozenset[str]
     datasets: frozenset[str]
+    looks: Looks | None = field(default=None, compare=False)
+    coverage: float = 1.0
 
 
 def read_identities(folders: Sequence[Path]) -> Identities:
-    """The identities of whole tables. No age, name of a photo or picture is read."""
+    """The identities of whole tables, without looks. No age, name of a photo or picture is read."""
     files = [file for folder in folders for file in table_files(folder)]
     columns = ["dataset", "person", "photo_sha256"]
     dataset, person, photo = (column.to_pylist() for column in _read(files, columns).columns)
     people = frozenset(f"{d}/{p}" for d, p in zip(dataset, person, strict=True) if p)
-    return Identities(people, frozenset(photo), frozenset(dataset))
+    return Identities(people, frozenset(photo), frozenset(dataset), coverage=read_coverage(files))
+
+
+def identify(folders: Sequence[Path]) -> Identities:
+    """The identities of whole tables, and how their pictures look; no age is read."""
+    names, content, faces, photos = [], [], [], []
+    for row in read_columns(folders, ["dataset", "photo", "photo_sha256", "face", "face_hash", "photo_hash"]):
+        names.append(f"{row['dataset']}/{row['photo']}")
+        content.append(row["photo_sha256"])
+        faces.append(row["face_hash"] or face_hash(row["face"]))
+        photos.append(row["photo_hash"])
+    looks = Looks(np.array(names), np.array(content), stacked(faces), stacked(photos))
+    return replace(read_identities(folders), looks=looks)
+
+
+def face_hash(encoded: bytes) -> bytes:
+    """The hash of a face of a table."""
+    return picture_hash(decode_face(encoded, px=SIDE))
 
 
 def read_columns(folders: Sequence[Path], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -189,13 +256,17 @@ def _read(files: Sequence[str], columns: list[str]) -> pa.Table:
 
 
 def _batches(files: Sequence[str], columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Rows in the order of the files, a few at a time. A missing column is null. Raises ValueError where a file is
-    damaged, which page checksums show (files of earlier versions have none)."""
+    """Rows in the order of the files, a few at a time. A missing column is null, where SCHEMA allows it.
+
+    Raises ValueError where a file is damaged, which page checksums show (files of earlier versions have none).
+    """
     schema = pa.schema([SCHEMA.field(name) for name in columns])
     for file in files:
         try:
             with open_parquet(file) as table:
                 there = [name for name in columns if name in table.schema_arrow.names]
+                if lost := [name for name in columns if name not in there and not schema.field(name).nullable]:
+                    raise OSError(f"no column {', '.join(lost)}")
                 for batch in table.iter_batches(batch_size=16, columns=there):
                     null = pa.nulls(batch.num_rows)
                     values = [batch[f.name] if f.name in there else null for f in schema]

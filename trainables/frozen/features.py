@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float16, Int, Int16
+from jaxtyping import Float, Float16, Float64, Int, Int16
 from torch import Tensor
 
 from trainables.backbones import AgeNet
 from trainables.config import NO_AUGMENTATION, Augmentation
 from trainables.faces.augmentation import augment, draw_chances
-from trainables.faces.batches import count_steps, faces_in, to_device
+from trainables.faces.batches import count_steps, epoch_order, faces_in, to_device
 from trainables.faces.table import Faces
 from trainables.frozen.cut import early_stages
 
@@ -105,6 +105,7 @@ class FeatureBatches:
     device: torch.device
     rank: int = 0
     world: int = 1
+    chances: Float64[np.ndarray, " rows"] | None = None
 
     def __post_init__(self) -> None:
         if len(self.rows) == 0:
@@ -123,7 +124,7 @@ class FeatureBatches:
         """Features and ages (years) from step `start` on, without end, on the device."""
         orders = self._orders()
         for epoch in itertools.count(start // self.steps):
-            shuffled = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+            shuffled = epoch_order(self.rows, self.chances, self.seed, epoch)
             for step, chosen in enumerate(np.array_split(shuffled, self.steps)):
                 if epoch * self.steps + step >= start:
                     age = to_device(self.features.age[chosen].astype(np.int64), self.device)
