@@ -47,7 +47,8 @@ class MappedFaces:
 
 
 def read_faces(tables: Sequence[Path], *, px: int, place: Path) -> Faces:
-    """The faces of whole tables, as load_faces gives them; large ones are mapped from files under `place`.
+    """The faces of whole tables, as load_faces gives them; large ones are mapped from files under `place`, without the
+    hashes of their pictures and their coverage, which no training reads.
 
     Raises OSError where the disk has no room for them.
     """
