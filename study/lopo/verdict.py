@@ -11,10 +11,10 @@ from study.artifacts.brands import branded
 from study.artifacts.predictions import Predictions
 from study.cli.options import is_synthetic
 from study.files.storage import write_json
+from study.gallery import write_photos
 from study.lopo.jobs import Job
 from study.lopo.options import Lopo
 from study.lopo.pages import outcome, result_name, save_views
-from study.lopo.photos import write_photos
 from study.lopo.plan import Inputs, Plan
 from study.statistics.summary import alarms, constant_guess, summarise
 from study.tracking import runs as tracking

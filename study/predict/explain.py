@@ -6,13 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Float, UInt8
-from matplotlib.figure import Figure
-
 from study.landmarks.photos import PhotoError
 from study.model.ages import AgeModel
 from study.model.explain import deletion_test, explain_face
+from study.model.maps import draw_map
 from study.model.network import read_net
 from study.pictures import save_picture
 from study.plain import apart, slug
@@ -48,19 +45,3 @@ def explain_photos(photos: Sequence[Named], model: AgeModel, folder: Path, out: 
     for result in deletion_test(net, faces, maps):
         print(f"Deletion test, faces {len(faces)}: {result.sentence}", file=sys.stderr)
     return files
-
-
-def draw_map(face: UInt8[np.ndarray, "px px 3"], found: Float[np.ndarray, "px px"]) -> Figure:
-    """The face, and over its grey copy what makes it look older (red) and younger (blue)."""
-    figure = Figure(figsize=(6.4, 3.0), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.imshow(face)
-    grey = face.mean(axis=2)
-    most = max(float(np.abs(found).max()), 1e-6)
-    right.imshow(grey, cmap="gray", vmin=0, vmax=255)
-    shown = right.imshow(found, cmap="RdBu_r", vmin=-most, vmax=most, alpha=0.6)
-    figure.colorbar(shown, ax=right, label="years added")
-    for axes, title in ((left, "as the network sees it"), (right, "what makes it older or younger")):
-        axes.set_axis_off()
-        axes.set_title(title, fontsize=9)
-    return figure

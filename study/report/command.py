@@ -21,6 +21,7 @@ from study.files.storage import write_whole
 from study.pictures import save_picture
 from study.plain import apart
 from study.report.document import document, terminal
+from study.report.faces import faces_page
 from study.report.figures import PICTURES, draw
 from study.report.hover import as_svg
 from study.report.page import page
@@ -41,6 +42,8 @@ class Report:
     people. A folder that is given here gets one report: of the real people, if there are results of both."""
     draws: Annotated[int, Range(2, 1_000_000)] = DRAWS
     """Bootstrap draws for each interval; fewer are faster and less exact."""
+    explain: bool = False
+    """Also show in faces.html where the model of study.refit looks, by decade and in the worst faces. Takes minutes."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,9 @@ def report(options: Report) -> None:
             tracking.finish(track, run_id, metrics=metrics_of(written.sections), tags={tracking.COMPLETE: "yes"})
         print(terminal(written.sections))
         print(f"\nReport: {out}/report.html (a file that needs no other), and as Markdown with pictures, report.md")
+        if (shown := faces_page(written.sections, explain=options.explain)) is not None:
+            write_whole(out / "faces.html", shown.encode())
+            print(f"The faces behind it: {out}/faces.html (for this machine only: it shows people)")
     found = question(track, "LOPO results", synthetic=all(each.about.built_in for each in results.values()))
     print(f"Compare: {how_to_look(found, 'results')}")
 

@@ -21,6 +21,7 @@ from study.cli.options import PEOPLE, STRANGERS, faces_or_synthetic, home
 from study.cluster.placing import check_room, gpu_share
 from study.files.locks import hold
 from study.starts import Start, check_apart, check_starts, find_starts
+from study.sweep.budgets import Earlier, describe_change, remember
 from study.sweep.estimate import (
     Work,
     complete,
@@ -146,12 +147,16 @@ def run_sweep(options: Sweep, folder: Path, tested: list[Path], space: Space, ba
         flush=True,
     )
     budget = announce(options, folder, space, base, blocks, starts, places=parallel, trials=trials, seconds=seconds)
-    if seconds is not None and options.trials is None:
-        trials = ENDLESS
+    earlier: dict[str, Earlier] = {}
+    if budget is not None:
+        if changed := describe_change(folder, budget.seconds, blocks=len(blocks), places=parallel):
+            print(changed, flush=True)
+        earlier = remember(folder, [block.name for block in blocks], budget.seconds)
+        trials = options.trials or ENDLESS
     shared = share(faces, folders, sizes, starts)
     running = SweepRun(
         options, folder, space, base, starts, learned_from, shared, store, parent, key, trials, parallel, lag,
-        budget, data,
+        budget, data, earlier,
     )  # fmt: skip
     for block in blocks:
         check_block(block_search(running, block, faces), folder / block.name)

@@ -153,13 +153,13 @@ def plan_lines(
             if beyond:
                 lines.append(f"  a network's share of a block is {_time(share)} of compute: not all of a trial of "
                              f"{', '.join(beyond)}, unless others are given up as clearly worse")  # fmt: skip
-        return [head, *lines]
+        return [head, *lines, *random_lines(starts, dict.fromkeys(starts, 1.0))]
     trainings = work.blocks * work.trials * work.folds
     lines.append(f"  {work.blocks} block(s) x {work.trials} trials x {work.folds} folds: at most {trainings} "
                  f"trainings{finals}")  # fmt: skip
     if not folds:
         lines.append("  time: not measured")
-        return [head, *lines]
+        return [head, *lines, *random_lines(starts, {})]
     mean = float(np.mean(list(folds.values())))
     begun = [folds[name] for name in first][: work.trials]
     fold = work.blocks * (sum(begun) + (work.trials - len(begun)) * mean)
@@ -172,7 +172,22 @@ def plan_lines(
     if smaller is not None and work.hours(most) > DAYS > 0.5 * smaller:
         lines.append(f"  That is days: --space small has three networks ({_time(3600 * smaller)} if nothing is "
                      "pruned); --minutes N spends N minutes by cost")  # fmt: skip
-    return [head, *lines]
+    return [head, *lines, *random_lines(starts, folds)]
+
+
+def random_lines(starts: Mapping[str, str], costs: Mapping[str, float]) -> list[str]:
+    """Where some networks are pretrained and others not: which start from random weights, and their share of the time.
+    costs: what each network takes, in any unit ({}: not known)."""
+    random = [name for name, start in starts.items() if start == "random"]
+    others = [name for name in starts if name not in random]
+    if not random or not others:
+        return []
+    share = sum(costs[name] for name in random) / sum(costs.values()) if costs else None
+    of_that = f", about {share:.0%} of the time" if share is not None else ""
+    return [
+        f"  From random weights, since no checkpoint of them is there: {', '.join(random)}{of_that}. "
+        f"--networks {' '.join(others)} leaves them out; study.pretrain --backbone NAME makes one"
+    ]
 
 
 def small_hours(timings: Mapping[str, Timing], space: Space, base: TrialConfig, work: Work) -> float | None:

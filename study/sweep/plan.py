@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from search_spaces import Space
 from study.artifacts.pretraining import LearnedFrom
 from study.starts import Start
+from study.sweep.budgets import Earlier
 from study.sweep.options import Sweep
 from study.sweep.optuna_storage import Mirror
 from study.sweep.selection import (
@@ -48,6 +49,11 @@ class SweepRun:
     lag: int
     budget: Budget | None = None  # of each block
     data: Mapping[str, Any] | None = None
+    earlier: Mapping[str, Earlier] = field(default_factory=dict)  # budgets that a block had before
+
+    def budget_of(self, block: Block) -> Budget | None:
+        """What the block's trials may cost, with what it had before."""
+        return self.budget and replace(self.budget, earlier=self.earlier.get(block.name, ()))
 
     def mirror(self, block: Block) -> Mirror:
         """The block's study in Optuna's storage."""

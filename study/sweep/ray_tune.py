@@ -46,7 +46,7 @@ def block_search(running: SweepRun, block: Block, faces: Faces | None = None, en
         lag=running.lag, seed=running.base.seed, ends=ends, objective=options.objective, prune=options.prune,
         pretrained={name: start.weights for name, start in running.starts.items()},
         finals=read_finals(place, faces), parts=read_parts(place), most=options.finalists, seeds=options.final_seeds,
-        budget=running.budget,
+        budget=running.budget_of(block),
     )  # fmt: skip
 
 

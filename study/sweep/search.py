@@ -391,7 +391,8 @@ class BlockSearch:
         if there and order:
             known = there[0].config.backbone
             return known if could_be(order, known) else order[0].network
-        return choose_turn(order, budget.seconds - sum(spendings(told, running, budget, folds=self.folds).values()))
+        spent = sum(spendings(told, running, budget, folds=self.folds).values())
+        return choose_turn(order, budget.at(number) - spent)
 
     def _enqueue(self, network: str) -> None:
         """Have the next trial be of this network: its first points, then what the sampler draws for it."""

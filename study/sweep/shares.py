@@ -5,8 +5,9 @@ would have spent least by the end of it, so that the cheapest come first and an 
 the others have spent what one fold of it costs. A network that was clearly worse than the leader in its trials
 (at least LEAST) is given up, and the others share what it would have spent.
 
-The order of turns does not depend on the budget, which only ends it: a sweep that is given more time goes on with the
-same questions.
+The order of turns does not depend on the budget, which only passes over what it does not pay for: a sweep that is given
+more time goes on with the same questions. Trials that were begun before keep the budget of their time, so that one that
+a kill took is asked again as it was.
 """
 
 from __future__ import annotations
@@ -27,10 +28,16 @@ SCORED = ("complete", "pruned")
 
 @dataclass(frozen=True)
 class Budget:
-    """What the trials of a block may cost: seconds of compute. folds: of one fold's training, by network."""
+    """What the trials of a block may cost: seconds of compute. folds: of one fold's training, by network. earlier: what
+    the block had in earlier runs of the command (study.sweep.budgets): (the trials below this number, seconds)."""
 
     seconds: float
     folds: Mapping[str, float]
+    earlier: tuple[tuple[int, float], ...] = ()
+
+    def at(self, number: int) -> float:
+        """Seconds of compute that the block had when this trial was asked for."""
+        return next((seconds for below, seconds in self.earlier if number < below), self.seconds)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from mlflow.entities import Experiment
 
-from study.plain import printable
+from study.plain import plain, printable
 from study.tracking import store
 from study.tracking.outage import ask
 from study.tracking.records import NOTE, Tracking
@@ -18,6 +18,10 @@ from study.tracking.views import saved, set_tag
 
 _APART = f"{store.EXPERIMENT}: "
 SYNTHETIC = " (synthetic people)"
+_OVERVIEW = (
+    "How old is the person in this photo, which network and which loss tell it best, and how sure can we be? "
+    "Runs of align, refit and report are here; each question of the study has an experiment of its own:"
+)
 
 
 def question(tracking: Tracking, name: str, *, note: str = "", synthetic: bool = False) -> Tracking:
@@ -32,6 +36,7 @@ def question(tracking: Tracking, name: str, *, note: str = "", synthetic: bool =
     there = replace(tracking, experiment=found)
     if note:
         describe(there, note)
+    ask(tracking, lambda: _list_questions(tracking))
     return there
 
 
@@ -55,6 +60,22 @@ def views_of(tracking: Tracking) -> list[tuple[str, str, dict[str, tuple[str, bo
 def experiments(tracking: Tracking) -> list[str]:
     """The ids of the study's experiments; those that are deleted are left out. To be called within `ask`."""
     return [str(each.experiment_id) for each in _ours(tracking)] or [tracking.experiment]
+
+
+def _list_questions(tracking: Tracking) -> None:
+    """Set the first experiment's description: the study's questions, each a link to its runs."""
+    apart = sorted((each for each in _ours(tracking) if each.name != store.EXPERIMENT), key=lambda each: each.name)
+    first = tracking.client.get_experiment_by_name(store.EXPERIMENT)
+    if first is None:
+        return
+    names = [plain(each.name.removeprefix(_APART)) for each in apart]
+    rows = [
+        f"- [{name}](#/experiments/{each.experiment_id}/runs?workflowType=machine_learning)"
+        for name, each in zip(names, apart, strict=True)
+    ]
+    note = "\n".join([_OVERVIEW, "", *rows])
+    if first.tags.get(NOTE) != note:
+        set_tag(tracking.client, str(first.experiment_id), NOTE, note)
 
 
 def _ours(tracking: Tracking) -> list[Experiment]:

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from study.artifacts.about import About
 from study.artifacts.aligned import Recipe
 from study.artifacts.model import Chosen
+from study.artifacts.predictions import Predictions
 from study.landmarks.warp import TEMPLATE, TEMPLATE_NAME
 from study.refit.folder import write_model
 from study.refit.measure import measure
@@ -53,14 +55,10 @@ def faces(tmp_path_factory, make_table) -> Faces:
     return load_faces([make_table(tmp_path_factory.mktemp("table") / "people", people=30, photos=6)], px=32)
 
 
-@pytest.fixture(scope="session")
-def measured(faces):
-    from study.artifacts.about import About
-    from study.artifacts.predictions import Predictions
-
+def random_predictions(faces: Faces) -> Predictions:
     random = np.random.default_rng(0)
     distribution = random.dirichlet(np.ones(101), size=len(faces)).astype(np.float32)
-    predictions = Predictions(
+    return Predictions(
         photo=faces.photo,
         person=faces.person,
         age=faces.age,
@@ -70,8 +68,12 @@ def measured(faces):
         seed=np.zeros(len(faces), np.int32),
         fingerprint=np.full(len(faces), "x"),
     )
+
+
+@pytest.fixture(scope="session")
+def measured(faces):
     about = About("drawn", faces.digest, CONFIG.to_json(), key="0123456789ab")
-    return measure(predictions, about, committee=False)
+    return measure(random_predictions(faces), about, committee=False)
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,8 @@ STAGES: dict[str, tuple[str, ...]] = {
     ),
     "lopo": ("--faces", "people", "--backbone", "resnet18", *TINY),
     "crosstest": ("--faces", "people", "--checkpoint", "checkpoint"),
+    "refit": ("--faces", "people", "--backbone", "resnet18", *TINY, "--seeds", "2"),
+    "predict": ("photos", "--model", "model", "--json"),
     "report": (),
     "faces": ("people", "--sheet", "sheet.png"),
     "tour": ("--size", "small"),
@@ -45,6 +47,7 @@ BEGUN = {
     "pretrain": "runs/pretrained/.train/*/checkpoint_*",
     "sweep": "runs/sweeps/mean_variance/block*/*.json",
     "lopo": "runs/lopo/*/folds/*.parquet",
+    "refit": "runs/models/.training/*/*",
     "tour": "runs/people/faces/*.parquet",
 }
 """Files that a command has written once its work has begun."""
@@ -162,8 +165,8 @@ def processes(mark: str) -> list[str]:
     return found
 
 
-def prepare(folder: Path) -> None:
-    """Make small faces tables, a config and a checkpoint."""
+def prepare(folder: Path, *, model: bool = False) -> None:
+    """Make small faces tables, a config and a checkpoint; model: and a model folder with some photos."""
     write_table(folder / "people", people=8, photos=5)
     write_table(folder / "strangers", people=80, photos=1, named=False, dataset="strangers")
     (folder / "start.json").write_text('{"backbone": "resnet18"}')
@@ -175,6 +178,16 @@ def prepare(folder: Path) -> None:
     save_checkpoint(
         folder / "checkpoint", Checkpoint(build_net(config).state_dict(), config, CheckpointRecord("nothing"))
     )
+    if model:
+        from study.refit.folder import write_model
+        from tests.model.models import PHOTOS, plan_of, random_states
+        from trainables.faces.table import load_faces
+
+        plan = plan_of(load_faces([folder / "people"], px=32), seeds=1)
+        write_model(folder / "model", plan, random_states(1), training="t", content="c", measured=None)
+        (folder / "photos").mkdir()
+        for photo in sorted(PHOTOS.iterdir())[:200]:
+            (folder / "photos" / photo.name).write_bytes(photo.read_bytes())
 
 
 def main(options: Options) -> int:
@@ -185,7 +198,7 @@ def main(options: Options) -> int:
         for number in SIGNALS * options.rounds:
             with tempfile.TemporaryDirectory() as place:
                 folder, group, after = Path(place), draw.random() < 0.5, draw.uniform(0.1, options.seconds)
-                prepare(folder)
+                prepare(folder, model=stage == "predict")
                 if options.working:
                     until = partial(_late, folder, BEGUN[stage], after, [])
                     seen = interrupt(folder, stage, number, after=600, group=group, until=until)

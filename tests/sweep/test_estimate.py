@@ -13,6 +13,7 @@ from study.sweep.estimate import (
     measuring_order,
     network_configs,
     plan_lines,
+    random_lines,
     read_costs,
     write_costs,
 )
@@ -71,6 +72,11 @@ def test_the_lines_count_trainings_and_add_up_times():
     assert "GPU-hours" in lines(many)
     assert "That is days: --space small has three networks (60 min" in lines(many)
     assert "--space small" not in lines(many, smaller=None)
+    # resnet18 has 10 of 30 s; by cost both networks get the same
+    assert "From random weights, since no checkpoint of them is there: resnet18, about 33% of the time" in said
+    assert "--networks resnet34 leaves them out" in said
+    assert "resnet18, about 50% of the time" in lines(WORK, budget=120.0)
+    assert random_lines({"resnet18": "random"}, {}) == [], "there is nothing to narrow to"
     spends = lines(WORK, budget=120.0)
     assert "60 s for all blocks, spent by cost" in spends
     assert "a network's share of a block is 30 s of compute: not all of a trial of resnet34" in spends

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from search_spaces import SPACES
+from study.sweep.budgets import describe_change, remember
 from study.sweep.journal import Part, Tried, read_journal, read_parts, write_part, write_tried
 from study.sweep.search import BlockSearch, Training, next_training
 from study.sweep.shares import Budget, Turn, choose_turn, could_be, given_up, tally, turns
@@ -19,10 +20,10 @@ BASE = TrialConfig(backbone="resnet18", px=32)
 PEOPLE = [[f"p{fold}{i}" for i in range(8)] for fold in range(3)]
 
 
-def searching(seconds: float, journal: dict[int, Tried] | None = None, **options) -> BlockSearch:
+def searching(seconds: float, journal: dict[int, Tried] | None = None, *, earlier=(), **options) -> BlockSearch:
     usual = {"trials": 10**6, "folds": 3, "lag": 2, "seed": 0, "pretrained": {}, "prune": 0.1}
     journal = {} if journal is None else journal
-    return BlockSearch(SPACES["small"], BASE, journal, **{**usual, **options}, budget=Budget(seconds, FOLD))
+    return BlockSearch(SPACES["small"], BASE, journal, **{**usual, **options}, budget=Budget(seconds, FOLD, earlier))
 
 
 def answer(training: Training, world: dict[str, float]) -> Part:
@@ -109,6 +110,47 @@ def test_a_rerun_and_one_with_more_time_ask_the_same_questions(places, tmp_path)
     longer = searching(200.0, dict(whole.journal))
     assert run(longer, world)
     assert {n: longer.journal[n] for n in whole.journal} == whole.journal
+
+
+def test_more_time_after_a_kill_goes_on_from_what_was_done(tmp_path):
+    """Near its end a sweep passes over a network that its budget does not pay for. A kill takes that very trial, not
+    those asked after it, which knew the turn: another budget must not give the turn to another network."""
+    world = {"efficientnet_lite0": 4.5, "efficientnet_b0": 4.5, "resnet18": 4.5}
+    short, longer = (searching(seconds, prune=0.0, lag=4) for seconds in (40.0, 75.0))
+    for search in (short, longer):
+        run(search, world, places=4)
+    lost = next(n for n in short.journal if short.journal[n].config.backbone != longer.journal[n].config.backbone)
+    remember(tmp_path, ["all"], 40.0)
+    begun = {number: tried for number, tried in short.journal.items() if number < lost + 4}
+    for number in begun.keys() - {lost}:
+        write_tried(tmp_path / "all", begun[number])
+    with pytest.raises(ValueError, match="is not the one this sweep would ask for"):
+        run(searching(75.0, read_journal(tmp_path / "all"), prune=0.0, lag=4), world)
+    for seconds in (75.0, 75.0, 20.0):  # and a smaller one only ends sooner
+        earlier = remember(tmp_path, ["all"], seconds)["all"]
+        again = searching(seconds, read_journal(tmp_path / "all"), prune=0.0, lag=4, earlier=earlier)
+        run(again, world, places=4)
+        assert {number: again.journal[number] for number in begun} == begun
+        assert (len(again.journal) > len(begun)) == (seconds > 40.0)
+        assert sum(tried.seconds for tried in again.journal.values()) <= max(seconds, 40.0)
+
+
+def test_a_budget_is_remembered_for_the_trials_that_were_begun_with_it(tmp_path):
+    assert remember(tmp_path, ["a", "b"], 60.0) == {"a": (), "b": ()}
+    assert remember(tmp_path, ["a", "b"], 30.0) == {"a": (), "b": ()}, "nothing was begun with the first"
+    for block, name in (("a", "00003.json"), ("a/folds", "00005-fold0.json"), ("a/folds", "00007-seed1-fold0.json")):
+        (tmp_path / block).mkdir(parents=True, exist_ok=True)
+        (tmp_path / block / name).write_text("{}")
+    assert describe_change(tmp_path, 30.0, blocks=2, places=1) == ""
+    assert "it had 1 min, now 3" in describe_change(tmp_path, 90.0, blocks=2, places=1)
+    for _ in range(2):
+        assert remember(tmp_path, ["a", "b"], 90.0) == {"a": ((6, 30.0),), "b": ()}
+    budget = Budget(90.0, FOLD, ((6, 30.0),))
+    assert [budget.at(number) for number in (0, 5, 6, 100)] == [30.0, 30.0, 90.0, 90.0]
+    file = tmp_path / "budgets.json"
+    file.write_text(file.read_text().replace("30.0", "31.0"))
+    with pytest.raises(ValueError, match="budgets.json is no sound record of budgets: .*another --name"):
+        remember(tmp_path, ["a", "b"], 90.0)
 
 
 def test_a_journal_with_a_network_out_of_its_turn_is_refused():

@@ -5,6 +5,7 @@ from threading import Barrier, Thread
 import pytest
 from mlflow.exceptions import MlflowException
 
+from study.plain import plain
 from study.tracking import runs as tracking
 from study.tracking.questions import question
 from study.tracking.views import View, save, saved, set_tag, state_of
@@ -57,3 +58,12 @@ def test_another_error_of_the_server_is_not_asked_again(monkeypatch):
     with pytest.raises(MlflowException, match="deleted"):
         set_tag(there.client, there.experiment, "key", "value")
     assert len(asked) == 1
+
+
+def test_the_first_experiment_lists_the_questions_with_their_links():
+    first = tracking.connect()
+    there = [question(first, "sweep *small*"), question(first, "crosstest", synthetic=True)]
+    question(first, "sweep *small*")  # asked again: listed once
+    note = first.client.get_experiment(first.experiment).tags["mlflow.note.content"]
+    for name, each in zip((plain("sweep *small*"), "crosstest (synthetic people)"), there, strict=True):
+        assert note.count(f"[{name}](#/experiments/{each.experiment}/runs") == 1

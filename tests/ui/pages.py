@@ -30,13 +30,13 @@ def served(folder: Path) -> Iterator[dict[str, str]]:
     with log.open("w") as sink:
         process = subprocess.Popen(command, cwd=ROOT, stdout=sink, stderr=subprocess.STDOUT)
     try:
-        yield _links(process, log)
+        yield links_of(process, log)
     finally:
         process.terminate()
         process.wait(60)
 
 
-def _links(process: subprocess.Popen, log: Path) -> dict[str, str]:
+def links_of(process: subprocess.Popen, log: Path) -> dict[str, str]:
     until = time.monotonic() + _START
     while time.monotonic() < until and process.poll() is None:
         found = dict(re.findall(r"^  (\S.*)\n    (http\S+)$", log.read_text(), flags=re.M))

@@ -1,6 +1,6 @@
 """The contact sheet of the docs: one row for each person, in order of age, with the age under each photo.
 
-`python -m tools.built_in_people.sheet --out docs/demo_contact_sheet.png`
+`python -m tools.built_in_people.sheet --out docs/strip.png --persons 30`
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 
+from study.align.datasets.names import read_names
 from study.files.storage import Folder
-from study.landmarks.photos import Photo, Reason, Reject, photo_names
+from study.landmarks.photos import Photo, Reject, photo_names
 
 # <serial>A<age>.jpg: 00000A02.jpg to 13321A38.jpg
 _NAME = re.compile(r"(?P<serial>\d{5})A(?P<age>\d{2,3})\.(?:jpe?g|png)", re.IGNORECASE)
@@ -23,8 +23,6 @@ _PLACES = (f"All-Age-Faces Dataset/{_PHOTOS}", _PHOTOS)
 
 _LAST_WOMAN = 7380
 """Serial numbers up to this one are of women, those above of men."""
-
-MAX_AGE = 120
 
 
 def photos(root: Folder) -> Iterator[Photo | Reject]:
@@ -40,15 +38,8 @@ def photos(root: Folder) -> Iterator[Photo | Reject]:
     expected = "<serial, 5 digits>A<age>.jpg"
     if not names:
         raise FileNotFoundError(f"All-Age-Faces: no photos in {root} or in its {_PHOTOS!r}; expected {expected}")
-    if not any(_NAME.fullmatch(PurePosixPath(name).name) for name in names):
-        raise ValueError(
-            f"All-Age-Faces: none of the {len(names)} photos in {root} is named {expected}; the first is {names[0]!r}."
-        )
-    for name in names:
-        match = _NAME.fullmatch(PurePosixPath(name).name)
-        if match is None:
-            yield Reject(name, Reason.BAD_NAME, f"expected {expected}")
-        elif int(match["age"]) > MAX_AGE:
-            yield Reject(name, Reason.AGE_OUT_OF_RANGE, f"{match['age']} years, more than {MAX_AGE}")
-        else:
-            yield Photo(name, int(match["age"]), sex="female" if int(match["serial"]) <= _LAST_WOMAN else "male")
+    yield from read_names(names, _NAME, _photo, dataset="All-Age-Faces", root=root, expected=expected)
+
+
+def _photo(name: str, age: int, match: re.Match[str]) -> Photo:
+    return Photo(name, age, sex="female" if int(match["serial"]) <= _LAST_WOMAN else "male")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 
+from study.align.datasets.names import read_names
 from study.files.storage import Folder
-from study.landmarks.photos import Photo, Reason, Reject, photo_names
+from study.landmarks.photos import Photo, Reject, photo_names
 
 # <age>_<gender>_<race>_<timestamp>.jpg.chip.jpg, and irregular names with a right age: gender or race missing or empty,
 # a space before the extension, a missing dot, timestamps of other lengths; and the names that browsers and desktops
@@ -21,8 +21,6 @@ _RACES = {"0": "white", "1": "black", "2": "asian", "3": "indian", "4": "other"}
 
 _PARTS = ("part1", "part2", "part3")
 """Folders that the photos in the wild unpack to."""
-
-MAX_AGE = 120
 
 
 def photos(root: Folder) -> Iterator[Photo | Reject]:
@@ -39,16 +37,8 @@ def photos(root: Folder) -> Iterator[Photo | Reject]:
         raise FileNotFoundError(
             f"UTKFace: {root} holds no photos, nor do {', '.join(_PARTS)} in it; expected files named {expected}"
         )
-    if not any(_NAME.fullmatch(PurePosixPath(name).name) for name in names):
-        raise ValueError(
-            f"UTKFace: none of the {len(names)} photos in {root} is named {expected}; the first is {names[0]!r}."
-        )
-    for name in names:
-        match = _NAME.fullmatch(PurePosixPath(name).name)
-        if match is None:
-            yield Reject(name, Reason.BAD_NAME, f"expected {expected}")
-        elif int(match["age"]) > MAX_AGE:
-            yield Reject(name, Reason.AGE_OUT_OF_RANGE, f"{match['age']} years, more than {MAX_AGE}")
-        else:
-            sex, race = _SEXES.get(match["sex"] or "", ""), _RACES.get(match["race"] or "", "")
-            yield Photo(name, int(match["age"]), sex=sex, group=race)
+    yield from read_names(names, _NAME, _photo, dataset="UTKFace", root=root, expected=expected)
+
+
+def _photo(name: str, age: int, match: re.Match[str]) -> Photo:
+    return Photo(name, age, sex=_SEXES.get(match["sex"] or "", ""), group=_RACES.get(match["race"] or "", ""))

@@ -39,7 +39,7 @@ td,th{padding:2px 8px;text-align:right;border-bottom:1px solid #8884}td:first-ch
 def write_photos(folder: Path, predictions: Predictions, faces: Faces, *, synthetic: bool) -> list[Path]:
     """Write photos.html and photos.csv; returns both. Several seeds count with the mean of their predictions."""
     mean = predictions.average_seeds()
-    order: list[int] = np.argsort(-np.abs(mean.predicted - mean.age), kind="stable").tolist()
+    order = worst_first(mean)
     files = [folder / "photos.html", folder / "photos.csv"]
     write_whole(files[0], _page(mean, faces, order, synthetic=synthetic).encode())
     write_whole(files[1], _table(mean, order).encode())
@@ -47,23 +47,41 @@ def write_photos(folder: Path, predictions: Predictions, faces: Faces, *, synthe
 
 
 def _page(mean: Predictions, faces: Faces, order: list[int], *, synthetic: bool) -> str:
-    rows = {str(photo): row for row, photo in enumerate(faces.photo)}
-    halves = {"worst": order[:SHOWN], "best": order[::-1][:SHOWN]}
-    parts = [
-        "<!doctype html><html lang='en'><meta charset='utf-8'><title>Worst and best photos</title>",
-        f"<style>{_STYLE}</style><p class='warning'>{DRAWN if synthetic else WARNING}</p>",
-        "<p>Under each face: true age, predicted age, photo. The curve is the predicted distribution over ages; the "
-        "solid line is the true age, the dashed one the predicted.</p>",
-    ]
-    for name, shown in halves.items():
-        figures = "".join(_figure(mean, i, faces.pixels[rows[str(mean.photo[i])]]) for i in shown)
-        parts.append(f"<h2 id='{name}'>The {len(shown)} {name} photos</h2><div class='faces'>{figures}</div>")
-    head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
+    parts = [head("Worst and best photos", synthetic=synthetic), gallery(mean, faces)]
+    columns = "".join(f"<th>{name}</th>" for name in _COLUMNS)
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in _cells(mean, i)) + "</tr>" for i in order
     )
-    parts.append(f"<h2>All {len(order)} photos, worst first</h2><table><tr>{head}</tr>{body}</table></html>")
+    parts.append(f"<h2>All {len(order)} photos, worst first</h2><table><tr>{columns}</tr>{body}</table></html>")
     return "\n".join(parts)
+
+
+def head(title: str, *, synthetic: bool) -> str:
+    """The start of a page with faces: its style, and what must not be done with it."""
+    return (
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>"
+        f"<style>{_STYLE}</style><p class='warning'>{DRAWN if synthetic else WARNING}</p>"
+    )
+
+
+def gallery(mean: Predictions, faces: Faces) -> str:
+    """The faces with the largest errors and the smallest, as HTML. mean: one prediction a photo (average_seeds)."""
+    order = worst_first(mean)
+    rows = {str(photo): row for row, photo in enumerate(faces.photo)}
+    parts = [
+        "<p>Under each face: true age, predicted age, photo. The curve is the predicted distribution over ages; the "
+        "solid line is the true age, the dashed one the predicted.</p>"
+    ]
+    for name, shown in {"worst": order[:SHOWN], "best": order[::-1][:SHOWN]}.items():
+        figures = "".join(_figure(mean, i, faces.pixels[rows[str(mean.photo[i])]]) for i in shown)
+        parts.append(f"<h2 id='{name}'>The {len(shown)} {name} photos</h2><div class='faces'>{figures}</div>")
+    return "\n".join(parts)
+
+
+def worst_first(mean: Predictions) -> list[int]:
+    """The rows of the predictions, the largest error first."""
+    order: list[int] = np.argsort(-np.abs(mean.predicted - mean.age), kind="stable").tolist()
+    return order
 
 
 def _figure(mean: Predictions, i: int, pixels: np.ndarray) -> str:

@@ -6,7 +6,7 @@ import io
 import numpy as np
 
 from study.artifacts.predictions import Predictions
-from study.lopo.photos import write_photos
+from study.gallery import write_photos
 from trainables.faces.table import Faces
 
 
