@@ -10,12 +10,12 @@ SIZE ?= whole
 study: $(READY)  ## align, pretrain, sweep, 82 folds, report, a model, on the synthetic people
 	$(BIN)/python -m study.tour --size $(SIZE)
 
-test: $(READY)  ## linters, types, import contracts, all tests
+test: $(READY)  ## linters, types, import contracts, all tests; FAST=1: only the tests of less than a minute
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(if $(FAST),--fast)
 
 chaos: $(READY)  ## faults on purpose in all stages: an hour or two; CHAOS='--stages lopo' for some of it
 	$(BIN)/python -m tests.chaos $(CHAOS)

@@ -1,11 +1,14 @@
 """LOPO folds per second of study.lopo and of hand-written loops. Prints a table of ratios.
 
     python benchmarks/lopo_speed.py --faces runs/synthetic/people
+    python benchmarks/lopo_speed.py --faces runs/fgnet --backbone efficientnet_lite0 --frozen 2
 
 Three ways to train the same folds (same network, batch, epochs, mirror augmentation, one thread a process):
   script      one fold after another on one core, each photo decoded again in every epoch, as public LOPO scripts do
   two loops   two such loops side by side, their data already decoded in memory, channels_last
   study.lopo  our folds as Ray tasks, faces and weights in the object store
+With --frozen K all three train only the stages after the first K. The loops then run the frozen stages without gradient
+for every batch; study.lopo computes their output once for all 82 folds, and is charged its share of that time.
 Starting processes and importing torch is left out of all three. Rounds are interleaved; the table has their medians.
 """
 
@@ -33,7 +36,8 @@ from study.folds import Fold, lopo_folds
 from trainables.backbones import age_net
 from trainables.config import NO_AUGMENTATION, TrialConfig
 from trainables.faces.table import Faces, load_faces, table_files
-from trainables.fold import run_fold
+from trainables.fold import run_fold, run_freeze
+from trainables.frozen.cut import stages_of
 from trainables.losses import MeanVariance
 
 
@@ -47,6 +51,7 @@ class Options:
     batch: int = 32
     epochs: int = 1
     folds: int = 4
+    frozen: int = 0
     rounds: int = 3
 
 
@@ -66,6 +71,14 @@ class FaceFiles(Dataset):
         return pixels.flip(2) if torch.rand(()) < 0.5 else pixels, int(self.age[row])
 
 
+def start_net(options: Options) -> torch.nn.Module:
+    """A network to train by hand: its first stages get no gradient and keep their batch norm's statistics."""
+    net = age_net(options.backbone, px=options.px).train()
+    for name in (name for stage in stages_of(net)[: options.frozen] for name in stage):
+        net.network.get_submodule(name).eval().requires_grad_(False)
+    return net
+
+
 def train_step(net: torch.nn.Module, optimizer: Any, pixels: torch.Tensor, age: torch.Tensor) -> None:
     """A step as written by hand."""
     loss = MeanVariance()(net(pixels), age)
@@ -78,8 +91,8 @@ def script(options: Options, encoded: list[bytes], faces: Faces, folds: list[Fol
     """One fold after another; every epoch reads and decodes every face."""
     torch.set_num_threads(1)
     for fold in folds:
-        net = age_net(options.backbone, px=options.px).to(memory_format=torch.contiguous_format)
-        optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+        net = start_net(options).to(memory_format=torch.contiguous_format)
+        optimizer = torch.optim.AdamW([each for each in net.parameters() if each.requires_grad], lr=1e-3)
         data = FaceFiles([encoded[row] for row in fold.train], faces.age[fold.train], options.px)
         net.train()
         for _ in range(options.epochs):
@@ -93,8 +106,8 @@ def memory_loop(options: Options, faces: Faces, folds: list[Fold]) -> None:
     everything = torch.from_numpy(faces.pixels).permute(0, 3, 1, 2)
     age = torch.from_numpy(faces.age.astype(np.int64))
     for fold in folds:
-        net = age_net(options.backbone, px=options.px)
-        optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
+        net = start_net(options)
+        optimizer = torch.optim.AdamW([each for each in net.parameters() if each.requires_grad], lr=1e-3, fused=True)
         rows = torch.from_numpy(fold.train)
         net.train()
         for _ in range(options.epochs):
@@ -126,7 +139,14 @@ def main(options: Options) -> None:
         batch=options.batch,
         epochs=options.epochs,
         augmentation=dataclasses.replace(NO_AUGMENTATION, flip=0.5),
+        frozen=options.frozen,
+        frozen_views=options.epochs,
+        weights="given" if options.frozen else "random",
     )
+    initial = None
+    if options.frozen:
+        state = age_net(options.backbone, px=options.px).state_dict()
+        initial = {name: value.numpy() for name, value in state.items()}
     spawn = multiprocessing.get_context("spawn")
     jobs, done = [spawn.Queue(), spawn.Queue()], spawn.Queue()
     loops = [spawn.Process(target=looping, args=(options, faces, queue, done), daemon=True) for queue in jobs]
@@ -137,8 +157,13 @@ def main(options: Options) -> None:
     start_ray(num_cpus=2)
     table = ray.put(faces)
     task = ray.remote(run_fold).options(num_cpus=1)
+    freeze = ray.remote(run_freeze).options(num_cpus=1)
+    began = time.perf_counter()
+    given = freeze.remote(config.to_json(), table, initial, 1, "cpu")  # a copy of the table without frozen stages
+    ray.wait([given], fetch_local=False)
+    freezing = (time.perf_counter() - began) / len(lopo_folds(faces)) * len(folds) if options.frozen else 0.0
     warm = config.to_json() | {"epochs": 1}
-    ray.get([task.remote(warm, table, None, np.arange(64), np.arange(2), 1, "cpu") for _ in range(4)])
+    ray.get([task.remote(warm, given, initial, np.arange(64), np.arange(2), 1, "cpu") for _ in range(4)])
 
     def two_loops() -> None:
         for side, queue in enumerate(jobs):
@@ -147,7 +172,7 @@ def main(options: Options) -> None:
             done.get()
 
     def ours() -> None:
-        ray.get([task.remote(config.to_json(), table, None, fold.train, fold.test, 1, "cpu") for fold in folds])
+        ray.get([task.remote(config.to_json(), given, initial, fold.train, fold.test, 1, "cpu") for fold in folds])
 
     ways = {"script": lambda: script(options, encoded, faces, folds), "two loops": two_loops, "study.lopo": ours}
     rate: dict[str, list[float]] = {name: [] for name in ways}
@@ -155,10 +180,12 @@ def main(options: Options) -> None:
         for name, way in ways.items():
             began = time.perf_counter()
             way()
-            rate[name].append(trained / (time.perf_counter() - began))
+            more = freezing if name == "study.lopo" else 0.0
+            rate[name].append(trained / (time.perf_counter() - began + more))
     for queue in jobs:
         queue.put(None)
-    print(f"{options.backbone}, {options.px} px, batch {options.batch}, {len(folds)} folds of {len(faces)} faces")
+    how = f"{options.px} px, batch {options.batch}, {options.frozen} frozen stages, {options.epochs} epochs"
+    print(f"{options.backbone}, {how}, {len(folds)} folds of {len(faces)} faces")
     print(f"{'way':<12} {'faces/s':>8} {'least':>7} {'most':>7}  ours / this")
     for name, rates in rate.items():
         ratios = [mine / other for mine, other in zip(rate["study.lopo"], rates, strict=True)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jaxtyping import install_import_hook
@@ -23,6 +24,54 @@ from PIL import Image
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="leave out the tests that are slow (see is_slow)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--fast"):
+        slow = [item for item in items if is_slow(item)]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not is_slow(item)]
+
+
+def is_slow(item: pytest.Item) -> bool:
+    """Whether a test needs Ray, or is in a module that starts processes, or is marked slow (it trains)."""
+    needs = set(getattr(item, "fixturenames", ()))
+    module = vars(getattr(item, "module", None) or object)
+    starts = {"subprocess", "ray", "served", "interrupt", "typed", "run_and_kill"} & module.keys()
+    return bool(item.get_closest_marker("slow") or needs & {"one_ray", "own_ray"} or starts)
+
+
+@pytest.fixture(scope="session")
+def _ray_ends_with_the_tests() -> Iterator[None]:
+    yield
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
+
+
+@pytest.fixture(scope="module")
+def one_ray(_ray_ends_with_the_tests: None) -> None:
+    """Ray with two cores, whatever the machine has: one for all tests, so that its processes start once."""
+    from study.cluster.start import start_ray
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(Path(__file__).parents[1])  # its workers stay in a folder that no test removes
+        start_ray(num_cpus=2, object_store_bytes=500_000_000, quiet_core=True)
+
+
+@pytest.fixture
+def own_ray(_ray_ends_with_the_tests: None) -> Iterator[Callable[..., None]]:
+    """own_ray(num_cpus=1) starts a Ray that has the test's environment and ends with the test."""
+    import ray
+
+    from study.cluster.start import start_ray
+
+    ray.shutdown()
+    yield start_ray
+    ray.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -15,25 +15,17 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-import ray
 from PIL import Image
 
 from study.align.command import Options, align
 from study.cli.run import main
-from study.cluster.start import start_ray
 from study.files import locks
 from study.landmarks.photos import REASONS
 from study.landmarks.warp import TEMPLATE
 from trainables.faces.table import ALIGNMENT_KEY, SCHEMA, load_faces
 
 REPOSITORY = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def local_ray():
-    start_ray(num_cpus=2)
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("one_ray")
 
 
 def jpeg(seed: int) -> bytes:
@@ -56,7 +48,7 @@ def points_file() -> str:
 
 
 @pytest.fixture(scope="module")
-def pristine(tmp_path_factory, local_ray) -> Path:
+def pristine(tmp_path_factory, one_ray) -> Path:
     """A folder with fgnet/ and its table out/: aligned once; tests read and copy it, and never change it.
 
     A small FG-NET of 3 people with 12 good photos, two pairs of identical bytes, and ten that are hostile."""

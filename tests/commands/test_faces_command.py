@@ -10,7 +10,6 @@ import ray.data
 from PIL import Image
 
 from study.cli.run import main
-from study.cluster.start import start_ray
 from study.faces import Options, contact_sheet, show
 
 
@@ -48,15 +47,11 @@ def test_a_folder_without_a_table_is_one_line(tmp_path, capsys, content, said):
     assert len(printed.strip().splitlines()) == 1
 
 
-def test_pandas_pyarrow_and_ray_read_the_same_rows(make_table, tmp_path):
+def test_pandas_pyarrow_and_ray_read_the_same_rows(make_table, tmp_path, one_ray):
     table = make_table(tmp_path / "drawn", people=3, photos=2) / "faces"
     by_pandas = pd.read_parquet(table)
     by_arrow = pads.dataset(table).to_table().to_pandas()
-    start_ray(num_cpus=1)
-    try:
-        by_ray = ray.data.read_parquet(str(table)).to_pandas()
-    finally:
-        ray.shutdown()
+    by_ray = ray.data.read_parquet(str(table)).to_pandas()
     for other in (by_arrow, by_ray):
         assert other.columns.tolist() == by_pandas.columns.tolist()
         assert other.photo.tolist() == by_pandas.photo.tolist()

@@ -17,13 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 from PIL import Image
 from safetensors.torch import load_file
 
 from study.artifacts.predictions import Predictions, read_predictions
 from study.cli.options import Allowed, Training
-from study.cluster.start import start_ray
 from study.folds import dev_split, lopo_folds
 from study.lopo.command import Lopo, lopo
 from study.lopo.jobs import Schedule, make_jobs
@@ -305,14 +303,12 @@ def test_a_config_is_not_chosen_on_data_that_holds_the_tested_photos(folders, mo
 
 
 @pytest.fixture(scope="module")
-def place(home, make_table) -> Iterator[Path]:
+def place(home, make_table, one_ray) -> Path:
     """The working directory with Ray, and a network pretrained on strangers."""
     make_table(home / "strangers", people=24, photos=1, dataset="crowd")
     (home / "start.json").write_text('{"backbone": "resnet18"}')
-    start_ray(num_cpus=2, quiet_core=True)
     pretrain_on(home / "strangers", home / "pretrained")
-    yield home
-    ray.shutdown()
+    return home
 
 
 def pretrain_on(faces: Path, out: Path) -> dict[str, object]:

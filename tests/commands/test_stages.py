@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from mlflow import MlflowClient
 from study.artifacts.predictions import read_predictions
 from study.folds import dev_split
 from study.landmarks.warp import TEMPLATE, TEMPLATE_NAME
+from tests.commands.typed import command, environment, fails, run
 from trainables.faces.table import ALIGNMENT_KEY, load_faces
 from trainables.losses import decode_age
 
@@ -30,25 +30,8 @@ SWEEP = ["--space", "mean_variance", "--trials", "3", "--blocks", "2", "--folds"
 SWEEP += ["--finalists", "2", "--final-seeds", "1"]
 
 
-def command(stage: str, *args: object) -> list[str]:
-    return [sys.executable, "-m", f"study.{stage}", *map(str, args)]
-
-
-def environment() -> dict[str, str]:
-    root = str(Path(__file__).parents[2])
-    return {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": ""}
-
-
-def run(cwd: Path, stage: str, *args: object) -> str:
-    done = subprocess.run(
-        command(stage, *args), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def fails(cwd: Path, stage: str, *args: object) -> str:
-    """The one line of a command that must fail without a traceback."""
+def fails_alone(cwd: Path, stage: str, *args: object) -> str:
+    """fails() in a process of its own, with a Ray of its own."""
     done = subprocess.run(
         command(stage, *args), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=600
     )
@@ -93,7 +76,7 @@ def finals(cwd: Path, block: str, *, name: str = "mean_variance") -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, make_table) -> Path:
+def place(tmp_path_factory, make_table, one_ray) -> Path:
     """A working directory after pretraining and a sweep."""
     cwd = tmp_path_factory.mktemp("study")
     make_table(cwd / "people", people=12, photos=6)
@@ -226,7 +209,7 @@ def test_a_trial_that_rays_memory_monitor_ends_says_so(place, monkeypatch):
     """Ray's own monitor, told that 1 % of the machine's memory is all there is: it ends every trial's process."""
     monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")
     few = ["--space", "mean_variance", "--trials", "1", "--select", "none", "--folds", "2", "--epochs", "1", *FAST]
-    told = fails(place, "sweep", "--faces", "people", "--trial", "start.json", "--name", "oom", *few)
+    told = fails_alone(place, "sweep", "--faces", "people", "--trial", "start.json", "--name", "oom", *few)
     assert "no trial of all was completed" in told
     (tried,) = journal(place, "all", name="oom")
     assert tried["state"] == "failed"

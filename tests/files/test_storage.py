@@ -13,12 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import ray
 from PIL import Image
 from pyarrow import fs
 
 from study.align.command import Options, align
-from study.cluster.start import start_ray
 from study.files.storage import Folder, open_folder
 from study.landmarks.warp import TEMPLATE
 
@@ -104,7 +102,7 @@ def test_a_secret_in_a_uri_is_not_shown():
     assert folder.name == "s3://key:secret@bucket/faces?region=x"
 
 
-def test_aligning_from_a_store_into_a_store_gives_the_local_table(tmp_path, bucket):
+def test_aligning_from_a_store_into_a_store_gives_the_local_table(tmp_path, bucket, own_ray):
     root = tmp_path / "fgnet"
     points = np.full((68, 2), 50.0)
     points[[31, 36, 67, 48, 54]] = TEMPLATE * 100 - 0.5
@@ -124,13 +122,10 @@ def test_aligning_from_a_store_into_a_store_gives_the_local_table(tmp_path, buck
         "fgnet", root=(str(root),), out=str(tmp_path / "out"), landmarker="pts", size=64, shard=2, track=False
     )
     out = open_folder(bucket.format("out"))
-    start_ray(num_cpus=2)
-    try:
-        assert align(near) == 0
-        for _ in range(2):  # the second run has nothing to do
-            assert align(replace(near, root=(far.name,), out=out.name)) == 0
-    finally:
-        ray.shutdown()
+    own_ray(num_cpus=2)  # its workers have the store's keys
+    assert align(near) == 0
+    for _ in range(2):  # the second run has nothing to do
+        assert align(replace(near, root=(far.name,), out=out.name)) == 0
     local = open_folder(near.out)
     assert out.names("faces") == local.names("faces")
     for which in ("faces", "rejects"):

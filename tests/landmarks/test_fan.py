@@ -12,13 +12,11 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-import ray
 import torch
 from PIL import Image
 
 from study.align.command import Options, align
 from study.cli.run import main
-from study.cluster.start import start_ray
 from study.landmarks.fan import FAN_WEIGHTS, load_fan
 from study.landmarks.landmarkers import weights_digest
 from study.landmarks.search import Landmarks, Portrait, Runtime
@@ -111,17 +109,14 @@ def test_what_fan_cannot_run_on_is_said_before_any_photo_is_read(with_weights, t
     assert not (tmp_path / "out").exists()
 
 
-def test_align_with_fan_by_default(with_weights, tmp_path, portraits):
+def test_align_with_fan_by_default(with_weights, tmp_path, portraits, own_ray):
     """The default for one's own data; the table names the weights by what is in them."""
     root, out = tmp_path / "utkface", tmp_path / "out"
     root.mkdir()
     for age, portrait in enumerate(portraits):
         Image.fromarray(portrait.pixels).save(root / f"{age}_0_0_2017011018372639.jpg", quality=95)
-    start_ray(num_cpus=1)
-    try:
-        assert align(Options("utkface", root=(str(root),), out=str(out), size=64, track=False)) == 0
-    finally:
-        ray.shutdown()
+    own_ray(num_cpus=1)  # its workers look for the weights where this test has put them
+    assert align(Options("utkface", root=(str(root),), out=str(out), size=64, track=False)) == 0
     faces = pd.read_parquet(out / "faces")
     assert faces.landmarker.tolist() == ["fan"] * 3
     assert faces.age.tolist() == [0, 1, 2]

@@ -16,7 +16,6 @@ import ray
 import torch
 
 from search_spaces import SPACES
-from study.cluster import start as cluster
 from study.cluster.joining import check_address, joined_address
 from study.cluster.placing import Running
 from study.folds import Fold
@@ -127,7 +126,7 @@ def test_statistics_that_are_no_numbers_end_a_training_whose_loss_is_one(faces):
         predict(CONFIG, net, faces, rows)
 
 
-def test_a_fold_without_an_answer_fails_with_its_reason_and_the_others_go_on(faces, tmp_path, monkeypatch, capsys):
+def test_a_fold_without_an_answer_fails_with_its_reason_and_the_others_go_on(faces, tmp_path, monkeypatch, one_ray):
     people = faces.people[:3]
     folds = [Fold(name, np.flatnonzero(faces.person != name), np.flatnonzero(faces.person == name)) for name in people]
     jobs = [Job(fold, CONFIG, "key", tmp_path / f"{i}.parquet") for i, fold in enumerate(folds)]
@@ -150,15 +149,7 @@ def test_a_fold_without_an_answer_fails_with_its_reason_and_the_others_go_on(fac
     store = tracking.connect(home=tmp_path / "mlruns")
     parent = tracking.find_or_start(store, key="lopo", name="lopo", stage="lopo")
     starts = {("resnet18", "random"): read_start("resnet18", "random")}
-    own = not ray.is_initialized()
-    cluster.start_ray(num_cpus=1)
-    try:
-        failed = dict(
-            folding.run_jobs(jobs, {32: faces}, starts, store, parent, Schedule("plain", 1, 1, 0.0), Running())
-        )
-    finally:
-        if own:
-            ray.shutdown()
+    failed = dict(folding.run_jobs(jobs, {32: faces}, starts, store, parent, Schedule("plain", 1, 1, 0.0), Running()))
     assert failed.keys() == {people[0], people[2]}
     assert failed[people[0]] == "the loss became nan"
     assert "are not a number" in failed[people[2]]

@@ -221,6 +221,7 @@ def test_results_on_different_faces_are_never_mixed():
     ]
 
 
+@pytest.mark.slow
 def test_two_sections_with_the_same_faces_keep_their_own_pictures(tmp_path):
     results = [Result(n, about(), predictions(people=p)) for n, p in (("a", 12), ("b", 8))]
     written = report.write_report(results, out=tmp_path, draws=200)

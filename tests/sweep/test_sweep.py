@@ -16,7 +16,6 @@ from ray import tune
 
 from search_spaces import SPACES
 from study.cluster import placing
-from study.cluster import start as cluster
 from study.folds import dev_split, person_folds
 from study.starts import Start, check_apart
 from study.sweep.command import Sweep, make_blocks
@@ -161,7 +160,7 @@ def make_limited() -> Callable[..., None]:
     return limited
 
 
-def test_a_trial_that_does_not_fit_fails_with_its_reason_and_the_others_go_on(faces, tmp_path, monkeypatch):
+def test_a_trial_that_does_not_fit_fails_with_its_reason_and_the_others_go_on(faces, tmp_path, monkeypatch, one_ray):
     """Through Ray Tune: ResNet-101 with its optimiser needs 700 MB. It comes first, and is not tried again."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     store = tracking.connect()
@@ -173,25 +172,19 @@ def test_a_trial_that_does_not_fit_fails_with_its_reason_and_the_others_go_on(fa
     search = BlockSearch(space, base, journal, trials=2, folds=1, lag=1, seed=0, pretrained={})
     block = BlockRecord("all", tmp_path / "all", search, Mirror(tmp_path, "all", space, base))
     record = Recorder([block], store, parent=parent, key="sweep", brand="OVERLAP")
-    own = not ray.is_initialized()
-    cluster.start_ray(num_cpus=1)
-    try:
-        folds = {"all": [(np.arange(40), np.arange(40, 60))]}
-        run = partial(make_limited(), faces={32: ray.put(faces)}, folds=folds)
-        tune.Tuner(
-            tune.with_resources(run, {"cpu": 1}),
-            tune_config=tune.TuneConfig(
-                search_alg=TuneSearch({"all": search}, record), num_samples=-1, max_concurrent_trials=1,
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                storage_path=str(tmp_path / "tune"), callbacks=[record], verbose=0,
-                failure_config=tune.FailureConfig(max_failures=2),
-            ),
-        ).fit()  # fmt: skip
-    finally:
-        if own:
-            ray.shutdown()
+    folds = {"all": [(np.arange(40), np.arange(40, 60))]}
+    run = partial(make_limited(), faces={32: ray.put(faces)}, folds=folds)
+    tune.Tuner(
+        tune.with_resources(run, {"cpu": 1}),
+        tune_config=tune.TuneConfig(
+            search_alg=TuneSearch({"all": search}, record), num_samples=-1, max_concurrent_trials=1,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            storage_path=str(tmp_path / "tune"), callbacks=[record], verbose=0,
+            failure_config=tune.FailureConfig(max_failures=2),
+        ),
+    ).fit()  # fmt: skip
     assert journal == read_journal(tmp_path / "all")
     assert [journal[n].state for n in (0, 1)] == ["failed", "complete"]
     assert journal[0].why.startswith("resnet101 at 32 px: it needs more memory than there is")

@@ -14,6 +14,7 @@ from trainables.backbones import BACKBONES, age_net, find_backbone, load_weights
 from trainables.losses import MeanVariance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
 def test_trains_one_step_and_gives_age_probabilities(name):
     torch.manual_seed(0)

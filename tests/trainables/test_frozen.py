@@ -33,6 +33,7 @@ def config(faces, tmp_path_factory):
     return config.replace(weights=str(folder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["alexnet", "vgg16", "resnet18", "efficientnet_lite0", "vit_tiny", "swin_tiny", "convnext_tiny"]
 )
@@ -69,6 +70,7 @@ def test_frozen_stages_do_not_change_and_the_network_that_comes_back_is_whole(co
     assert {"network.layer3.0.conv1.weight", "network.layer4.0.bn1.running_mean", "network.fc.weight"}.isdisjoint(same)
 
 
+@pytest.mark.slow
 def test_a_training_from_features_is_that_from_faces_and_they_predict_alike(config, faces):
     rows, rest = np.arange(40), np.arange(40, 48)
     features = freeze(config, faces)

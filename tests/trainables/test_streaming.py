@@ -12,11 +12,9 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 import torch
 from safetensors.torch import save
 
-from study.cluster.start import start_ray
 from study.folds import dev_split
 from study.pretrain.ray_train import Room, find_room, train_with_ray
 from trainables.config import Augmentation, TrialConfig
@@ -160,13 +158,6 @@ def test_a_row_group_too_large_to_stream_is_refused(folder, tmp_path):
         index_faces([str(tmp_path / "none")])
 
 
-@pytest.fixture(scope="module")
-def local_ray():
-    start_ray(num_cpus=2, quiet_core=True)
-    yield
-    ray.shutdown()
-
-
 def pretrain(tables, storage, config, *, workers=1, kill=False):
     """The state's digest and tensors, and the loss of each epoch. kill: SIGKILL the worker once within an epoch."""
     epochs, killed = {}, threading.Event()
@@ -198,7 +189,7 @@ ALIKE = CONFIG.replace(optimizer="sgd", learning_rate=1e-2, ema=0.9)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tables, tmp_path_factory, local_ray):
+def undisturbed(tables, tmp_path_factory, one_ray):
     return pretrain(tables, tmp_path_factory.mktemp("undisturbed"), ALIKE)
 
 
@@ -217,14 +208,14 @@ def test_two_workers_on_two_cores_learn_what_one_does(tables, tmp_path, undistur
         assert torch.allclose(value, state[name], atol=1e-4), name
 
 
-def test_a_training_that_diverges_says_so_and_is_not_started_again_and_again(tables, tmp_path, local_ray):
+def test_a_training_that_diverges_says_so_and_is_not_started_again_and_again(tables, tmp_path, one_ray):
     config = CONFIG.replace(optimizer="sgd", learning_rate=1e12, clip=0.0, warmup=0.0)
     with pytest.raises(Diverged, match="a lower --learning-rate"):
         pretrain(tables, tmp_path, config)
     assert not (tmp_path / "net").exists()
 
 
-def test_room_is_this_machines_cores_or_said(local_ray):
+def test_room_is_this_machines_cores_or_said(one_ray):
     assert find_room(1, None, 0.0, joined=False).cpus == 2
     assert find_room(2, None, 0.0, joined=False).cpus == 1
     assert find_room(2, None, 0.0, joined=True).cpus == 4

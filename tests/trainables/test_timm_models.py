@@ -89,6 +89,7 @@ def test_a_name_that_cannot_be_a_backbone_is_one_line(name, said):
     assert len(str(error.value)) < 700
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "px", "said"),
     [

@@ -32,6 +32,7 @@ def faces(make_table, tmp_path_factory) -> Faces:
     return load_faces([make_table(tmp_path_factory.mktemp("faces"), people=16, photos=8)], px=32)
 
 
+@pytest.mark.slow
 def test_it_learns_what_can_be_seen(faces):
     train, test = np.arange(96), np.arange(96, 128)
     config = CONFIG.replace(epochs=12)
@@ -46,6 +47,7 @@ def test_it_learns_what_can_be_seen(faces):
     assert fitted.history[-1].validation_mae == pytest.approx(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ema", [0.0, 0.9], ids=["last weights", "averaged weights"])
 def test_two_epochs_and_then_two_are_four(faces, tmp_path, ema):
     config, rows = CONFIG.replace(ema=ema), np.arange(64)
@@ -61,6 +63,7 @@ def test_two_epochs_and_then_two_are_four(faces, tmp_path, ema):
         assert torch.equal(value, resumed.net.state_dict()[name]), name
 
 
+@pytest.mark.slow
 def test_a_snapshot_within_an_epoch_resumes_exactly_with_dropout_and_averaging(faces, tmp_path):
     config = CONFIG.replace(ema=0.9, dropout=0.3, drop_path=0.2, epochs=2, augmentation=Augmentation())
     batches = Batches(faces, np.arange(70), 16, 0, config.augmentation, torch.device("cpu"))
@@ -88,6 +91,7 @@ def test_weight_decay_spares_biases_norms_and_position_tables(name, spared):
     assert sum(len(group["params"]) for group in groups) == len(list(net.parameters()))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_network_and_another_another(faces):
     def digest(config):
         return sum(float(v.double().sum()) for v in fit(config, faces, np.arange(48)).net.state_dict().values())
@@ -154,6 +158,7 @@ def test_one_step_is_the_one_written_by_hand(batch):
         assert torch.allclose(states[0][1][name], by_hand, atol=1e-5), name
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_the_average_of_every_steps(batch):
     config = CONFIG.replace(epochs=6, ema=0.4)
     states = []
@@ -176,6 +181,7 @@ def test_averaged_weights_are_the_average_of_every_steps(batch):
     assert not torch.allclose(by_hand["network.fc.weight"], states[-1]["network.fc.weight"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_every_step_worker_and_seed_drops_other_units(batch):
     """Same faces, learning rate about zero: only dropout can change the loss."""
     torch.manual_seed(0)

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
 from study.artifacts.predictions import read_predictions
-from tests.ui.pages import CHROMIUM, ROOT, browser, read, served
+from tests.commands.typed import run
+from tests.ui.pages import CHROMIUM, browser, read, served
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian's package chromium)"),
@@ -24,14 +22,6 @@ pytestmark = [
 ]
 FAST = ["--px", "32", "--batch", "16"]
 SWEEP = ["--space", "tour", "--trials", "2", "--select", "none", "--folds", "2", "--epochs", "2", "--finalists", "0"]
-
-
-def run(cwd: Path, stage: str, *args: object) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": ""}
-    command = [sys.executable, "-m", f"study.{stage}", *map(str, args)]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def records(cwd: Path) -> list[tuple[object, ...]]:
@@ -46,7 +36,7 @@ def records(cwd: Path) -> list[tuple[object, ...]]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, make_table) -> Path:
+def place(tmp_path_factory, make_table, one_ray) -> Path:
     """A copy of a folder with a sweep and a LOPO: the original is gone."""
     cwd = tmp_path_factory.mktemp("study") / "original"
     make_table(cwd / "people", people=6, photos=4)
