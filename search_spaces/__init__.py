@@ -23,9 +23,9 @@ from search_spaces import (
     tour,
     transformers,
 )
-from trainables.backbones import check_backbone, find_backbone
 from trainables.config import TrialConfig
 from trainables.names import near, unknown
+from trainables.networks import check_backbone, find_backbone
 from trainables.timm_models import PREFIX
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import optuna
 
-from trainables.backbones import find_backbone
 from trainables.config import TrialConfig
+from trainables.networks import find_backbone
 
 BACKBONES = (
     "alexnet", "vgg16", "vgg19", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152",

@@ -13,8 +13,8 @@ from typing import Any
 
 import optuna
 
-from trainables.backbones import find_backbone
 from trainables.config import TrialConfig
+from trainables.networks import find_backbone
 
 BACKBONES = (
     "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3",

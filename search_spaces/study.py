@@ -22,8 +22,8 @@ import optuna
 from search_spaces import paper
 from search_spaces.mean_variance import FIRST as LOSSES_FIRST
 from search_spaces.mean_variance import ask_loss
-from trainables.backbones import find_backbone
 from trainables.config import TrialConfig
+from trainables.networks import find_backbone
 from trainables.timm_models import PREFIX
 
 BACKBONES = (

@@ -13,11 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from study.cli.about import About
 from study.cli.options import SYNTHETIC_HOME
 from study.cli.run import main
 from study.process.cores import usable_cores
 from study.process.ends import INTERRUPTED, PATIENCE, notice
-from study.tracking.look import UI
+
+ABOUT = About(
+    "the whole study on the synthetic people: align to report, and a model that is used",
+    (("All of it", "python -m study.tour"), ("A check that every stage runs", "python -m study.tour --size small")),
+    ("size",),
+    """Every stage is a command that you can type yourself; each is printed before it runs. After an interruption the
+    same command continues after what is finished.""",
+)
 
 PHOTO = Path(__file__).parent / "align" / "datasets" / "built_in" / "people" / "images" / "001A08.JPG"
 """The photo that is predicted at the end: of a person whom the model was trained on."""
@@ -76,7 +84,7 @@ def tour(options: Tour) -> int:
         took.append((stage, time.monotonic() - began))
     times = ", ".join(f"{stage} {seconds / 60:.1f} min" for stage, seconds in took)
     print(f"\nDone in {sum(seconds for _, seconds in took) / 60:.1f} min: {times}.")
-    print(f"Read: {SYNTHETIC_HOME}/report/report.html. Compare: {UI} --open")
+    print(f"Read: {SYNTHETIC_HOME}/report/report.html. Compare: python -m study.ui --open")
     print(f"All files are in {SYNTHETIC_HOME}: synthetic people. For your own photos: python -m study.align --help")
     return 0
 
@@ -97,4 +105,4 @@ def run(command: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tour, Tour, prog="python -m study.tour", description=__doc__))
+    sys.exit(main(tour, Tour, prog="python -m study.tour", about=ABOUT))

@@ -16,10 +16,9 @@ import pyarrow.parquet as pq
 import safetensors.torch
 from torch import Tensor
 
-from trainables.config import TrialConfig
+from trainables.config import TrialConfig, read_trial
 from trainables.fields import Amount, Chance, Positive, Whole, describe, read_fields
 from trainables.folders import old_name, standing
-from trainables.json_files import read_json
 from trainables.provenance import photos_digest, read_photos, tensors_digest
 from trainables.weight_files import check_finite
 
@@ -183,24 +182,3 @@ def _compare(file: Path, found: str | None, expected: str | None) -> None:
             f"{file} is not the file that {TRIAL} next to it describes: one of them was replaced or edited; pretrain "
             "again or copy the whole folder again"
         )
-
-
-def read_trial(file: Path) -> tuple[TrialConfig, dict[str, Any]]:
-    """The config in a trial.json and its "about". The file is {"trial": ..., "about": ...}, or the config alone.
-
-    Raises FileNotFoundError, or ValueError in one line that names the file and the field.
-    """
-    if not file.exists():
-        raise FileNotFoundError(f'no trial at {file}: expected a JSON file such as {{"backbone": "efficientnet_b0"}}')
-    record = read_json(file)
-    try:
-        if not isinstance(record, dict) or "trial" not in record:
-            return TrialConfig.from_json(record), {}
-        config, about = TrialConfig.from_json(record["trial"]), record.get("about", {})
-        if not isinstance(about, dict):
-            raise ValueError(f"about is {describe(about)}, expected an object")
-        for stray in sorted(record.keys() & {field.name for field in dataclasses.fields(TrialConfig)}):
-            raise ValueError(f'{stray!r} is next to "trial", where nothing reads it: expected inside "trial"')
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
-    return config, about

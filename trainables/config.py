@@ -7,9 +7,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from trainables.backbones import AGES, check_backbone, find_backbone
 from trainables.fields import (
     Amount,
     Batch,
@@ -25,8 +25,10 @@ from trainables.fields import (
     describe,
     read_fields,
 )  # fmt: skip
+from trainables.json_files import read_json
 from trainables.losses import LOSSES, PAPER_NAMES, Decoder, Loss, MeanVariance, loss_name
 from trainables.names import unknown
+from trainables.networks import AGES, check_backbone, find_backbone
 from trainables.rare import RareAges
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -198,6 +200,27 @@ _ELSEWHERE = (
 def fingerprint(record: object) -> str:
     """12 hex digits of a record's canonical JSON."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def read_trial(file: Path) -> tuple[TrialConfig, dict[str, Any]]:
+    """The config in a trial.json and its "about". The file is {"trial": ..., "about": ...}, or the config alone.
+
+    Raises FileNotFoundError, or ValueError in one line that names the file and the field.
+    """
+    if not file.exists():
+        raise FileNotFoundError(f'no trial at {file}: expected a JSON file such as {{"backbone": "efficientnet_b0"}}')
+    record = read_json(file)
+    try:
+        if not isinstance(record, dict) or "trial" not in record:
+            return TrialConfig.from_json(record), {}
+        config, about = TrialConfig.from_json(record["trial"]), record.get("about", {})
+        if not isinstance(about, dict):
+            raise ValueError(f"about is {describe(about)}, expected an object")
+        for stray in sorted(record.keys() & {field.name for field in dataclasses.fields(TrialConfig)}):
+            raise ValueError(f'{stray!r} is next to "trial", where nothing reads it: expected inside "trial"')
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    return config, about
 
 
 PAPER = TrialConfig(

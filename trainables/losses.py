@@ -9,22 +9,26 @@ LOSSES names them. Example:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
 
 from trainables.fields import Amount, Positive, Share, check_fields
+from trainables.later import Later
+
+if TYPE_CHECKING:
+    import torch
+    import torch.nn.functional as F
+else:  # a config's loss is a record: torch is imported where one is called
+    torch, F = Later("torch"), Later("torch.nn.functional")
 
 Decoder = Literal["expectation", "median", "argmax"]
 Distance = Literal["squared", "absolute"]
 
 
 def age_moments(
-    logits: Float[Tensor, "batch ages"],
-) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    logits: Float[torch.Tensor, "batch ages"],
+) -> tuple[Float[torch.Tensor, " batch"], Float[torch.Tensor, " batch"]]:
     """Mean (years) and variance (years^2) of the softmax over ages 0 .. K-1."""
     probability = logits.softmax(dim=1)
     years = torch.arange(logits.shape[1], device=logits.device, dtype=logits.dtype)
@@ -33,7 +37,9 @@ def age_moments(
     return mean, variance
 
 
-def decode_age(distribution: Float[Tensor, "faces ages"], decoder: Decoder = "expectation") -> Float[Tensor, " faces"]:
+def decode_age(
+    distribution: Float[torch.Tensor, "faces ages"], decoder: Decoder = "expectation"
+) -> Float[torch.Tensor, " faces"]:
     """The age (years) that a distribution over ages 0 .. K-1 stands for.
 
     expectation is the usual decoder since DEX (Rothe, Timofte and Van Gool, 2015). median is the first age at which the
@@ -62,10 +68,14 @@ class CrossEntropy:
     def __post_init__(self) -> None:
         check_fields(self, of="loss.")
 
-    def __call__(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def __call__(
+        self, logits: Float[torch.Tensor, "batch ages"], age: Int[torch.Tensor, " batch"]
+    ) -> Float[torch.Tensor, ""]:
         return self.each(logits, age).mean()
 
-    def each(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    def each(
+        self, logits: Float[torch.Tensor, "batch ages"], age: Int[torch.Tensor, " batch"]
+    ) -> Float[torch.Tensor, " batch"]:
         return F.cross_entropy(logits, age, label_smoothing=self.label_smoothing, reduction="none")
 
 
@@ -87,10 +97,14 @@ class MeanVariance:
     def __post_init__(self) -> None:
         check_fields(self, of="loss.")
 
-    def __call__(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def __call__(
+        self, logits: Float[torch.Tensor, "batch ages"], age: Int[torch.Tensor, " batch"]
+    ) -> Float[torch.Tensor, ""]:
         return self.each(logits, age).mean()
 
-    def each(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    def each(
+        self, logits: Float[torch.Tensor, "batch ages"], age: Int[torch.Tensor, " batch"]
+    ) -> Float[torch.Tensor, " batch"]:
         mean, variance = age_moments(logits)
         squared = (mean - age).square()
         cross_entropy = F.cross_entropy(logits, age, label_smoothing=self.label_smoothing, reduction="none")
@@ -113,10 +127,14 @@ class DLDLv2:
     def __post_init__(self) -> None:
         check_fields(self, of="loss.")
 
-    def __call__(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def __call__(
+        self, logits: Float[torch.Tensor, "batch ages"], age: Int[torch.Tensor, " batch"]
+    ) -> Float[torch.Tensor, ""]:
         return self.each(logits, age).mean()
 
-    def each(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    def each(
+        self, logits: Float[torch.Tensor, "batch ages"], age: Int[torch.Tensor, " batch"]
+    ) -> Float[torch.Tensor, " batch"]:
         penalty = years_off(logits, age).square() / (2 * self.sigma**2)
         log_label = (-penalty).log_softmax(dim=1)
         divergence = F.kl_div(logits.log_softmax(dim=1), log_label, reduction="none", log_target=True).sum(dim=1)
@@ -140,10 +158,14 @@ class SORD:
     def __post_init__(self) -> None:
         check_fields(self, of="loss.")
 
-    def __call__(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def __call__(
+        self, logits: Float[torch.Tensor, "batch ages"], age: Int[torch.Tensor, " batch"]
+    ) -> Float[torch.Tensor, ""]:
         return self.each(logits, age).mean()
 
-    def each(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    def each(
+        self, logits: Float[torch.Tensor, "batch ages"], age: Int[torch.Tensor, " batch"]
+    ) -> Float[torch.Tensor, " batch"]:
         years = years_off(logits, age)
         penalty = self.scale * (years.square() if self.distance == "squared" else years.abs())
         return F.cross_entropy(logits, (-penalty).softmax(dim=1), reduction="none")
@@ -164,10 +186,14 @@ class CORAL:
     "median", up to ties.
     """
 
-    def __call__(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def __call__(
+        self, logits: Float[torch.Tensor, "batch ages"], age: Int[torch.Tensor, " batch"]
+    ) -> Float[torch.Tensor, ""]:
         return self.each(logits, age).mean()
 
-    def each(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    def each(
+        self, logits: Float[torch.Tensor, "batch ages"], age: Int[torch.Tensor, " batch"]
+    ) -> Float[torch.Tensor, " batch"]:
         below = logits.logcumsumexp(dim=1)[:, :-1]
         above = logits.flip(1).logcumsumexp(dim=1).flip(1)[:, 1:]
         older = (years_off(logits, age)[:, :-1] < 0).to(logits.dtype)
@@ -192,10 +218,14 @@ class MeanResidue:
     def __post_init__(self) -> None:
         check_fields(self, of="loss.")
 
-    def __call__(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def __call__(
+        self, logits: Float[torch.Tensor, "batch ages"], age: Int[torch.Tensor, " batch"]
+    ) -> Float[torch.Tensor, ""]:
         return self.each(logits, age).mean()
 
-    def each(self, logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    def each(
+        self, logits: Float[torch.Tensor, "batch ages"], age: Int[torch.Tensor, " batch"]
+    ) -> Float[torch.Tensor, " batch"]:
         mean, _ = age_moments(logits)
         log_p = logits.log_softmax(dim=1)
         outside = log_p < log_p.gather(1, age[:, None])
@@ -205,7 +235,9 @@ class MeanResidue:
         return cross_entropy + self.mean_weight * squared / 2 + self.residue_weight * residue
 
 
-def years_off(logits: Float[Tensor, "batch ages"], age: Int[Tensor, " batch"]) -> Float[Tensor, "batch ages"]:
+def years_off(
+    logits: Float[torch.Tensor, "batch ages"], age: Int[torch.Tensor, " batch"]
+) -> Float[torch.Tensor, "batch ages"]:
     """j - y (years), for each age class j and the true age y of each face."""
     return torch.arange(logits.shape[1], device=logits.device, dtype=logits.dtype) - age[:, None]
 

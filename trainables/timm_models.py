@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
-import timm
-import torch
-from timm.models import PretrainedCfg
-from torch import nn
-
+from trainables.later import Later
 from trainables.names import suggestion
+
+if TYPE_CHECKING:
+    import timm
+    import torch
+else:  # only for a name that begins with "timm/", or that nobody knows
+    timm, torch = Later("timm"), Later("torch")
 
 PREFIX = "timm/"
 
@@ -54,10 +57,29 @@ def timm_fields(name: str) -> Mapping[str, Any]:
     }
 
 
-def build_shapes(library_name: str, **options: Any) -> nn.Module:
+def build_shapes(library_name: str, **options: Any) -> torch.nn.Module:
     """timm's network with shapes only (torch's meta device). The global random generator keeps its state."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         return timm.create_model(library_name, **options)
+
+
+def is_timm_model(library_name: str) -> bool:
+    """Whether timm has a network of this name."""
+    return timm.is_model(library_name)
+
+
+@cache
+def refusal(library_name: str, *, px: int, classes: int, img_size: bool, options: tuple[tuple[str, Any], ...]) -> str:
+    """Why a network of timm does not take a picture size, found by a forward pass of shapes only; "" where it does."""
+    more: dict[str, Any] = {**dict(options), **({"img_size": px} if img_size else {})}
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
+            network = timm.create_model(library_name, num_classes=classes, **more)
+            output = network.eval()(torch.empty(1, 3, px, px))
+    except Exception as error:  # whatever the network raises
+        return " ".join(str(error).split())[:90] or type(error).__name__
+    fits = isinstance(output, torch.Tensor) and output.shape == (1, classes)
+    return "" if fits else "its output is not one row of scores"
 
 
 def _takes(library_name: str, **options: Any) -> bool:
@@ -68,7 +90,7 @@ def _takes(library_name: str, **options: Any) -> bool:
     return True
 
 
-def _pretrained_cfg(name: str) -> PretrainedCfg:
+def _pretrained_cfg(name: str) -> timm.models.PretrainedCfg:
     library_name = name.removeprefix(PREFIX)
     architecture, _, tag = library_name.partition(".")
     if not timm.is_model(architecture):
@@ -83,4 +105,4 @@ def _pretrained_cfg(name: str) -> PretrainedCfg:
             )
         return found
     guess = suggestion(name, [f"{PREFIX}{other}" for other in known])
-    raise ValueError(f"unknown backbone {name[:80]!r}: timm {timm.__version__} does not have it.{guess}")
+    raise ValueError(f"unknown backbone {name[:80]!r}: timm {version('timm')} does not have it.{guess}")

@@ -1,7 +1,7 @@
 import sys
 
-from study.align import command
+from study.align.options import ABOUT, Options, refuse
 from study.cli.run import main
 
-if __name__ == "__main__":  # the command lies in a module of its own, so that nothing is pickled from here
-    sys.exit(main(command.align, command.Options, prog="python -m study.align", description=command.__doc__ or ""))
+if __name__ == "__main__":  # the command's own module is imported when its options were read
+    sys.exit(main("study.align.command:align", Options, prog="python -m study.align", about=ABOUT, refuse=refuse))

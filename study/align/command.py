@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from study.align.datasets import DATASETS
 from study.align.listing import keep_first, list_photos
-from study.align.options import Options
+from study.align.options import Options, refuse
 from study.align.plan import Plan, make_plan, versions
 from study.align.ray_data import configure, find_workers, hash_photos, run_shards
 from study.align.shards import claim, claim_source, note_environment, plan_shards, take_stock
@@ -26,8 +26,7 @@ def align(options: Options) -> int:
     """Align one dataset, or the synthetic ones; returns the exit status."""
     if options.dataset:
         return align_one(make_plan(options))
-    if options.root or options.out:
-        raise ValueError(f"--root and --out need a dataset before them: one of {', '.join(DATASETS)}")
+    refuse(options)
     return max(align(replace(options, dataset=name)) for name, dataset in DATASETS.items() if dataset.builtin)
 
 

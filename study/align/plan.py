@@ -12,11 +12,10 @@ from study import landmarks
 from study.align.datasets import DATASETS, Dataset
 from study.align.datasets.table import Source
 from study.align.datasets.table import photos as table_photos
-from study.align.options import Options
+from study.align.options import Options, refuse
 from study.align.roots import common_root, in_parts
 from study.artifacts.aligned import Recipe
-from study.cli.options import home
-from study.cli.run import refuse_ignored
+from study.cli.options import home, refuse_ignored
 from study.files.storage import Folder, open_folder
 from study.landmarks.fan import DTYPES, check_device
 from study.landmarks.landmarkers import LANDMARKERS, weights_digest
@@ -40,8 +39,7 @@ class Plan:
 
 def make_plan(options: Options) -> Plan:
     """The plan for one dataset. Raises ValueError or FileNotFoundError where it cannot be done."""
-    if options.dataset not in DATASETS:
-        raise unknown("dataset", options.dataset, DATASETS)
+    refuse(options)
     dataset, root = find_dataset(DATASETS[options.dataset], options)
     landmarker = options.landmarker or ("dlib" if dataset.builtin else "fan")
     if landmarker not in LANDMARKERS:
@@ -84,8 +82,6 @@ def check_runtime(options: Options) -> None:
 
 def find_dataset(dataset: Dataset, options: Options) -> tuple[Dataset, Folder]:
     """The dataset as it is asked for, and the folder of its photos. Raises ValueError or FileNotFoundError."""
-    if not options.root and not dataset.builtin:
-        raise ValueError(f"{dataset.name} needs --root, the folder that holds its photos")
     folders = [open_folder(each) for each in options.root or (str(dataset.builtin),)]
     for folder in folders:
         if not folder.is_folder():

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from trainables.backbones import find_backbone
-from trainables.checkpoints import read_trial
-from trainables.config import CONFIGS, NATIVE_PX, TrialConfig
+import tyro
+
+from study.cli.words import File, Word
+from trainables.config import CONFIGS, NATIVE_PX, TrialConfig, read_trial
 from trainables.fields import Batch, Count, Pixels, Positive, Seed, Share, Whole
 from trainables.names import unknown
+from trainables.networks import find_backbone
 from trainables.rare import RareAges
 
 SYNTHETIC = ("people", "strangers")
@@ -25,7 +28,10 @@ PEOPLE, STRANGERS = SYNTHETIC_HOME / "people", SYNTHETIC_HOME / "strangers"
 
 @dataclass(frozen=True)
 class Allowed:
-    """What the tested networks may have been pretrained on (study.starts). By default none of it is allowed."""
+    """What the tested networks may have been pretrained on
+
+    By default none of it is allowed (study.starts).
+    """
 
     allow_overlap: bool = False
     """Allow networks that were pretrained on tested people or photos. Every result is then marked with OVERLAP."""
@@ -37,7 +43,7 @@ class Allowed:
 
 @dataclass(frozen=True)
 class Training:
-    """The config of a training: a named one or a file, in which the values given here replace its own.
+    """The training: a named config or a file, in which the values given here replace its own
 
     Options are what one varies from run to run; a --trial FILE has every field of a config (trainables.config).
     """
@@ -45,7 +51,7 @@ class Training:
     config: str | None = None
     """Named config to start from: default (laptop), or paper (batch 8, learning rate 0.001, 100 epochs, each network's
     native picture size)."""
-    trial: Path | None = None
+    trial: File | None = None
     """A trial.json to start from instead: a sweep's winner, a checkpoint's, or one written by hand."""
     px: Pixels | None = None
     """Picture size in pixels. This and the following options: without them, the config's value."""
@@ -104,6 +110,62 @@ class Training:
     def change(self, config: TrialConfig) -> TrialConfig:
         """The config with the given options instead of its own values."""
         return config.replace(**self.given)
+
+
+@dataclass(frozen=True)
+class Joining:
+    """Ray: the cluster to join, or what a Ray started here may use"""
+
+    address: Annotated[str, Word("HOST:PORT")] | None = None
+    """Ray cluster to join. Default: RAY_ADDRESS, else Ray is started here."""
+    cpus: int | None = None
+    """Cores that a Ray started here uses. Default: all that taskset, SLURM or the container leave to this process."""
+
+    @property
+    def joins(self) -> bool:
+        """Whether the command joins a cluster that others started."""
+        from study.cluster.joining import joined_address  # here: Ray takes seconds to import
+
+        return joined_address(self.address) is not None
+
+    def start(self, *, quiet_core: bool = False) -> None:
+        """study.cluster.start.start_ray with these options."""
+        from study.cluster.start import start_ray
+
+        start_ray(address=self.address, num_cpus=self.cpus, quiet_core=quiet_core)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which config: a sweep's winner, or one that is given by hand. What study.lopo and study.refit share."""
+
+    training: Annotated[Training, tyro.conf.arg(name="")] = field(default_factory=Training)
+    best: bool = False
+    """The winner of the newest finished sweep (see --sweep)."""
+    sweep: str | None = None
+    """With --best: the sweep with this name, or in this folder (several sweeps may have one name)."""
+    backbone: str | None = None
+    """Without --best: the network; timm/NAME: any classifier of timm."""
+    weights: str | None = None
+    """Without --best: random, imagenet, a weights file, or a checkpoint folder of study.pretrain."""
+
+    def refuse_conflicts(self) -> None:
+        """Raise ValueError for options that contradict each other, and for a config by hand that cannot be."""
+        if self.best and (self.backbone or self.weights or self.training.trial):
+            raise ValueError("--best takes the sweep's config: give it without --backbone, --weights and --trial")
+        if self.best and self.training.config:
+            raise ValueError("--best takes the sweep's config: give it without --config")
+        if not self.best:
+            refuse_ignored(self, ["sweep"], why="without --best")
+            self.training.trial_config(backbone=self.backbone, weights=self.weights)
+
+
+def refuse_ignored(options: Any, names: Iterable[str], *, why: str) -> None:
+    """Raise ValueError where an option without effect differs from its default. why: such as "without --best"."""
+    defaults = {field.name: field.default for field in dataclasses.fields(options)}
+    for name in names:
+        if getattr(options, name) != defaults[name]:
+            raise ValueError(f"--{name.replace('_', '-')} has no effect {why}: leave it out")
 
 
 def faces_or_synthetic(faces: Sequence[Path], default: Path) -> list[Path]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import dataclasses
 import gc
+import importlib
+import io
 import os
+import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import tyro
 
+from study.cli.about import About, Option, options_of, show_help
 from study.plain import printable
 from study.process import ends
 from study.tracking.spool import settle
@@ -23,45 +28,57 @@ Options = TypeVar("Options")
 _OURS = ("study", "trainables", "search_spaces", "__main__")
 """Packages whose ValueErrors are messages for people. One raised by a library is a bug and keeps its traceback."""
 
+UNTOLD = About("")
+"""Of a command without a --help of its own (in tests)."""
+
 # At exit Python would collect garbage among the millions of objects of torch and MLflow, which takes 3 seconds
 atexit.register(gc.freeze)
 
 
 def main(
-    run: Callable[[Options], int | None],
+    run: Callable[[Options], int | None] | str,
     options: type[Options],
     *,
     prog: str,
-    description: str,
+    about: About = UNTOLD,
+    refuse: Callable[[Options], object] | None = None,
     args: Sequence[str] | None = None,
 ) -> int:
     """Exit status of a command: parse `options` (a frozen dataclass) from the command line, then run them.
 
+    run: a function, or "module:function", which is imported when the options were read: --help and what `refuse`
+    raises ValueError for (options that contradict each other, unknown names) need neither torch nor Ray.
+
     An expected error (see `message`) is one line on stderr and status 1. So are records that could not be sent to the
-    tracking server (study.tracking.spool). Wrong usage is SystemExit(2), by tyro. Ctrl-C, SIGTERM and SIGHUP end the
-    command with one line and status 130 (study.process.ends). Whatever ends a command early, none of its MLflow runs
-    stays open. Any other exception keeps its traceback; with STUDY_TRACEBACK=1 in the environment all do. Use it as
+    tracking server (study.tracking.spool). Wrong usage is one line and SystemExit(2). Ctrl-C, SIGTERM and SIGHUP end
+    the command with one line and status 130 (study.process.ends). Whatever ends a command early, none of its MLflow
+    runs stays open. Any other exception keeps its traceback; with STUDY_TRACEBACK=1 in the environment all do. Use it
+    as
 
         if __name__ == "__main__":
-            sys.exit(main(align, Align, prog="python -m study.align", description=__doc__))
+            sys.exit(main("study.align.command:align", Align, prog="python -m study.align", about=ABOUT))
     """
-    parsed = tyro.cli(options, prog=prog, description=description, args=args)
-    ends.listen(prog)
+    words = sys.argv[1:] if args is None else args
+    if not {"-h", "--help", "--help-all"}.isdisjoint(words):
+        print(show_help(about, options, prog=prog, everything="--help-all" in words))
+        return 0
+    parsed = parse(options, words, prog=prog)
     try:
         check_options(parsed)
-        status = run(parsed) or 0
+        if refuse is not None:
+            refuse(parsed)
+        function = find(run)
+    except Exception as error:
+        return _failed(error, prog)
+    ends.listen(prog)
+    try:
+        status = function(parsed) or 0
     except KeyboardInterrupt:
         return _interrupted(prog)
     except Exception as error:
         if ends.interrupted():  # raised while the interrupted command was unwinding
             return _interrupted(prog)
-        ends.close("FAILED")
-        line = message(error)
-        if line is None or os.environ.get("STUDY_TRACEBACK"):
-            ends.listen_no_more(1)
-            raise
-        print(f"{prog}: error: {line}", file=sys.stderr)
-        status = 1
+        status = _failed(error, prog)
     try:
         for line in settle(wait=status == 0):  # records that the tracking server has not got
             print(f"{prog}: {line}", file=sys.stderr)
@@ -70,6 +87,54 @@ def main(
         return _interrupted(prog)
     ends.listen_no_more(status)
     return status
+
+
+def parse(options: type[Options], words: Sequence[str], *, prog: str) -> Options:
+    """The options of these words. Wrong usage is one line on stderr, and SystemExit(2)."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            return tyro.cli(options, prog=prog, args=words)
+    except SystemExit:
+        line = _usage(said.getvalue(), list(words), {option.flag: option for option in options_of(options)})
+        print(f"{prog}: error: {line}; see {prog} --help", file=sys.stderr)
+        raise
+
+
+def _usage(said: str, words: list[str], options: Mapping[str, Option]) -> str:
+    """One line for what tyro says of wrong usage: its own is a frame, with Python's names of types."""
+    lines = [line.strip("│╭╮╰╯ ") for line in said.splitlines()]
+    rule = next((i for i, line in enumerate(lines[2:], start=2) if line.strip("─-") == "" and line), len(lines))
+    text = " ".join(" ".join(line for line in lines if not line.startswith("─")).split())
+    own = " ".join(" ".join(line for line in lines[1:rule] if line.strip("─-")).split()).rstrip(".")
+    if found := re.search(r"Error parsing (--[\w-]+):", text):
+        option, given = options.get(found[1]), " ".join(words).partition(found[1])[2].lstrip("= ").split(" ")[0]
+        return f"{found[1]} is {given!r}, expected {option.expected if option else 'another value'}"
+    if found := re.search(r"Missing value for argument '(--[\w-]+)'", text):
+        return f"{found[1]} needs a value"
+    if found := re.search(r"Unrecognized options?: (\S+?),?(?: |$)", text):
+        near = re.search(r"Perhaps you meant: +(--[\w-]+)", text)
+        return f"there is no option {found[1]}" + (f". Did you mean {near[1]}?" if near else "")
+    return own or "wrong usage"
+
+
+def find(run: Callable[[Options], int | None] | str) -> Callable[[Options], int | None]:
+    """The function itself, imported where it is named as "module:function"."""
+    if not isinstance(run, str):
+        return run
+    module, _, name = run.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _failed(error: Exception, prog: str) -> int:
+    """Status 1 with one line for an expected error; raises any other again."""
+    ends.close("FAILED")
+    line = message(error)
+    if line is None or os.environ.get("STUDY_TRACEBACK"):
+        ends.listen_no_more(1)
+        raise error
+    print(f"{prog}: error: {line}", file=sys.stderr)
+    return 1
 
 
 def _interrupted(prog: str) -> int:
@@ -93,14 +158,6 @@ def check_options(options: Any) -> None:
         if dataclasses.is_dataclass(value):
             check_options(value)
     check_fields(options, of="--")
-
-
-def refuse_ignored(options: Any, names: Iterable[str], *, why: str) -> None:
-    """Raise ValueError where an option without effect differs from its default. why: such as "without --best"."""
-    defaults = {field.name: field.default for field in dataclasses.fields(options)}
-    for name in names:
-        if getattr(options, name) != defaults[name]:
-            raise ValueError(f"--{name.replace('_', '-')} has no effect {why}: leave it out")
 
 
 def message(error: BaseException) -> str | None:

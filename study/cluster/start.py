@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import psutil
@@ -25,25 +24,6 @@ from study.process.home import is_writable_home
 
 _HELD_BACK = (b"Set ray log level", b"gcs_client.cc", b"rpc_client.h")
 """Marks of lines that Ray's core writes to stderr at its start, about nothing or about what is said in other words."""
-
-
-@dataclass(frozen=True)
-class Joining:
-    """Options of every command that works on Ray."""
-
-    address: str | None = None
-    """Ray cluster to join, as HOST:PORT. Default: RAY_ADDRESS, else Ray is started here."""
-    cpus: int | None = None
-    """Cores that a Ray started here uses. Default: all that taskset, SLURM or the container leave to this process."""
-
-    @property
-    def joins(self) -> bool:
-        """Whether the command joins a cluster that others started."""
-        return joined_address(self.address) is not None
-
-    def start(self, *, quiet_core: bool = False) -> None:
-        """start_ray() with these options."""
-        start_ray(address=self.address, num_cpus=self.cpus, quiet_core=quiet_core)
 
 
 def start_ray(

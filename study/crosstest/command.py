@@ -8,18 +8,18 @@ result says for whom the network errs: by age, sex, group and quality of the pic
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
-import tyro
 
 from study.artifacts.brands import brand, branded
 from study.artifacts.predictions import Predictions, write_predictions
 from study.cli.describe import params, run_name
-from study.cli.options import PEOPLE, Allowed, faces_or_synthetic, home, is_synthetic
+from study.cli.options import PEOPLE, faces_or_synthetic, home, is_synthetic
+from study.crosstest.options import CrossTest
 from study.files.locks import hold
 from study.files.storage import write_whole
 from study.quality import attributes, columns_of
@@ -36,24 +36,6 @@ from trainables.device import resolve_precision
 from trainables.faces.table import Faces, load_faces, read_identities
 from trainables.fitting import build_net, decode, predict
 from trainables.provenance import environment
-
-
-@dataclass(frozen=True)
-class CrossTest:
-    """Options of study.crosstest."""
-
-    checkpoint: Path | None = None
-    """Checkpoint folder of study.pretrain. Default: efficientnet_b0 in runs/pretrained, or in runs/synthetic/pretrained
-    for synthetic people."""
-    faces: tuple[Path, ...] = ()
-    """Faces tables to test on. Default: the synthetic people."""
-    unseen: bool = False
-    """Test only on the faces that the checkpoint did not learn from, such as the dev part of its own pretraining."""
-    allowed: Annotated[Allowed, tyro.conf.arg(name="")] = field(default_factory=Allowed)
-    out: Path | None = None
-    """Default: runs/crosstest, or runs/synthetic/crosstest of synthetic people."""
-    device: str = "cpu"
-    """cpu, cuda or cuda:1."""
 
 
 def crosstest(options: CrossTest) -> int:

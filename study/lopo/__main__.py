@@ -1,7 +1,8 @@
 import sys
 
 from study.cli.run import main
-from study.lopo import command
+from study.lopo.options import ABOUT, Lopo
 
-if __name__ == "__main__":  # the command lies in a module of its own, so that nothing is pickled from here
-    sys.exit(main(command.lopo, command.Lopo, prog="python -m study.lopo", description=command.__doc__ or ""))
+if __name__ == "__main__":  # the command's own module is imported when its options were read
+    run, prog = "study.lopo.command:lopo", "python -m study.lopo"
+    sys.exit(main(run, Lopo, prog=prog, about=ABOUT, refuse=Lopo.refuse_conflicts))

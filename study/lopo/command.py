@@ -18,7 +18,7 @@ from study.files.locks import hold
 from study.lopo.jobs import Schedule, gather, make_jobs
 from study.lopo.options import Lopo
 from study.lopo.pages import dataset_of, open_questions, result_name
-from study.lopo.plan import plan_by_hand, plan_of_sweep, read_inputs, refuse_conflicts
+from study.lopo.plan import plan_by_hand, plan_of_sweep, read_inputs
 from study.lopo.ray_tasks import run_jobs
 from study.lopo.verdict import conclude, describe_result, say_start
 from study.quality import attributes, columns_of
@@ -27,7 +27,7 @@ from study.tracking import runs as tracking
 
 def lopo(options: Lopo) -> int:
     """Run the missing folds, then write, log and print the result; returns the exit status."""
-    refuse_conflicts(options)
+    options.refuse_conflicts()
     store = tracking.connect()
     if options.best:
         plan = plan_of_sweep(store, name=options.sweep, training=options.training)

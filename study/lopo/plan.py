@@ -11,7 +11,6 @@ from study.artifacts.choice import AppliedChoice
 from study.artifacts.pretraining import LearnedFrom
 from study.cli.describe import params
 from study.cli.options import PEOPLE, Training, faces_or_synthetic
-from study.cli.run import refuse_ignored
 from study.lopo.options import Lopo
 from study.plain import printable
 from study.starts import Start, check_apart, check_starts, read_start, worst
@@ -95,16 +94,6 @@ class Inputs:
         """What names the result in MLflow's columns: values of its config, or of several, and what they start from."""
         what = " or ".join(dict.fromkeys(start.what for start in self.starts.values()))
         return {**params(self.configs), "start": what}
-
-
-def refuse_conflicts(options: Lopo) -> None:
-    """Raise ValueError for options that contradict each other."""
-    if options.best and (options.backbone or options.weights or options.training.trial):
-        raise ValueError("--best takes the sweep's config: give it without --backbone, --weights and --trial")
-    if options.best and options.training.config:
-        raise ValueError("--best takes the sweep's config: give it without --config")
-    if not options.best:
-        refuse_ignored(options, ["sweep"], why="without --best")
 
 
 def read_inputs(plan: Plan, options: Lopo) -> Inputs:

@@ -17,7 +17,7 @@ from study.model.ages import AgeModel, model_files
 from study.model.place import describe_model, fetch_model, find_model, model_folder
 from study.model.rows import FaceAge
 from study.predict.draw import draw_photos
-from study.predict.options import Predict
+from study.predict.options import Predict, refuse
 from study.predict.output import as_json, as_text, count, write_csv, write_parquet
 from study.predict.photos import Named, list_photos
 from study.predict.run import predict_named
@@ -25,8 +25,7 @@ from study.predict.run import predict_named
 
 def predict(options: Predict) -> int:
     """Predict all photos and write what was asked for; returns the exit status."""
-    if not options.photos:
-        raise ValueError("of which photos? Name photos, folders or URIs, such as: python -m study.predict photo.jpg")
+    refuse(options)
     photos = list_photos(options.photos)
     place = options.model or find_model()
     with tempfile.TemporaryDirectory() as fetched:

@@ -1,9 +1,8 @@
 import sys
 
 from study.cli.run import main
-from study.pretrain import command
+from study.pretrain.options import ABOUT, Pretrain, read_networks
 
-if __name__ == "__main__":  # the command lies in a module of its own, so that nothing is pickled from here
-    sys.exit(
-        main(command.pretrain, command.Pretrain, prog="python -m study.pretrain", description=command.__doc__ or "")
-    )
+if __name__ == "__main__":  # the command's own module is imported when its options were read
+    run, prog = "study.pretrain.command:pretrain", "python -m study.pretrain"
+    sys.exit(main(run, Pretrain, prog=prog, about=ABOUT, refuse=read_networks))

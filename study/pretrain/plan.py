@@ -9,10 +9,9 @@ from typing import Any
 
 from study.cli.options import STRANGERS, Allowed, faces_or_synthetic, home, is_synthetic
 from study.folds import Fold, dev_split
-from study.pretrain.options import Pretrain
+from study.pretrain.options import Pretrain, read_networks
 from study.starts import Start, check_coverage, read_start
 from trainables import code_version
-from trainables.backbones import BACKBONES, find_backbone
 from trainables.checkpoints import load_checkpoint
 from trainables.config import TrialConfig, fingerprint
 from trainables.device import resolve_precision
@@ -64,27 +63,7 @@ class Plan:
 def make_plan(options: Pretrain) -> Plan:
     """A job for each backbone. Raises ValueError or OSError where one cannot be done; where several were asked for,
     those of a single backbone are kept in `failed`."""
-    common = options.training.trial_config(weights=options.weights)
-    asked = options.backbone or (options.training.trial_config().backbone,)
-    names = list(BACKBONES) if "all" in asked else list(dict.fromkeys(asked))
-    for name in names:
-        find_backbone(name)
-    if options.batch_norm == "global" and not options.gpus_per_worker:
-        raise ValueError("--batch-norm global needs GPUs (--gpus-per-worker): there is no SyncBatchNorm on processors")
-    if common.frozen:
-        raise ValueError(
-            "pretraining trains the whole network: give --frozen to study.lopo or a sweep, and here --frozen 0 where "
-            "the trial file freezes stages"
-        )
-    if common.rare_ages == "balance":
-        raise ValueError(
-            "pretraining streams every face once an epoch: it takes --rare-ages none or reweight, and balance is for "
-            "study.lopo and a sweep"
-        )
-    if common.batch % options.workers:
-        raise ValueError(
-            f"--batch {common.batch} does not divide among --workers {options.workers}: expected a multiple"
-        )
+    common, names = read_networks(options)
     places = options.faces or [str(place) for place in faces_or_synthetic((), STRANGERS)]
     print("Indexing the faces tables ...", flush=True)
     index = index_faces(places)

@@ -1,7 +1,8 @@
 import sys
 
 from study.cli.run import main
-from study.refit import command
+from study.refit.options import ABOUT, Refit
 
-if __name__ == "__main__":  # the command lies in a module of its own, so that nothing is pickled from here
-    sys.exit(main(command.refit, command.Refit, prog="python -m study.refit", description=command.__doc__ or ""))
+if __name__ == "__main__":  # the command's own module is imported when its options were read
+    run, prog = "study.refit.command:refit", "python -m study.refit"
+    sys.exit(main(run, Refit, prog=prog, about=ABOUT, refuse=Refit.refuse_conflicts))

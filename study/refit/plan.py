@@ -14,7 +14,6 @@ from study.artifacts.best import Best
 from study.artifacts.brands import brand
 from study.artifacts.model import Chosen
 from study.cli.options import PEOPLE, faces_or_synthetic, is_synthetic
-from study.cli.run import refuse_ignored
 from study.plain import printable
 from study.refit.choose import BY_HAND, choose_winner
 from study.refit.options import Refit
@@ -67,10 +66,7 @@ class Plan:
 
 def make_plan(options: Refit, store: tracking.Tracking) -> Plan:
     """The plan for these options. Raises ValueError or FileNotFoundError where it cannot be done."""
-    if options.best and (options.backbone or options.weights or options.training.trial or options.training.config):
-        raise ValueError("--best takes the sweep's config: give it without --backbone, --weights, --trial and --config")
-    if not options.best:
-        refuse_ignored(options, ["sweep"], why="without --best")
+    options.refuse_conflicts()
     best = newest_sweep(store, name=options.sweep) if options.best else None
     folders = faces_or_synthetic(options.faces or tuple(map(Path, best.faces if best else ())), PEOPLE)
     if best:

@@ -1,7 +1,7 @@
 import sys
 
 from study.cli.run import main
-from study.report import command
+from study.report.options import ABOUT, Report
 
-if __name__ == "__main__":  # the command lies in a module of its own, so that nothing is pickled from here
-    sys.exit(main(command.report, command.Report, prog="python -m study.report", description=command.__doc__ or ""))
+if __name__ == "__main__":  # the command's own module is imported when its options were read
+    sys.exit(main("study.report.command:report", Report, prog="python -m study.report", about=ABOUT))

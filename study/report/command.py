@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 from study.artifacts.about import About
 from study.artifacts.predictions import read_predictions
@@ -24,26 +23,13 @@ from study.report.document import document, terminal
 from study.report.faces import faces_page
 from study.report.figures import PICTURES, draw
 from study.report.hover import as_svg
+from study.report.options import Report
 from study.report.page import page
 from study.report.sections import Result, Section, sections
 from study.statistics.bootstrap import DRAWS
 from study.tracking import runs as tracking
 from study.tracking.look import how_to_look
 from study.tracking.questions import question
-from trainables.fields import Range
-
-
-@dataclass(frozen=True)
-class Report:
-    """Options of study.report."""
-
-    out: Path | None = None
-    """Folder for report.html, report.md and its pictures. Default: runs/report, and runs/synthetic/report for synthetic
-    people. A folder that is given here gets one report: of the real people, if there are results of both."""
-    draws: Annotated[int, Range(2, 1_000_000)] = DRAWS
-    """Bootstrap draws for each interval; fewer are faster and less exact."""
-    explain: bool = False
-    """Also show in faces.html where the model of study.refit looks, by decade and in the worst faces. Takes minutes."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 import sys
 
 from study.cli.run import main
-from study.sweep import command
+from study.sweep.options import ABOUT, Sweep, read_question
 
-if __name__ == "__main__":  # the command lies in a module of its own, so that nothing is pickled from here
-    sys.exit(main(command.sweep, command.Sweep, prog="python -m study.sweep", description=command.__doc__ or ""))
+if __name__ == "__main__":  # the command's own module is imported when its options were read
+    sys.exit(main("study.sweep.command:sweep", Sweep, prog="python -m study.sweep", about=ABOUT, refuse=read_question))

@@ -20,9 +20,9 @@ from study.files.seals import seal, unseal
 from study.files.storage import write_json
 from study.folds import Fold
 from study.sweep.timing import Timing
-from trainables.backbones import find_backbone
 from trainables.config import TrialConfig
 from trainables.costs import count_cost
+from trainables.networks import find_backbone
 from trainables.timm_models import PREFIX
 
 DAYS = 48.0

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from search_spaces import Space, find_space
-from study.cli.options import Allowed, Training
-from study.cli.run import refuse_ignored
-from study.cluster.start import Joining
-from study.sweep.search import Objective
-from study.sweep.selection import Select
+from study.artifacts.choice import Select
+from study.cli.about import About
+from study.cli.options import Allowed, Joining, Training, refuse_ignored
+from study.cli.words import Folder
 from trainables.config import TrialConfig
 from trainables.fields import Chance, Count, Part, Positive, Range, Whole
+
+if TYPE_CHECKING:
+    from search_spaces import Space
+
+Objective = Literal["mae", "mae+macs", "mae+parameters", "mae+latency"]
+"""What the sampler minimises: the MAE, or the MAE and a cost together (Pareto)."""
+
+ABOUT = About(
+    "search for the network, the loss weights and the learning rate, without looking at who is tested",
+    (
+        ("The study's 17 networks", "python -m study.sweep --faces runs/fgnet"),
+        ("What an hour allows, of three", "python -m study.sweep --faces runs/fgnet --space small --minutes 60"),
+    ),
+    ("faces", "space", "networks", "trials", "minutes", "blocks"),
+    """A trial's score is the MAE on people it never trained on. By default the people are cut into blocks, and each
+    block has a sweep of its own on the other blocks' people: a person is later tested with the config that their own
+    block's sweep chose. First it says what it will take. Interrupted, it goes on where it was: type the same command
+    again. The winner is what study.lopo --best runs.""",
+    "docs/sweep.md",
+)
 
 
 @dataclass(frozen=True)
@@ -47,14 +64,14 @@ class Sweep:
     """With --select blocks: how many; 2 for a quick look."""
     folds: Annotated[int, Range(2)] = 3
     """Inner folds over people that score a trial (with --select dev it has the dev part alone)."""
-    faces: tuple[Path, ...] = ()
+    faces: tuple[Folder, ...] = ()
     """Faces tables with people (OUT of study.align). Default: the synthetic people."""
     allowed: Annotated[Allowed, tyro.conf.arg(name="")] = field(default_factory=Allowed)
-    pretrain_faces: tuple[Path, ...] = ()
+    pretrain_faces: tuple[Folder, ...] = ()
     """With --select dev: the faces tables that study.pretrain was given. Default: the synthetic strangers."""
     dev_share: Part = 0.1
     """With --select dev: the dev part's share, as study.pretrain had it (or less)."""
-    pretrained: Path | None = None
+    pretrained: Folder | None = None
     """Folder of study.pretrain: a backbone found there starts from its checkpoint. Default: runs/pretrained, or
     runs/synthetic/pretrained for synthetic people."""
     weights: str | None = None
@@ -72,14 +89,15 @@ class Sweep:
     """Folds trained side by side. Default: as many as the resources hold; all blocks go on at once, and each has no
     more trials side by side than a sixth of --trials, so that most trials can learn from others."""
     cpus_per_trial: int = 1
+    """Cores of each training."""
     gpus_per_trial: float | None = None
     """Share of a GPU: 0.1 puts ten trials on one. Default: 0.25 where there are GPUs, else none."""
     prune: Chance = 0.1
     """Level of the paired test that ends a trial which is worse than the best; 0 never prunes."""
     name: str | None = None
     """Folder under --out and name in MLflow; default: the space's."""
-    out: Path | None = None
-    """Default: runs/sweeps, or runs/synthetic/sweeps of synthetic people."""
+    out: Folder | None = None
+    """Where each sweep gets a folder. Default: runs/sweeps, or runs/synthetic/sweeps of synthetic people."""
     force: bool = False
     """Discard a sweep of this name that was made with other settings."""
     ray: Annotated[Joining, tyro.conf.arg(name="")] = field(default_factory=Joining)
@@ -92,6 +110,8 @@ _ONLY = {"blocks": "blocks", "pretrain_faces": "dev", "dev_share": "dev"}
 def read_question(options: Sweep) -> tuple[Space, TrialConfig]:
     """The space and its base config. Raises ValueError where the options ask for what cannot be, before any face is
     read."""
+    from search_spaces import find_space  # here: the spaces import Optuna
+
     space = replace(find_space(options.space), own=options.training.own)
     if options.networks:
         space = space.narrowed(options.networks)

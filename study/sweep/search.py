@@ -28,13 +28,11 @@ import optuna
 from search_spaces import Space
 from study.sweep.finalists import finalists
 from study.sweep.journal import Part, Tried, best, finals_folder, join
+from study.sweep.options import Objective
 from study.sweep.shares import Budget, choose_turn, could_be, spendings, turns
 from trainables.config import TrialConfig
 from trainables.costs import count_cost
 from trainables.trial import hopeless
-
-Objective = Literal["mae", "mae+macs", "mae+parameters", "mae+latency"]
-"""What the sampler minimises: the MAE, or the MAE and a cost together (Pareto)."""
 
 COSTS = {"mae+macs": "macs", "mae+parameters": "parameters", "mae+latency": "latency_ms"}
 """The field of Tried that holds an objective's cost."""

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from study.artifacts.environments import differences
 from study.files.seals import seal, unseal
@@ -15,8 +15,6 @@ from study.files.storage import write_json
 from study.folds import Fold, dev_split, person_folds
 from study.starts import Start
 from trainables.faces.table import Faces
-
-Select = Literal["blocks", "dev", "none"]
 
 
 @dataclass(frozen=True)

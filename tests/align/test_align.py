@@ -308,7 +308,7 @@ def test_no_face_at_all_is_an_error(copied, root):
 def test_a_mistake_is_one_line_and_a_status(arguments, said, pristine, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     words = [word.format(root=pristine / "fgnet") for word in arguments]
-    status = main(align, Options, prog="align", description="", args=[*words, "--out", str(tmp_path / "never")])
+    status = main(align, Options, prog="align", args=[*words, "--out", str(tmp_path / "never")])
     printed = capsys.readouterr()
     assert status == 1
     assert said in printed.err

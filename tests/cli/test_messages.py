@@ -14,6 +14,7 @@ from tests.trainables.test_fields import COMMANDS, module_of, options_of
 ROOT = Path(__file__).parents[2]
 FOREIGN = {
     "--help",  # every command's
+    "--help-all",
     "--no-track",  # how tyro writes --track as off
     "--host",  # mlflow ui, ray
     "--port",  # mlflow ui
@@ -50,7 +51,7 @@ def test_every_command_that_a_text_names_exists_and_has_the_options_named_with_i
     for line, text in texts(file):
         for command, rest in re.findall(r"python -m study\.(\w+)(?![\w.])((?: --?[\w-]+| [\w./]+)*)", text):
             assert command in COMMANDS, f"{file.name}:{line} names study.{command}"
-            own = {f"--{name.replace('_', '-')}" for _, name in options_of(command)} | {"--help"}
+            own = {f"--{name.replace('_', '-')}" for _, name in options_of(command)} | {"--help", "--help-all"}
             assert set(re.findall(r"--[a-z][a-z0-9-]*", rest)) <= own, f"{file.name}:{line}: {text}"
 
 

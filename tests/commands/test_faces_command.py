@@ -10,7 +10,7 @@ import ray.data
 from PIL import Image
 
 from study.cli.run import main
-from study.faces import Options, contact_sheet, show
+from study.faces.command import Options, contact_sheet, show
 
 
 def test_the_summary_counts_what_the_table_holds(make_table, tmp_path, capsys):
@@ -41,7 +41,7 @@ def test_a_contact_sheet_is_in_order_of_age(make_table, tmp_path):
 def test_a_folder_without_a_table_is_one_line(tmp_path, capsys, content, said):
     if content == "empty":
         (tmp_path / "nothing" / "faces").mkdir(parents=True)
-    assert main(show, Options, prog="faces", description="", args=[str(tmp_path / "nothing")]) == 1
+    assert main(show, Options, prog="faces", args=[str(tmp_path / "nothing")]) == 1
     printed = capsys.readouterr().err
     assert said in printed
     assert len(printed.strip().splitlines()) == 1

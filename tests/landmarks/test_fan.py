@@ -102,7 +102,7 @@ def test_broken_weights_are_named(with_weights, tmp_path, monkeypatch):
 def test_what_fan_cannot_run_on_is_said_before_any_photo_is_read(with_weights, tmp_path, capsys, options, said):
     (tmp_path / "1_0_0_20170110183726390.jpg").touch()
     arguments = ["utkface", "--root", str(tmp_path), "--out", str(tmp_path / "out"), *options]
-    assert main(align, Options, prog="align", description="", args=arguments) == 1
+    assert main(align, Options, prog="align", args=arguments) == 1
     printed = capsys.readouterr().err
     assert said in printed
     assert len(printed.strip().splitlines()) == 1

@@ -71,7 +71,7 @@ def test_one_photo_needs_neither_ray_nor_torch(place):
         "import sys\n"
         "from study.predict import command\n"
         "from study.cli.run import main\n"
-        "status = main(command.predict, command.Predict, prog='p', description='', args=['photos/person.JPG'])\n"
+        "status = main(command.predict, command.Predict, prog='p', args=['photos/person.JPG'])\n"
         "print([name for name in ('torch', 'ray', 'mlflow', 'timm') if name in sys.modules], status)\n"
     )
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}

@@ -289,7 +289,7 @@ def test_the_command_reads_mlflow_and_logs_what_it_wrote(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     run = ["--draws", "200", "--out", "out"]
-    assert main(report.report, report.Report, prog="python -m study.report", description="", args=run) == 1
+    assert main(report.report, report.Report, prog="python -m study.report", args=run) == 1
     error = capsys.readouterr().err
     assert "python -m study.lopo --best" in error
     assert error.splitlines()[-1].startswith("python -m study.report: error: ")
@@ -298,11 +298,11 @@ def test_the_command_reads_mlflow_and_logs_what_it_wrote(tmp_path, monkeypatch, 
     for i, result in enumerate(three[:2]):
         lopo_run(tmp_path / str(i), track, key=f"lopo-{i}", result=result)
     for _ in range(2):  # a second report on the same results is the same run
-        assert main(report.report, report.Report, prog="python -m study.report", description="", args=run) == 0
+        assert main(report.report, report.Report, prog="python -m study.report", args=run) == 0
     out = capsys.readouterr().out
     monkeypatch.setattr(locks, "GRACE", 0.0)
     with locks.hold(Path("out")):
-        assert main(report.report, report.Report, prog="python -m study.report", description="", args=run) == 1
+        assert main(report.report, report.Report, prog="python -m study.report", args=run) == 1
     assert "out is in use by process" in capsys.readouterr().err
     assert "| EfficientNet-Lite0 " in out
     assert "viewStateShareKey=results" in out

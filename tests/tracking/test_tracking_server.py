@@ -128,7 +128,7 @@ def test_a_command_says_what_waits_and_how_it_is_sent(nobody, monkeypatch, capsy
         tracking.log_steps(nobody, "run", [(0, {"mae": 1.0})])
         return 0
 
-    assert main(command, Nothing, prog="p", description="d", args=[]) == 1
+    assert main(command, Nothing, prog="p", args=[]) == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("p: 1 records wait for the MLflow server at http://127.0.0.1:9")
     assert last.endswith("to send them, type the same command again")

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from study.ui import is_loopback, password_for
+from study.ui.command import is_loopback, password_for
 from tests.ui.pages import links_of
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -269,7 +269,7 @@ def test_every_number_on_the_command_line_has_a_range_that_is_checked_before_any
     for value in values:
         if value == "0" and 0 in range_of(hints(kind)[name]):
             continue
-        assert main(never, options, prog="p", description="", args=[*table, option, value]) == 1
+        assert main(never, options, prog="p", args=[*table, option, value]) == 1
         line = capsys.readouterr().err.strip()
         assert line.startswith(f"p: error: {option} is ")
         assert "\n" not in line

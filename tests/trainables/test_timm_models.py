@@ -10,12 +10,12 @@ import timm
 import torch
 
 from study.cli.options import Training
-from trainables.backbones import AGES, _refusal, age_net, check_backbone, find_backbone, read_weights
+from trainables.backbones import AGES, age_net, check_backbone, find_backbone, read_weights
 from trainables.config import TrialConfig
 from trainables.costs import count_cost
 from trainables.losses import MeanVariance
 from trainables.names import folder_name
-from trainables.timm_models import timm_fields
+from trainables.timm_models import refusal, timm_fields
 
 NAMES = ["timm/mobilenetv3_small_050", "timm/vit_tiny_patch16_224", "timm/regnetx_002", "timm/resnet10t"]
 
@@ -109,7 +109,7 @@ def test_a_size_that_a_network_cannot_take_is_refused_and_its_own_size_is_taken(
 def test_looking_a_network_up_draws_no_random_numbers():
     """Else initial weights would depend on whether the name was looked up before in the process."""
     timm_fields.cache_clear()
-    _refusal.cache_clear()
+    refusal.cache_clear()
     torch.manual_seed(3)
     before = torch.get_rng_state()
     check_backbone("timm/vit_tiny_patch16_224", px=64)

@@ -1,43 +1,20 @@
-"""A summary of a faces table, and a contact sheet of its faces.
-
-python -m study.faces runs/fgnet --sheet runs/fgnet.png
-"""
+"""A summary of a faces table, and a contact sheet of its faces."""
 
 from __future__ import annotations
 
 import io
 import json
-import sys
 from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import tyro
 from PIL import Image, ImageDraw
 
 from study.artifacts.aligned import Recipe
-from study.cli.run import main
+from study.faces.options import Options
 from study.files.storage import Folder, open_folder
 from trainables.faces.table import ALIGNMENT_KEY, damaged, decode_face, open_parquet, table_files
-from trainables.fields import Count, Range
-
-
-@dataclass(frozen=True)
-class Options:
-    """Options of `python -m study.faces`."""
-
-    table: Annotated[str, tyro.conf.Positional]
-    """OUT of study.align, local or a URI."""
-    sheet: Path | None = None
-    """PNG file for a contact sheet, in order of age. Do not publish one of real people."""
-    count: Count = 96
-    """Faces on the sheet, spread evenly over the ages."""
-    px: Annotated[int, Range(8, 4096)] = 96
-    """Side of a face on the sheet, in pixels."""
 
 
 def show(options: Options) -> int:
@@ -126,7 +103,3 @@ def contact_sheet(faces: pd.DataFrame, *, count: int, px: int) -> Image.Image:
         sheet.paste(Image.fromarray(decode_face(face["face"], px=px)), (x, y + 14))
         draw.text((x + 3, y + 1), f"{face['age']}", fill="black")
     return sheet
-
-
-if __name__ == "__main__":
-    sys.exit(main(show, Options, prog="python -m study.faces", description=__doc__ or ""))

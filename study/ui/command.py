@@ -12,37 +12,18 @@ import os
 import sys
 import webbrowser
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import tyro
-
-from study.cli.run import main
 from study.tracking import runs as tracking
 from study.tracking import store
 from study.tracking.look import HOST, forget_serving, link, note_serving, serving_at
 from study.tracking.questions import views_of
 from study.tracking.server import Door, free_port, serve
-from trainables.fields import Range
+from study.ui.options import Ui
 
 USER = "study"
 LEAST = 12
 """Characters of a password: MLflow asks for as many."""
-
-
-@dataclass(frozen=True)
-class Ui:
-    """Options of study.ui."""
-
-    folder: Annotated[Path, tyro.conf.Positional] = Path(".")
-    """The folder with mlruns/ in it (the one in which the study's commands were typed), or a copy of it."""
-    host: str = HOST
-    """Address to listen on. Any but this machine's own needs a password."""
-    port: Annotated[int, Range(0, 65535)] | None = None
-    """Default: 5000, or any free one where that is taken; 0: any free one."""
-    open: bool = False
-    """Open the first link in the browser."""
 
 
 def ui(options: Ui) -> int:
@@ -121,7 +102,3 @@ def first_link(track: tracking.Tracking, address: str) -> str:
         for key, (_, charts) in views.items():
             return link(address, number, key, charts=charts)
     return link(address, track.experiment)
-
-
-if __name__ == "__main__":
-    sys.exit(main(ui, Ui, prog="python -m study.ui", description=__doc__))
