@@ -6,7 +6,6 @@ a fold is there once or not at all, whichever process is killed.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import ray
-from tqdm import tqdm
 
 from study.artifacts.predictions import Predictions
 from study.cli.describe import params, run_name
+from study.cli.progress import progress
 from study.cluster.placing import Running
 from study.cluster.start import explain, put_tensors
 from study.lopo.jobs import RATE_FALL, REPLAY, Job, Schedule, read_fold, say_where, write_fold
@@ -79,14 +78,9 @@ def run_jobs(
     waiting = begin(missing, shared, schedule, running)
     failed: list[tuple[str, str]] = []
     errors = {file: _person_mae(part) for file, (part, _) in kept.items()}
-    calm = 0.5 if sys.stderr.isatty() else 30.0  # a log file needs a line now and then
-    # a tree's leaves finish late and all at once: no rate can be estimated
-    shown = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]" if schedule.kind == "tree" else None
     looked, at_work = 0.0, 0
-    with tqdm(
-        total=len(jobs), initial=len(finished), unit="fold", dynamic_ncols=True, desc="folds", mininterval=calm,
-        bar_format=shown,
-    ) as bar:  # fmt: skip
+    plain = schedule.kind == "plain"  # a tree's leaves finish late and all at once: no rate can be estimated
+    with progress("folds", total=len(jobs), done=len(finished), timed=plain) as bar:
         while waiting:
             # several at a time: each call of ray.wait looks at all references
             done, _ = ray.wait(list(waiting), num_returns=min(32, len(waiting)), timeout=0.5)
@@ -104,7 +98,7 @@ def run_jobs(
             if time.monotonic() > looked + 1.0:
                 looked, at_work = time.monotonic(), running.count()
             counts = f"{min(at_work, len(waiting))} running, {len(failed)} failed"
-            bar.set_postfix_str(f"{counts}, MAE {_so_far(list(errors.values()))}", refresh=False)
+            bar.note(f"{counts}, MAE {_so_far(list(errors.values()))}")
     return failed
 
 
