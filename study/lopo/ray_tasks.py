@@ -7,7 +7,6 @@ that a fold is there once or not at all, whichever process is killed. Its MLflow
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import ray
-from tqdm import tqdm
 
 from study.artifacts.about import FoldRecord
 from study.artifacts.predictions import Predictions, put_predictions
 from study.cli.describe import params, run_name
+from study.cli.progress import progress
 from study.cluster.placing import Running
 from study.cluster.start import explain, put_tensors
 from study.lopo.fold_files import FoldFile, encoded, losses
@@ -102,14 +101,9 @@ def _run_missing(
     begin = _start_plain if schedule.kind == "plain" else _start_tree
     waiting = begin(missing, shared, schedule, running)
     failed: list[tuple[str, str]] = []
-    calm = 0.5 if sys.stderr.isatty() else 30.0  # a log file needs a line now and then
-    # a tree's leaves finish late and all at once: no rate can be estimated
-    shown = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]" if schedule.kind == "tree" else None
     looked, at_work = 0.0, 0
-    with tqdm(
-        total=len(jobs), initial=len(jobs) - len(missing), unit="fold", dynamic_ncols=True, desc="folds",
-        mininterval=calm, bar_format=shown,
-    ) as bar:  # fmt: skip
+    plain = schedule.kind == "plain"  # a tree's leaves finish late and all at once: no rate can be estimated
+    with progress("folds", total=len(jobs), done=len(jobs) - len(missing), timed=plain) as bar:
         while waiting:
             # several at a time: each call of ray.wait looks at all references
             done, _ = ray.wait(list(waiting), num_returns=min(32, len(waiting)), timeout=0.5)
@@ -127,7 +121,7 @@ def _run_missing(
             if time.monotonic() > looked + 1.0:
                 looked, at_work = time.monotonic(), running.count()
             counts = f"{min(at_work, len(waiting))} running, {len(failed)} failed"
-            bar.set_postfix_str(f"{counts}, MAE {_so_far(list(errors.values()))}", refresh=False)
+            bar.note(f"{counts}, MAE {_so_far(list(errors.values()))}")
     return failed
 
 

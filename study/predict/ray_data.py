@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import cast
 
 import pyarrow as pa
 import ray
 import ray.data
-from tqdm import tqdm
 
+from study.cli.progress import progress
 from study.cluster.placing import Unit, check_room
 from study.cluster.start import start_ray
 from study.files.storage import Folder
@@ -63,8 +62,7 @@ def predict_many(
         num_cpus=1,
     )
     found: list[FaceAge] = []
-    calm = 0.5 if sys.stderr.isatty() else 30.0  # a log file needs a line now and then
-    with tqdm(total=len(photos), unit=" photos", desc="predicting", mininterval=calm) as bar:
+    with progress("predicting", total=len(photos), unit="photos") as bar:
         for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
             table = cast(pa.Table, batch)
             part = [FaceAge(**{name: row[name] for name in COLUMNS}) for row in table.to_pylist()]

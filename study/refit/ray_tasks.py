@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from study.cli.progress import progress
 from study.cluster.placing import Running, Unit, explaining
 from study.cluster.start import put_tensors
 from study.files.storage import write_whole
@@ -52,15 +51,13 @@ def _train(configs: Mapping[int, TrialConfig], plan: Plan, unit: Unit, running: 
     stage = running.of(run_stage, **given)
     rows = np.arange(len(plan.faces))
     waiting = {stage(c.to_json(), faces, initial, rows, unit.cpus, device): seed for seed, c in configs.items()}
-    with tqdm(total=len(waiting), unit="training", desc="refit", dynamic_ncols=True) as bar:
+    with progress("refit", total=len(waiting), unit="trainings") as bar:
         while waiting:
             done, _ = ray.wait(list(waiting), num_returns=1, timeout=0.5)
             for reference in done:
                 state = {name: torch.from_numpy(np.array(value)) for name, value in ray.get(reference).items()}
                 yield waiting.pop(reference), {name: value.contiguous() for name, value in state.items()}
                 bar.update()
-            if sys.stderr.isatty():  # in a log file each refresh would be a line
-                bar.refresh()
 
 
 def _read(file: Path) -> dict[str, Tensor] | None:

@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import tyro
-from tqdm import tqdm
+from rich.progress import track
 
 from tools.built_in_people import album, cast
 from tools.built_in_people.photograph import folders, store
@@ -37,7 +37,7 @@ def main(config: Config) -> None:
     jobs = [(sitting, frame, config.out, config.seed) for sitting, frame in sittings]
     with ProcessPoolExecutor(config.workers, mp_context=get_context("spawn")) as pool:
         done = pool.map(store, jobs, chunksize=8)
-        for _ in tqdm(done, total=len(jobs), unit="photo", desc="synthetic people"):
+        for _ in track(done, "synthetic people", total=len(jobs)):
             pass
 
 

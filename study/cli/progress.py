@@ -1,0 +1,99 @@
+"""One steady progress display for every stage: a bar on a terminal, a plain line now and then in a pipe or a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Display
+
+from study.plain import printable
+
+CALM = 30.0
+"""Seconds between two lines where there is no terminal."""
+
+
+class Bar(Protocol):
+    """A stage's progress."""
+
+    def update(self, number: int = 1) -> None:
+        """So many more are done."""
+
+    def note(self, text: str) -> None:
+        """What to show next to the count, such as the MAE so far."""
+
+
+@contextmanager
+def progress(what: str, *, total: int, done: int = 0, unit: str = "", timed: bool = True) -> Iterator[Bar]:
+    """Show on stderr how many of `total` are done, and how long the others will take.
+
+    what: the stage's work, such as "folds". timed: whether the time that is left can be told from the rate so far.
+    On a terminal it is a bar, above which other lines are printed; elsewhere a line without control codes after
+    CALM seconds and at the end.
+    """
+    if sys.stderr.isatty():
+        with _display(timed) as display:
+            yield _OnTerminal(display, what, total, done)
+        return
+    lines = _Lines(what, total, done, unit, timed)
+    try:
+        yield lines
+    finally:
+        lines.say()
+
+
+def _display(timed: bool) -> Display:
+    left = [TextColumn("left"), TimeRemainingColumn(compact=True)] if timed else []
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), *left]
+    return Display(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True), refresh_per_second=2)
+
+
+class _OnTerminal:
+    def __init__(self, display: Display, what: str, total: int, done: int) -> None:
+        self.display = display
+        self.task = display.add_task(what, total=total, completed=done, note="")
+
+    def update(self, number: int = 1) -> None:
+        self.display.update(self.task, advance=number)
+
+    def note(self, text: str) -> None:
+        self.display.update(self.task, note=printable(text))
+
+
+class _Lines:
+    def __init__(self, what: str, total: int, done: int, unit: str, timed: bool) -> None:
+        self.what, self.total, self.done, self.unit, self.timed = what, total, done, unit, timed
+        self.first, self.began, self.text = done, time.monotonic(), ""
+        self.said = self.began
+
+    def update(self, number: int = 1) -> None:
+        self.done += number
+        if time.monotonic() - self.said >= CALM:
+            self.say()
+
+    def note(self, text: str) -> None:
+        self.text = printable(text)
+        if time.monotonic() - self.said >= CALM:
+            self.say()
+
+    def say(self) -> None:
+        """Print where it is."""
+        self.said = time.monotonic()
+        took, here = self.said - self.began, self.done - self.first
+        parts = [f"{self.what}: {self.done:,} of {self.total:,}{' ' + self.unit if self.unit else ''}", clock(took)]
+        if self.timed and here and self.done < self.total:
+            parts.append(f"about {clock(took / here * (self.total - self.done))} left")
+        print(", ".join([*parts, *([self.text] if self.text else [])]), file=sys.stderr, flush=True)
+
+
+def clock(seconds: float) -> str:
+    """A duration as people read it: "40 s", "12 min", "3 h 20 min"."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

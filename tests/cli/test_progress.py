@@ -1,0 +1,61 @@
+"""Progress in a pipe is plain lines, now and then; on a terminal it is a bar."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+from study.cli import progress as module
+from study.cli.progress import clock, progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_in_a_pipe_it_is_lines_without_control_codes(capsys, monkeypatch):
+    monkeypatch.setattr(module, "CALM", 0.0)
+    with progress("folds", total=1200, done=1198, unit="") as bar:
+        bar.update()
+        bar.note("MAE 4.10")
+        bar.update()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("folds: 1,199 of 1,200, 0 s, about 0 s left")
+    assert lines[1].endswith("left, MAE 4.10")
+    assert lines[-1] == "folds: 1,200 of 1,200, 0 s, MAE 4.10"
+    assert all(line.isprintable() for line in lines)
+
+
+def test_a_short_stage_is_one_line_in_a_pipe_also_where_it_fails(capsys):
+    try:
+        with progress("aligning", total=9, unit="photos") as bar:
+            bar.update(4)
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        pass
+    assert capsys.readouterr().err == "aligning: 4 of 9 photos, 0 s, about 0 s left\n"
+
+
+def test_where_the_rate_says_nothing_no_time_is_promised(capsys, monkeypatch):
+    monkeypatch.setattr(module, "CALM", 0.0)
+    with progress("folds", total=3, timed=False) as bar:
+        bar.update()
+    assert "left" not in capsys.readouterr().err
+
+
+def test_on_a_terminal_it_is_a_bar(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress("folds", total=3) as bar:
+        bar.update(3)
+        bar.note("MAE 4.10")
+    shown = terminal.getvalue()
+    assert "3/3" in shown
+    assert "MAE 4.10" in shown
+    assert "━" in shown
+
+
+def test_durations_are_in_peoples_units():
+    assert [clock(s) for s in (0.4, 89.0, 90.0, 3600.0, 12_000.0)] == ["0 s", "89 s", "2 min", "60 min", "3 h 20 min"]
