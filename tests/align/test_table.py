@@ -233,7 +233,7 @@ def test_a_box_says_which_face_is_meant():
             focus(Portrait(pixels), outside)
 
 
-def test_a_users_photos_become_faces_with_people_sexes_and_groups(tmp_path, capsys):
+def test_a_users_photos_become_faces_with_people_sexes_and_groups(tmp_path, capsys, one_ray):
     root = tmp_path / "my photos"
     root.mkdir()
     for name in ("001A02", "001A12", "002A20"):

@@ -101,6 +101,7 @@ def fold_answers(faces: Faces, start: dict[str, np.ndarray], *, person: str, fro
     return run_fold(config, given, start, fold.train, fold.test, 1, "cpu").distribution
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [0, 2], ids=["whole", "frozen features"])
 def test_a_fold_learns_nothing_of_the_person_it_tests(tables, start, frozen):
     before = fold_answers(tables[0], start, person=PERSON, frozen=frozen)
@@ -112,6 +113,7 @@ def test_a_fold_learns_nothing_of_the_person_it_tests(tables, start, frozen):
     assert (others[0] != others[1]).any()
 
 
+@pytest.mark.slow
 def test_a_trial_learns_nothing_of_the_people_that_it_is_scored_on(tables):
     """The first inner fold tests PERSON and another; the second learns from them."""
     tested = np.isin(tables[0].person, [PERSON, OTHER])
