@@ -72,13 +72,14 @@ def run_jobs(
     lock = folder.with_name(f".{folder.name}.runs.lock")  # outside: --force takes the folder away
     wait_for_earlier(lock)
     logged = tracking.children(store, parent)
-    unlogged = [job for job in jobs if logged.get(_fold_key(parent, job), ("", ""))[1] != "FINISHED"]
-    with behind(store, lock, runs=len(unlogged)) as write:
+    ended = {job.file for job in jobs if logged.get(_fold_key(parent, job), ("", ""))[1] == "FINISHED"}
+    pending = [job for job in jobs if not (job.file in kept and job.file in ended)]
+    with behind(store, lock, runs=len(pending)) as write:
 
         def log(job: Job, file: FoldFile) -> None:
             write(_fold_run(parent, logged.get(_fold_key(parent, job), (None, ""))[0], job, file, tags))
 
-        for job in unlogged:
+        for job in pending:
             if job.file in kept:  # killed between writing the file and logging the run
                 log(job, _kept_file(*kept[job.file]))
         errors = {file: mae(part.predicted, part.age) for file, (part, _) in kept.items()}

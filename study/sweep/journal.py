@@ -90,7 +90,7 @@ def _keep_small(record: Tried | Part) -> None:
     object.__setattr__(record, "decoded", {name: years(each) for name, each in record.decoded.items()})
 
 
-def _plain(record: Tried | Part) -> dict[str, Any]:
+def to_json(record: Tried | Part) -> dict[str, Any]:
     """The record as JSON's values."""
     found = {each.name: getattr(record, each.name) for each in fields(record)}
     plain = {name: dict(value) if isinstance(value, Mapping) else value for name, value in found.items()}
@@ -110,14 +110,14 @@ def parts_folder(block: Path) -> Path:
 def write_tried(block: Path, tried: Tried) -> None:
     """Into the block's journal, whole or not at all; the trial's folds are then no longer needed."""
     folder = finals_folder(block) if tried.repeat else block
-    write_whole(folder / _file_name(tried), json.dumps(seal(_plain(tried)), sort_keys=True).encode())
+    write_whole(folder / _file_name(tried), json.dumps(seal(to_json(tried)), sort_keys=True).encode())
     for file in parts_folder(block).glob(f"{_file_name(tried).removesuffix('.json')}-fold*.json"):
         file.unlink(missing_ok=True)
 
 
 def write_part(block: Path, part: Part) -> None:
     """One fold into the block's journal, whole or not at all."""
-    write_whole(parts_folder(block) / _part_name(part), json.dumps(seal(_plain(part)), sort_keys=True).encode())
+    write_whole(parts_folder(block) / _part_name(part), json.dumps(seal(to_json(part)), sort_keys=True).encode())
 
 
 def read_journal(block: Path, faces: Faces | None = None) -> dict[int, Tried]:

@@ -129,7 +129,7 @@ def test_statistics_that_are_no_numbers_end_a_training_whose_loss_is_one(faces):
 def test_a_fold_without_an_answer_fails_with_its_reason_and_the_others_go_on(faces, tmp_path, monkeypatch, one_ray):
     people = faces.people[:3]
     folds = [Fold(name, np.flatnonzero(faces.person != name), np.flatnonzero(faces.person == name)) for name in people]
-    jobs = [Job(fold, CONFIG, "key", tmp_path / f"{i}.parquet") for i, fold in enumerate(folds)]
+    jobs = [Job(fold, CONFIG, "key", tmp_path / "key" / "folds" / f"{i}.parquet") for i, fold in enumerate(folds)]
     even = np.full((5, CONFIG.ages), 1 / CONFIG.ages, np.float32)
     broken = np.full((5, CONFIG.ages), np.nan, np.float32)
 

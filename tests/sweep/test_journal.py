@@ -6,7 +6,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from study.sweep.journal import (
     read_journal,
     read_parts,
     read_tried,
+    to_json,
     write_part,
     write_tried,
 )
@@ -197,7 +198,7 @@ def test_a_config_that_was_never_asked_is_refused_though_its_digest_fits(field, 
     shutil.copytree(whole, tmp_path / "block")
     file = tmp_path / "block" / "00005.json"
     tried = read_tried(file)
-    file.write_text(json.dumps(seal({**asdict(tried), "trial": {**tried.trial, field: value}})))
+    file.write_text(json.dumps(seal({**to_json(tried), "trial": {**tried.trial, field: value}})))
     with pytest.raises(ValueError, match=f"trial 5 of the journal .*{field} {value} there"):
         check_block(searching(tmp_path / "block"), tmp_path / "block")
 
@@ -206,7 +207,7 @@ def test_a_finalists_seed_of_another_config_is_refused(whole, faces, tmp_path):
     shutil.copytree(whole, tmp_path / "block")
     file = final_of(tmp_path / "block")
     tried = read_tried(file)
-    file.write_text(json.dumps(seal({**asdict(tried), "trial": {**tried.trial, "px": 48}})))
+    file.write_text(json.dumps(seal({**to_json(tried), "trial": {**tried.trial, "px": 48}})))
     with pytest.raises(ValueError, match=f"seed 1 of trial {tried.number} with another config than the journal"):
         check_block(searching(tmp_path / "block"), tmp_path / "block")
 
