@@ -17,6 +17,8 @@ from trainables.losses import MeanVariance
 from trainables.names import folder_name
 from trainables.timm_models import refusal, timm_fields
 
+pytestmark = pytest.mark.slow  # builds many networks
+
 NAMES = ["timm/mobilenetv3_small_050", "timm/vit_tiny_patch16_224", "timm/regnetx_002", "timm/resnet10t"]
 
 
@@ -89,7 +91,6 @@ def test_a_name_that_cannot_be_a_backbone_is_one_line(name, said):
     assert len(str(error.value)) < 700
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "px", "said"),
     [

@@ -24,6 +24,8 @@ from trainables.checkpoints import Checkpoint, CheckpointRecord, load_checkpoint
 from trainables.config import TrialConfig
 from trainables.weight_files import WRAPPERS, read_tensors
 
+pytestmark = pytest.mark.slow  # builds many networks
+
 State = dict[str, Tensor]
 
 
