@@ -42,7 +42,7 @@ class FoldFile:
     seconds: float
 
 
-def encoded(train: Callable[..., FoldResult], rows: FoldRows, *args: Any) -> FoldFile:
+def run_to_file(train: Callable[..., FoldResult], rows: FoldRows, *args: Any) -> FoldFile:
     """The file of the fold that train(*args) trains. Raises ValueError for predictions that cannot be written."""
     result = train(*args)
     part = fold_predictions(rows, result.distribution, result.predicted)

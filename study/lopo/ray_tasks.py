@@ -22,7 +22,7 @@ from study.cli.describe import params, run_name
 from study.cli.progress import progress
 from study.cluster.placing import Running
 from study.cluster.start import explain, put_tensors
-from study.lopo.fold_files import FoldFile, encoded, losses
+from study.lopo.fold_files import FoldFile, losses, run_to_file
 from study.lopo.jobs import RATE_FALL, REPLAY, Job, Schedule, read_fold, rows_of, say_where
 from study.lopo.tree import fold_tree
 from study.starts import Start, read_tensors
@@ -170,30 +170,19 @@ def _task(function: Any, schedule: Schedule, running: Running) -> Any:
     )
 
 
-def _fold_task(schedule: Schedule, running: Running) -> Any:
-    """The Ray task of a fold, which returns its FoldFile; its arguments are run_fold's and, last, its FoldRows."""
-    train = run_fold
-
-    def fold(*given: Any) -> FoldFile:
-        *training, rows = given
-        return encoded(train, rows, *training)
-
-    fold.__name__ = train.__name__  # for Ray's lists of tasks
-    return _task(fold, schedule, running)
-
-
 def _start_plain(jobs: Sequence[Job], shared: Shared, schedule: Schedule, running: Running) -> dict[Any, Job]:
     """One task per fold; all wait in Ray's queue, so that no resource is idle."""
-    run = _fold_task(schedule, running)
+    run = _task(run_to_file, schedule, running)
     return {
         run(
+            run_fold,
+            rows_of(job, shared.tables[job.config.px]),
             job.config.to_json(),
             *shared.given(job.config),
             job.fold.train,
             job.fold.test,
             schedule.cpus,
             schedule.device,
-            rows_of(job, shared.tables[job.config.px]),
         ): job
         for job in jobs
     }
@@ -217,7 +206,7 @@ def _grow(
 ) -> dict[str, Any]:
     """References to the leaves of the wanted people. Weights pass from task to task through Ray's object store, which
     frees them when both halves are done."""
-    fold, inner = _fold_task(schedule, running), _task(run_stage, schedule, running)
+    fold, inner = _task(run_to_file, schedule, running), _task(run_stage, schedule, running)
     nodes = fold_tree(shared.tables[config.px], seed=config.seed, replay=REPLAY, wanted=wanted)
     faces, start = shared.given(config)
     states: list[Any] = []
@@ -231,7 +220,7 @@ def _grow(
         else:
             states.append(None)
             rows = rows_of(wanted[node.held[0]], shared.tables[config.px])
-            leaves[node.held[0]] = fold(*given, node.test, schedule.cpus, schedule.device, rows)
+            leaves[node.held[0]] = fold(run_fold, rows, *given, node.test, schedule.cpus, schedule.device)
     return leaves
 
 

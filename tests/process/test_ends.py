@@ -20,7 +20,7 @@ from study.cluster.joining import check_address, joined_address
 from study.cluster.placing import Running
 from study.folds import Fold
 from study.lopo import ray_tasks as folding
-from study.lopo.fold_files import encoded
+from study.lopo.fold_files import run_to_file
 from study.lopo.jobs import Job, Schedule, rows_of
 from study.process import ends, home
 from study.process.cores import usable_cores
@@ -138,7 +138,7 @@ def test_a_fold_without_an_answer_fails_with_its_reason_and_the_others_go_on(fac
 
     def begin(missing: list, *_: object) -> dict:
         results = [FoldResult(each, each.mean(axis=1), [], 1.0, {}) for each in (even, broken)]
-        write = ray.remote(encoded)
+        write = ray.remote(run_to_file)
         files = [
             write.remote(lambda result=result: result, rows_of(job, faces))
             for result, job in zip(results, missing[1:], strict=True)
