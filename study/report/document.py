@@ -60,7 +60,8 @@ def blocks(section: Section) -> list[Block]:
         "Pooled within a decade. A bias above 0 means: predicted older than they are. The people with the largest "
         "errors:",
         tables.people_table(section),
-        *section.whom,
+        f"### For whom does it err? ({section.leader})",
+        *section.whom[1:],
         f"### Predicted against true age ({section.leader})",
         Picture("predicted-against-true"),
         "### Calibration: are the predicted probabilities right?",

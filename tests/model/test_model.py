@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import io
 import json
@@ -16,12 +17,16 @@ from PIL import Image
 from study.align.actor import Align
 from study.artifacts.model import ModelRecord
 from study.files.storage import open_folder
+from study.landmarks.everyone import find_everyone
+from study.landmarks.landmarkers import LANDMARKERS
 from study.landmarks.photos import decode_photo
 from study.landmarks.search import Runtime
+from study.landmarks.warp import align_face, encode_face, template
 from study.model import load_model
 from study.model.engine import Engine
 from study.model.explain import deletion_test, explain_face
 from study.model.export import largest_difference
+from study.model.faces import FaceFinder
 from study.model.network import MeanNet, mean_net, read_net
 from study.statistics.intervals import decode
 from tests.model.models import CONFIG, PHOTOS, RECIPE, random_states
@@ -101,6 +106,18 @@ def test_every_face_of_a_photo_is_a_row_and_the_largest_is_the_first(folder):
     rows = load_model(folder).predict_rows([both])
     assert [row.face for row in rows] == [1, 2]
     assert rows[0].right <= boundary <= rows[1].left
+
+
+def test_a_model_cuts_faces_with_its_own_coverage():
+    wide = dataclasses.replace(RECIPE, coverage=1.65, points=tuple(map(tuple, template(1.65).tolist())))
+    pixels = decode_photo((PHOTOS / NAMES[0]).read_bytes())
+    detector = LANDMARKERS["dlib"].load(Runtime()).detector
+    cut = align_face(pixels, find_everyone(pixels, detector)[0].landmarks, size=wide.size, coverage=1.65)
+    seen = FaceFinder(wide, px=64).find(pixels)[0].pixels
+    assert (seen == decode_face(encode_face(cut, quality=wide.quality), px=64)).all()
+    assert (seen != FaceFinder(RECIPE, px=64).find(pixels)[0].pixels).any()
+    with pytest.raises(ValueError, match="template"):
+        FaceFinder(dataclasses.replace(RECIPE, coverage=1.65), px=64)
 
 
 def test_a_photo_without_a_face_is_a_row_with_its_reason(folder):

@@ -54,7 +54,7 @@ def tables(index) -> Tables:
 def test_an_index_knows_what_faces_in_memory_know(folder, index):
     faces = load_faces([folder], px=16)
     assert index.digest == faces.digest
-    for name in ("age", "person", "content"):
+    for name in ("age", "person", "content", "face_hash", "photo_hash"):
         assert (getattr(index, name) == getattr(faces, name)).all()
     in_memory, light = dev_split(faces, share=0.2, seed=5), dev_split(index, share=0.2, seed=5)
     assert (in_memory.test == light.test).all()
