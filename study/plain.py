@@ -71,6 +71,14 @@ def brief(error: BaseException) -> str:
     return text if len(text) < 160 else f"... {text[-150:]}"
 
 
+def clock(seconds: float) -> str:
+    """A duration as people read it: "40 s", "12 min", "3 h 20 min"."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def slug(text: object, *, most: int = 60) -> str:
     """The text as one component of a path on any system: letters, digits, "-", "_", and "." except at its ends."""
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", str(text))[:most].strip("-.")

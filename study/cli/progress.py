@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Display
 
-from study.plain import printable
+from study.plain import clock, printable
 
 CALM = 30.0
 """Seconds between two lines where there is no terminal."""
@@ -89,11 +89,3 @@ class _Lines:
         if self.timed and here and self.done < self.total:
             parts.append(f"about {clock(took / here * (self.total - self.done))} left")
         print(", ".join([*parts, *([self.text] if self.text else [])]), file=sys.stderr, flush=True)
-
-
-def clock(seconds: float) -> str:
-    """A duration as people read it: "40 s", "12 min", "3 h 20 min"."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

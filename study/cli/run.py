@@ -11,6 +11,7 @@ import io
 import os
 import re
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -18,12 +19,15 @@ from typing import Any, TypeVar
 import tyro
 
 from study.cli.about import About, Option, options_of, show_help
-from study.plain import printable
+from study.plain import clock, printable
 from study.process import ends
 from study.tracking.spool import settle
 from trainables.fields import check_fields
 
 Options = TypeVar("Options")
+
+WORTH = 20.0
+"""Seconds from which on a command says what it took."""
 
 _OURS = ("study", "trainables", "search_spaces", "__main__")
 """Packages whose ValueErrors are messages for people. One raised by a library is a bug and keeps its traceback."""
@@ -71,6 +75,7 @@ def main(
     except Exception as error:
         return _failed(error, prog)
     ends.listen(prog)
+    began = time.monotonic()
     try:
         status = function(parsed) or 0
     except KeyboardInterrupt:
@@ -85,6 +90,8 @@ def main(
             status = status or 1
     except KeyboardInterrupt:
         return _interrupted(prog)
+    if (took := time.monotonic() - began) >= WORTH and not status:
+        print(f"Took {clock(took)}.", file=sys.stderr)
     ends.listen_no_more(status)
     return status
 

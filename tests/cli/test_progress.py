@@ -6,7 +6,8 @@ import io
 import sys
 
 from study.cli import progress as module
-from study.cli.progress import clock, progress
+from study.cli.progress import progress
+from study.plain import clock
 
 
 class Terminal(io.StringIO):
