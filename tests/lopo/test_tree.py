@@ -76,9 +76,11 @@ def test_each_leaf_descends_from_nodes_that_never_saw_its_person(faces, monkeypa
     waiting = folding._start_tree(jobs, shared, Schedule("tree", 1, 1, 0.0), Running())
     assert sorted(job.fold.name for job in waiting.values()) == faces.people
     for leaf, job in waiting.items():
-        assert leaf.function == "run_fold"
-        assert leaf.given[4].tolist() == job.fold.test.tolist()
-        node, rows = leaf, []
+        assert leaf.function == "run_to_file"
+        train, _, *given = leaf.given
+        assert train is folding.run_fold
+        assert given[4].tolist() == job.fold.test.tolist()
+        rows, node = [given[3]], given[2]
         while node is not None:  # up to the root by the weights that were handed down
             rows.append(node.given[3])
             node = node.given[2]
