@@ -21,7 +21,18 @@ import numpy as np
 import pyarrow as pa
 
 from study.process.home import private_folder
-from trainables.faces.table import Faces, decode_face, digest_row, load_faces, open_parquet, read_columns, table_files
+from trainables.faces.hashes import stacked
+from trainables.faces.table import (
+    Faces,
+    decode_face,
+    digest_row,
+    face_hash,
+    load_faces,
+    open_parquet,
+    read_columns,
+    read_coverage,
+    table_files,
+)
 
 LARGE = 512 << 20
 """Bytes of pixels from which on a table is mapped: below, Ray's object store brings it to every machine."""
@@ -29,8 +40,9 @@ LARGE = 512 << 20
 _SOME = 4096
 """Rows that are handled at a time."""
 
-_COLUMNS = ("age", "person", "photo", "content", "pixels")
-"""Files of a mapped table: the arrays of Faces."""
+_HASHES = ("face_hash", "photo_hash")
+_COLUMNS = ("pixels", "age", "person", "photo", "content", *_HASHES)
+"""Files of a mapped table: the arrays of Faces. A file more holds the coverage."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +59,7 @@ class MappedFaces:
 
 
 def read_faces(tables: Sequence[Path], *, px: int, place: Path) -> Faces:
-    """The faces of whole tables, as load_faces gives them; large ones are mapped from files under `place`, without the
-    hashes of their pictures and their coverage, which no training reads.
+    """The faces of whole tables, as load_faces gives them; large ones are mapped from files under `place`.
 
     Raises OSError where the disk has no room for them.
     """
@@ -116,18 +127,17 @@ def _folder(place: Path, digest: str, px: int) -> Path:
 def _open(folder: Path, digest: str) -> Faces:
     try:
         arrays = [np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _COLUMNS]
+        coverage = float(np.load(folder / "coverage.npy", allow_pickle=False))
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder} is damaged ({error}): delete it, and it is made again") from error
-    age, person, photo, content, pixels = arrays
-    return Faces(pixels, age, person, photo, content, digest)
+    return Faces(digest=digest, coverage=coverage, **dict(zip(_COLUMNS, arrays, strict=True)))
 
 
 def _light(tables: Sequence[str]) -> tuple[pa.Table, np.ndarray]:
     """All but the pixels, in table order, with each face's SHA-256; and the row of each face of the files in it."""
     parts = []
-    rows = read_columns(
-        [Path(table) for table in tables], ["dataset", "photo", "person", "age", "photo_sha256", "face"]
-    )
+    names = ["dataset", "photo", "person", "age", "photo_sha256", "face", *_HASHES]
+    rows = read_columns([Path(table) for table in tables], names)
     while some := list(islice(rows, _SOME)):
         parts.append(
             pa.table(
@@ -141,6 +151,8 @@ def _light(tables: Sequence[str]) -> tuple[pa.Table, np.ndarray]:
                     "age": pa.array([row["age"] for row in some], pa.int16()),
                     "content": pa.array([row["photo_sha256"] for row in some], pa.string()),
                     "sha256": pa.array([hashlib.sha256(row["face"]).hexdigest() for row in some], pa.string()),
+                    "face_hash": pa.array([row["face_hash"] or face_hash(row["face"]) for row in some], pa.binary()),
+                    "photo_hash": pa.array([row["photo_hash"] for row in some], pa.binary()),
                 }
             )
         )
@@ -170,6 +182,10 @@ def _make(folder: Path, tables: Sequence[str], rows: pa.Table, order: np.ndarray
         np.save(half / "age.npy", rows["age"].to_numpy())
         for name in ("person", "photo", "content"):
             _save_text(half / f"{name}.npy", rows[name])
+        for name in _HASHES:
+            np.save(half / f"{name}.npy", stacked(rows[name].to_pylist()))
+        files = [file for table in tables for file in table_files(table)]
+        np.save(half / "coverage.npy", np.float64(read_coverage(files)))
         # written, not mapped: what is written through a map counts as this process's memory
         with (half / "pixels.npy").open("wb") as file:
             shape = (len(order), px, px, 3)

@@ -73,9 +73,9 @@ def test_a_sweep_that_is_cut_short_leaves_no_choice_and_no_open_run(tmp_path):
     prepare(tmp_path)
 
     def trial_runs(_: int) -> bool:
-        return any(name.startswith("block1of2 trial") for name, _ in states(tmp_path))
+        return any(not name.startswith("sweep ") for name, _ in states(tmp_path))
 
-    seen = interrupt(tmp_path, "sweep", signal.SIGINT, group=True, after=120, until=trial_runs)
+    seen = interrupt(tmp_path, "sweep", signal.SIGINT, group=True, after=600, until=trial_runs)
     assert (seen.status, seen.wrong) == (130, ())
     assert dict(states(tmp_path))["sweep mean_variance"] == "KILLED"
     assert not list(tmp_path.glob("runs/sweeps/*/best.json"))
