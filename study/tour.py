@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -82,11 +83,33 @@ def tour(options: Tour) -> int:
             print(f"study.{stage} ended with status {status}; the same command continues from here", file=sys.stderr)
             return status
         took.append((stage, time.monotonic() - began))
-    times = ", ".join(f"{stage} {seconds / 60:.1f} min" for stage, seconds in took)
-    print(f"\nDone in {sum(seconds for _, seconds in took) / 60:.1f} min: {times}.")
-    print(f"Read: {SYNTHETIC_HOME}/report/report.html. Compare: python -m study.ui --open")
-    print(f"All files are in {SYNTHETIC_HOME}: synthetic people. For your own photos: python -m study.align --help")
+    print("\n".join(["", *summary(took)]))
     return 0
+
+
+def summary(took: Sequence[tuple[str, float]]) -> list[str]:
+    """What came out, what it took, what to open, and what to type next. took: seconds of each stage."""
+    from study.artifacts.model import ModelRecord  # only here: --help needs neither
+    from study.cli.progress import clock
+    from study.model.place import model_folder
+    from study.plain import printable
+
+    record = ModelRecord.read(model_folder(str(SYNTHETIC_HOME / "models")))
+    drawn = sorted((SYNTHETIC_HOME / "predicted").glob("*"))
+    times = ", ".join(f"{stage} {clock(seconds)}" for stage, seconds in took)
+    opened = [
+        (f"{SYNTHETIC_HOME}/report/report.html", "the report"),
+        *((str(file), "a photo with its age") for file in drawn[:1]),
+        ("python -m study.ui --open", "every run, in MLflow's page"),
+    ]
+    wide = max(len(what) for what, _ in opened)
+    return [
+        f"The best of these networks and losses: {printable(record.name)}, {record.error}.",
+        "The people are synthetic: nothing of this is about real faces.",
+        f"Took {clock(sum(seconds for _, seconds in took))}: {times}.",
+        *(f"{'Open:' if i == 0 else '     '} {what:{wide}}  {why}" for i, (what, why) in enumerate(opened)),
+        f"Next: {'python -m study.align --help':{wide}}  your own photos",
+    ]
 
 
 def run(command: list[str]) -> int:

@@ -1,10 +1,11 @@
 """A process that writes finished runs to MLflow behind a command that has many: MLflow's own work is most of a run's.
 
-    python -m study.tracking.writer TRACKING LOCK
+    python -m study.tracking.writer LOCK
 
-It reads records as lines of JSON from its standard input, in order, until the line "end" or the end of the input. It
-holds LOCK meanwhile, and says "ready" once it does; a command sends nothing before. So a rerun of a command that was
-killed waits for the records that were still being written, and then sees which runs are missing: none is there twice.
+It reads lines of JSON from its standard input: where MLflow is (not an argument, since an address may hold a password,
+and every user sees arguments), then records, in order, until the line "end" or the end of the input. It holds LOCK
+meanwhile, and says "ready" once it does; a command sends nothing before. So a rerun of a command that was killed waits
+for the records that were still being written, and then sees which runs are missing: none is there twice.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def behind(tracking: Tracking, lock: Path, *, runs: int) -> Iterator[Callable[[R
         yield put
         return
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    process = _start(tracking, lock)
+    process = _start(lock)
+    lines.put(_place(tracking))
     feeder = threading.Thread(target=_feed, args=(process, lines), daemon=True, name="mlflow-records")
     feeder.start()
 
@@ -90,12 +92,15 @@ def wait_for_earlier(lock: Path) -> None:
         ) from None
 
 
-def _start(tracking: Tracking, lock: Path) -> subprocess.Popen[str]:
+def _place(tracking: Tracking) -> str:
     spool = str(tracking.spool.folder) if tracking.spool else ""
-    place = json.dumps({"uri": tracking.uri, "experiment": tracking.experiment, "spool": spool})
+    return json.dumps({"uri": tracking.uri, "experiment": tracking.experiment, "spool": spool})
+
+
+def _start(lock: Path) -> subprocess.Popen[str]:
     paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)  # a test's folder is not the project's
     return subprocess.Popen(
-        [sys.executable, "-m", "study.tracking.writer", place, str(lock)],
+        [sys.executable, "-m", "study.tracking.writer", str(lock)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -139,8 +144,11 @@ def _why(process: subprocess.Popen[str]) -> str:
     )
 
 
-def main(place: str, lock: str, lines: IO[str]) -> int:
-    """Write the records of `lines`; the exit status. Standard output gets "ready", and an error as one line."""
+def main(lock: str, lines: IO[str]) -> int:
+    """Write the records of `lines`, of which the first says where; the exit status.
+
+    Standard output gets "ready", and an error as one line.
+    """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever else prints here must not fill the pipe
     with filelock.FileLock(lock):
@@ -150,6 +158,9 @@ def main(place: str, lock: str, lines: IO[str]) -> int:
         from study.tracking.records import Tracking
         from study.tracking.spool import Spool
 
+        place = lines.readline()
+        if not place.endswith("\n"):  # the command was killed before it sent anything
+            return 0
         told = json.loads(place)
         tracking = Tracking(told["uri"], told["experiment"], Spool(Path(told["spool"])) if told["spool"] else None)
         try:
@@ -171,4 +182,4 @@ def _record(told: dict[str, Any]) -> Record:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2], sys.stdin))
+    sys.exit(main(sys.argv[1], sys.stdin))

@@ -222,7 +222,7 @@ MUTANTS = (
     ),
     Mutant(
         "a journal's trial is not compared with what is asked", "study/sweep/search.py",
-        "        if differ:\n", "        if False:\n",
+        "config.flat())\n        if differ:\n", "config.flat())\n        if False:\n",
         ("tests/sweep/test_journal.py::test_a_range_that_was_widened_is_seen_before_the_sampler_is_told_of_it",),
     ),
     # the search
@@ -344,7 +344,7 @@ MUTANTS = (
     # figures and their uncertainty
     Mutant(
         "CS counts errors below the threshold alone", "study/statistics/summary.py",
-        "np.abs(error)[:, None] <= np.array(THRESHOLDS", "np.abs(error)[:, None] < np.array(THRESHOLDS",
+        "np.abs(each)[:, None] <= np.array(THRESHOLDS", "np.abs(each)[:, None] < np.array(THRESHOLDS",
         (f"{STATISTICS}::test_an_error_of_exactly_five_years_is_within_five",),
     ),
     Mutant(

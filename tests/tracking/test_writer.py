@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import filelock
@@ -127,10 +128,18 @@ def test_a_rerun_waits_for_a_writer_and_names_the_lock_of_one_that_hangs(tmp_pat
     wait_for_earlier(tmp_path / "lock")
 
 
-def test_half_a_line_of_a_killed_command_is_no_record(store, tmp_path):
+@pytest.mark.parametrize("sent", ["", '{"uri": "sq', '{place}\n{"run": "ab'])
+def test_half_a_line_of_a_killed_command_is_no_record(store, tmp_path, sent):
     place = json.dumps({"uri": store.uri, "experiment": store.experiment, "spool": ""})
     done = subprocess.run(
-        [sys.executable, "-m", "study.tracking.writer", place, str(tmp_path / "lock")], input='{"run": "ab',
+        [sys.executable, "-m", "study.tracking.writer", str(tmp_path / "lock")], input=sent.replace("{place}", place),
         text=True, capture_output=True, check=False, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "ready\n")
+
+
+def test_no_argument_of_the_writer_holds_a_password(store, tmp_path):
+    secret = replace(store, uri=store.uri.replace("sqlite:///", "sqlite:////secret/.."))
+    with behind(secret, tmp_path / "lock", runs=MANY):
+        (child,) = [each for each in psutil.Process().children() if "study.tracking.writer" in each.cmdline()]
+        assert not any("secret" in word for word in child.cmdline())
