@@ -195,6 +195,7 @@ def test_a_trial_files_weights_count_unless_others_are_given(checkpoint, tmp_pat
     assert found["resnet18"].weights == str(elsewhere / "resnet18")
 
 
+@pytest.mark.slow
 def test_a_network_of_timm_is_pretrained_into_one_folder_from_which_it_starts(tmp_path, monkeypatch, make_table):
     monkeypatch.chdir(tmp_path)
     faces = (str(make_table(tmp_path / "crowd", people=60, photos=1)),)
@@ -220,6 +221,7 @@ def test_frozen_stages_that_were_never_trained_are_said_before_anything_starts(c
             find_starts(Path("nowhere"), SPACES["mean_variance"], config, from_file=False)
 
 
+@pytest.mark.slow
 def test_a_pretraining_is_of_the_trial_files_network(tmp_path, monkeypatch, make_table):
     monkeypatch.chdir(tmp_path)
     Path("trial.json").write_text('{"backbone": "resnet18", "frozen": 1}')

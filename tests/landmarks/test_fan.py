@@ -22,6 +22,8 @@ from study.landmarks.landmarkers import weights_digest
 from study.landmarks.search import Landmarks, Portrait, Runtime
 from trainables.faces.table import ALIGNMENT_KEY
 
+pytestmark = pytest.mark.slow  # runs FAN's networks
+
 
 @pytest.fixture(scope="module")
 def torch_home(tmp_path_factory) -> Path:

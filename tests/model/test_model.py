@@ -35,7 +35,10 @@ from trainables.faces.table import decode_face
 from trainables.fitting import build_net, predict
 from trainables.losses import decode_age
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("dlib") is None, reason="the extra dlib is not installed")
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("dlib") is None, reason="the extra dlib is not installed"),
+    pytest.mark.slow,  # writes a model and its export
+]
 NAMES = sorted(path.name for path in PHOTOS.iterdir())[:3]
 
 

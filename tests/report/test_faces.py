@@ -37,6 +37,7 @@ def test_the_page_has_the_faces_and_warns_of_publishing(table, faces):
     assert "http" not in page
 
 
+@pytest.mark.slow
 def test_maps_need_a_model_of_the_same_faces(table, faces, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("study.report.faces.PEOPLE", 1)

@@ -285,6 +285,7 @@ def lopo_run(place: Path, track: tracking.Tracking, *, key: str, result: Result)
     tracking.finish(track, run_id, tags={tracking.COMPLETE: "yes"})
 
 
+@pytest.mark.slow
 def test_the_command_reads_mlflow_and_logs_what_it_wrote(tmp_path, monkeypatch, capsys, three):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -18,6 +18,8 @@ from study.sweep.search import COSTS, BlockSearch, Training, next_training
 from trainables.config import TrialConfig
 from trainables.costs import count_cost
 
+pytestmark = pytest.mark.slow  # whole searches
+
 BASE = TrialConfig(backbone="resnet18", px=32)
 PEOPLE = [[f"p{fold}{i}" for i in range(8)] for fold in range(3)]
 """Who is tested in each of three folds."""

@@ -12,6 +12,8 @@ from study.sweep.search import BlockSearch, Training, next_training
 from study.sweep.shares import Budget, Turn, choose_turn, could_be, given_up, tally, turns
 from trainables.config import TrialConfig
 
+pytestmark = pytest.mark.slow  # whole searches
+
 FOLD = {"efficientnet_lite0": 1.0, "efficientnet_b0": 3.0, "resnet18": 10.0}
 """Seconds of a fold in the world of these tests."""
 

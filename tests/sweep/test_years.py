@@ -32,6 +32,7 @@ def test_mappings_of_the_same_people_share_their_names():
     assert sum(each.values_.nbytes for each in fifty) == 50 * 1000 * 8
 
 
+@pytest.mark.slow
 def test_a_trial_of_fifty_thousand_faces_is_written_and_read_to_the_last_bit(tmp_path):
     random = np.random.default_rng(0)
     errors = {f"imdb/{i:06d}.jpg": float(random.gamma(2, 3)) for i in range(50_000)}

@@ -23,6 +23,8 @@ from study.tracking import runs as tracking
 from study.tracking.look import how_to_look
 from study.tracking.sqlite import sqlite_uri
 
+pytestmark = pytest.mark.slow  # makes databases
+
 ODD = ["a%20b", "what?", "x#y", "with space", "q'uo\"te", "日本", "se;mi", "{a}", "$HOME", "back\\slash", "a+b@c:d"]
 
 
