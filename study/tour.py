@@ -90,9 +90,9 @@ def tour(options: Tour) -> int:
 def summary(took: Sequence[tuple[str, float]]) -> list[str]:
     """What came out, what it took, what to open, and what to type next. took: seconds of each stage."""
     from study.artifacts.model import ModelRecord  # only here: --help needs neither
+    from study.cli.describe import backbone_name
     from study.cli.progress import clock
     from study.model.place import model_folder
-    from study.plain import printable
 
     record = ModelRecord.read(model_folder(str(SYNTHETIC_HOME / "models")))
     drawn = sorted((SYNTHETIC_HOME / "predicted").glob("*"))
@@ -104,7 +104,7 @@ def summary(took: Sequence[tuple[str, float]]) -> list[str]:
     ]
     wide = max(len(what) for what, _ in opened)
     return [
-        f"The best of these networks and losses: {printable(record.name)}, {record.error}.",
+        f"The best of these networks and losses: {backbone_name(record.backbone)}, {record.error}.",
         "The people are synthetic: nothing of this is about real faces.",
         f"Took {clock(sum(seconds for _, seconds in took))}: {times}.",
         *(f"{'Open:' if i == 0 else '     '} {what:{wide}}  {why}" for i, (what, why) in enumerate(opened)),
