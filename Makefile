@@ -11,7 +11,7 @@ SIZE ?= whole
 study: $(READY)  ## align, pretrain, sweep, 82 folds, report, a model, on the synthetic people
 	$(BIN)/python -m study.tour --size $(SIZE)
 
-test: $(READY)  ## linters, types, import contracts, all tests; FAST=1: only the tests of less than a minute
+test: $(READY)  ## linters, types, import contracts, all tests; FAST=1: without the slow tests (two minutes)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
