@@ -163,4 +163,4 @@ def _insist(prog: str) -> None:
         _thread.interrupt_main()
     time.sleep(max(0.0, until - time.monotonic()))
     say(prog)
-    os._exit(INTERRUPTED)
+    leave()

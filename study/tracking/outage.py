@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from study.plain import brief
+from study.process import ends
 from study.tracking.errors import is_outage, translated, why_never
 from study.tracking.records import PENDING, Begin, Record, Tracking, put
 from study.tracking.spool import Spool
@@ -29,7 +30,8 @@ def write(tracking: Tracking, record: Record, files: Sequence[Path] = ()) -> str
     record = replace(record, experiment=record.experiment or tracking.experiment)
     with translated(tracking.place):
         if tracking.spool is None:
-            return put(tracking, record, files)
+            with ends.held():  # interrupted inside SQLAlchemy, a connection may keep the lock that closing waits for
+                return put(tracking, record, files)
         if flush(tracking, tracking.spool):  # else it would overtake the records that wait
             try:
                 return put(tracking, record, files)
@@ -46,7 +48,8 @@ def ask(tracking: Tracking, question: Callable[[], Answer]) -> Answer:
     """
     with translated(tracking.place):
         if tracking.spool is None:
-            return question()
+            with ends.held():
+                return question()
         until = time.monotonic() + PATIENCE
         while True:
             try:

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import ray
 import torch
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from search_spaces import SPACES
 from study.cluster.joining import check_address, joined_address
@@ -95,6 +97,35 @@ def test_a_signal_does_not_cut_in_two_what_is_held(monkeypatch):
     assert done == ["all of it"]
     handlers[0]()  # a second signal does not interrupt the clean-up
     assert ends.interrupted()
+
+
+def test_a_signal_within_a_write_to_mlflow_comes_after_it(tmp_path, monkeypatch):
+    """Cut in two, a transaction may keep SQLite's lock, and closing the runs would wait for it."""
+    handlers: list = []
+    monkeypatch.setattr(ends, "_set", handlers.append)
+    monkeypatch.setattr(ends, "_handler", print)
+    monkeypatch.setattr(ends, "_begun", threading.Event())
+    monkeypatch.setattr(ends, "_insist", lambda prog: None)
+    store = tracking.connect(home=tmp_path)
+    parent = tracking.find_or_start(store, key="parent", name="lopo", stage="lopo")
+    ends.listen("command")
+    words: list[str] = []
+
+    def interrupt_first(_connection, _cursor, statement: str, *_: object) -> None:
+        words.append(statement.split()[0])
+        if words.count("INSERT") == 1:
+            handlers[0]()
+
+    event.listen(Engine, "after_cursor_execute", interrupt_first)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            tracking.find_or_start(store, key="a", name="a", stage="fold", parent=parent, tags={"a": "b"})
+    finally:
+        event.remove(Engine, "after_cursor_execute", interrupt_first)
+    assert words.count("INSERT") > 1
+    assert tracking.children(store, parent)["a"][1] == "RUNNING"
+    ends.close("KILLED")
+    assert tracking.children(store, parent)["a"][1] == "KILLED"
 
 
 def test_what_is_open_when_a_command_fails_is_closed(tmp_path):
