@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Display
 
+from study.cli import log
 from study.plain import clock, printable
 
 CALM = 30.0
@@ -34,15 +35,16 @@ def progress(what: str, *, total: int, done: int = 0, unit: str = "", timed: boo
 
     what: the stage's work, such as "folds". timed: whether the time that is left can be told from the rate so far.
     On a terminal it is a bar, above which other lines are printed; elsewhere a line without control codes after
-    CALM seconds and at the end.
+    CALM seconds and at the end. The stage's log gets those lines in any case.
     """
-    if sys.stderr.isatty():
-        with _display(timed) as display:
-            yield _OnTerminal(display, what, total, done)
-        return
-    lines = _Lines(what, total, done, unit, timed)
+    shown = sys.stderr.isatty()
+    lines = _Lines(what, total, done, unit, timed, shown)
     try:
-        yield lines
+        if shown:
+            with _display(timed) as display, log.above():
+                yield _OnTerminal(display, lines)
+        else:
+            yield lines
     finally:
         lines.say()
 
@@ -50,24 +52,28 @@ def progress(what: str, *, total: int, done: int = 0, unit: str = "", timed: boo
 def _display(timed: bool) -> Display:
     left = [TextColumn("left"), TimeRemainingColumn(compact=True)] if timed else []
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), *left]
-    return Display(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True), refresh_per_second=2)
+    console = Console(file=log.terminal(sys.stderr))
+    return Display(*columns, TextColumn("{task.fields[note]}"), console=console, refresh_per_second=2)
 
 
 class _OnTerminal:
-    def __init__(self, display: Display, what: str, total: int, done: int) -> None:
-        self.display = display
-        self.task = display.add_task(what, total=total, completed=done, note="")
+    def __init__(self, display: Display, lines: _Lines) -> None:
+        self.display, self.lines = display, lines
+        self.task = display.add_task(lines.what, total=lines.total, completed=lines.done, note="")
 
     def update(self, number: int = 1) -> None:
         self.display.update(self.task, advance=number)
+        self.lines.update(number)
 
     def note(self, text: str) -> None:
         self.display.update(self.task, note=printable(text))
+        self.lines.note(text)
 
 
 class _Lines:
-    def __init__(self, what: str, total: int, done: int, unit: str, timed: bool) -> None:
+    def __init__(self, what: str, total: int, done: int, unit: str, timed: bool, logged_only: bool) -> None:
         self.what, self.total, self.done, self.unit, self.timed = what, total, done, unit, timed
+        self.logged_only = logged_only
         self.first, self.began, self.text = done, time.monotonic(), ""
         self.said = self.began
 
@@ -82,10 +88,13 @@ class _Lines:
             self.say()
 
     def say(self) -> None:
-        """Print where it is."""
+        """Print where it is, to the log alone where a bar shows it."""
         self.said = time.monotonic()
         took, here = self.said - self.began, self.done - self.first
         parts = [f"{self.what}: {self.done:,} of {self.total:,}{' ' + self.unit if self.unit else ''}", clock(took)]
         if self.timed and here and self.done < self.total:
             parts.append(f"about {clock(took / here * (self.total - self.done))} left")
-        print(", ".join([*parts, *([self.text] if self.text else [])]), file=sys.stderr, flush=True)
+        line = ", ".join([*parts, *([self.text] if self.text else [])])
+        log.only(f"{line}\n")
+        if not self.logged_only:
+            print(line, file=log.terminal(sys.stderr), flush=True)

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import tyro
 
+from study.cli import log
 from study.cli.about import About, Option, options_of, show_help
 from study.plain import clock, printable
 from study.process import ends
@@ -74,6 +75,12 @@ def main(
         function = find(run)
     except Exception as error:
         return _failed(error, prog)
+    with log.kept(prog, words) if ends.is_command() else contextlib.nullcontext():
+        return _carry_out(function, parsed, prog)
+
+
+def _carry_out(function: Callable[[Options], int | None], parsed: Options, prog: str) -> int:
+    """Exit status of a command whose options were read."""
     ends.listen(prog)
     began = time.monotonic()
     try:
@@ -147,6 +154,7 @@ def _failed(error: Exception, prog: str) -> int:
 def _interrupted(prog: str) -> int:
     """Status 130, after a signal: closes the MLflow runs and prints the line."""
     ends.notice()
+    log.only("interrupted\n")
     ends.close("KILLED")
     for line in settle(wait=False):
         print(f"{prog}: {line}", file=sys.stderr)
