@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainables.later import Later
@@ -64,8 +66,13 @@ def build_shapes(library_name: str, **options: Any) -> torch.nn.Module:
 
 
 def is_timm_model(library_name: str) -> bool:
-    """Whether timm has a network of this name."""
-    return timm.is_model(library_name)
+    """Whether timm has a network of this name. timm takes seconds to import: only where its sources define the name."""
+    spec = find_spec("timm")
+    if spec is None or spec.origin is None:
+        return False
+    words = f"def {library_name.partition('.')[0]}("
+    sources = Path(spec.origin).parent.glob("models/**/*.py")
+    return any(words in source.read_text(encoding="utf-8") for source in sources) and timm.is_model(library_name)
 
 
 @cache

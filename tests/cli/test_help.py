@@ -72,6 +72,22 @@ def test_what_options_alone_forbid_is_one_line_without_torch_ray_and_mlflow(comm
     assert found <= {"optuna"}, "which the search spaces are written with"
 
 
+@pytest.mark.parametrize(
+    ("command", "args"),
+    [
+        ("pretrain", ["--backbone", "resnet18", "resnet19"]),
+        ("sweep", ["--networks", "resnet19"]),
+        ("lopo", ["--backbone", "resnet19"]),
+        ("refit", ["--backbone", "resnet19"]),
+    ],
+)
+def test_a_mistyped_network_is_refused_without_importing_timm(command, args):
+    status, shown, found = imported(command, *args)
+    assert status == 1
+    assert "unknown backbone 'resnet19'. Did you mean 'resnet18'?" in shown
+    assert found <= {"optuna"}
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("width", [40, 80, 100])
 @pytest.mark.parametrize("everything", [False, True])
