@@ -182,25 +182,6 @@ def _end_open(status: str) -> None:
         del _open[key]
 
 
-def log_whole(
-    tracking: Tracking,
-    run_id: str | None,
-    *,
-    key: str,
-    name: str,
-    stage: str,
-    parent: str,
-    params: Mapping[str, Any],
-    steps: Sequence[tuple[int, Mapping[str, float]]],
-    tags: Mapping[str, str] | None = None,
-    seconds: float = 0.0,
-) -> str:
-    """Log a run that is already over, in three calls; returns its id. Its values are those of `whole_run`."""
-    told: dict[str, Any] = {"name": name, "stage": stage, "parent": parent, "params": params, "steps": steps}
-    with ends.held():
-        return write(tracking, whole_run(run_id, key=key, **told, tags=tags, seconds=seconds))
-
-
 def whole_run(
     run_id: str | None,
     *,

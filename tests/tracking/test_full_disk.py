@@ -23,6 +23,7 @@ from study.pictures import save_picture
 from study.pretrain.ray_train import _as_failure, _drop_leftovers
 from study.pretrain.verdict import Curve
 from study.tracking import runs as tracking
+from study.tracking.outage import write as send
 from study.tracking.spool import Spool
 from trainables.checkpoints import Checkpoint, CheckpointRecord, load_checkpoint, save_checkpoint
 from trainables.config import TrialConfig
@@ -75,13 +76,13 @@ def test_a_checkpoint_is_the_old_one_still(tmp_path):
 def test_sqlite_without_room_is_a_line_and_goes_on_when_there_is_some(tmp_path):
     store = tracking.connect(home=tmp_path)
     whole = {"name": "fold", "stage": "fold", "parent": "parent", "params": {"px": 64}, "steps": [(0, {"mae": 1.0})]}
-    tracking.log_whole(store, None, key="before", **whole)
+    send(store, tracking.whole_run(None, key="before", **whole))
     with pytest.raises(OSError, match="make room") as error, room(8192):
-        tracking.log_whole(store, None, key="full", **whole)
+        send(store, tracking.whole_run(None, key="full", **whole))
     assert message(error.value)
     with pytest.raises(OSError, match="make room"), room(8192):
         tracking.connect(home=tmp_path / "new")
-    tracking.log_whole(store, None, key="after", **whole)
+    send(store, tracking.whole_run(None, key="after", **whole))
     finished = {key for key, (_, status) in tracking.children(store, "parent").items() if status == "FINISHED"}
     assert finished == {"before", "after"}
 

@@ -17,6 +17,7 @@ import tyro
 
 from study.tracking import runs as tracking
 from study.tracking import spool
+from study.tracking.outage import write as send
 
 STEPS = 5
 
@@ -37,7 +38,8 @@ def write(store: tracking.Tracking, parent: str, writer: int, number: int) -> No
     curve = [(step, {"loss": 1 / (step + 1), "mae": 9.0 - step}) for step in range(STEPS)]
     if number % 2:
         params = {"writer": writer, "number": number}
-        tracking.log_whole(store, None, **about, stage="fold", params=params, steps=[*curve, (STEPS, {"seconds": 1.0})])
+        steps = [*curve, (STEPS, {"seconds": 1.0})]
+        send(store, tracking.whole_run(None, **about, stage="fold", params=params, steps=steps))
         return
     run = tracking.find_or_start(store, **about, stage="trial", params={"writer": writer}, tags={"study.trial": "1"})
     for step in curve:
