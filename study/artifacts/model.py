@@ -16,6 +16,9 @@ from study.files.storage import write_json
 FILE, ONNX, CARD = "model.json", "model.onnx", "README.md"
 VERSION = 1
 
+CARD_ATTRIBUTES = ("sex", "group")
+"""What a model card tells errors by, where the data names it."""
+
 
 @dataclass(frozen=True)
 class DecadeError:
@@ -30,6 +33,21 @@ class DecadeError:
     bias: float
     covered_80: float
     covered_95: float
+
+
+@dataclass(frozen=True)
+class SubgroupError:
+    """Photos of one sex or group: how many, of how many people, MAE with its 95 % interval over people (None with too
+    few of them), and bias, in years."""
+
+    attribute: str
+    name: str
+    photos: int
+    people: int
+    mae: float
+    mae_low: float | None
+    mae_high: float | None
+    bias: float
 
 
 @dataclass(frozen=True)
@@ -54,7 +72,7 @@ class Measured:
     with its 95 % interval over people, and pooled over photos.
 
     result: the LOPO's key. seeds: of its trainings; committee: whether the error is that of their averaged predictions.
-    brand: words that must stand next to the error.
+    brand: words that must stand next to the error. groups: by sex and group, as far as the data names two of either.
     """
 
     result: str
@@ -69,6 +87,7 @@ class Measured:
     decades: tuple[DecadeError, ...]
     scales: tuple[IntervalScale, ...]
     brand: str = ""
+    groups: tuple[SubgroupError, ...] = ()
 
 
 @dataclass(frozen=True)

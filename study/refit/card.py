@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from study.artifacts.model import Measured, ModelRecord
+from study.artifacts.model import CARD_ATTRIBUTES, Measured, ModelRecord
 from study.plain import plain
 
 NO_FACTOR = "all ages"
@@ -24,7 +24,7 @@ def write_card(record: ModelRecord) -> str:
         "somebody is of age, not in hiring, insurance, policing, asylum or advertising. An age that it gives is an "
         "impression of one photo, often off by years, and by more for some people than for others.",
         "## Trained on\n\n" + _data(record),
-        "## Expected error\n\n" + (_error(record.measured) if record.measured else _unmeasured()),
+        "## Expected error\n\n" + _expected(record),
         "## How the config was chosen\n\n" + _choice(record),
         "## Limits\n\n" + _limits(record),
         "## Files\n\n" + _files(record),
@@ -61,7 +61,18 @@ def _data(record: ModelRecord) -> str:
     )
 
 
-def _error(measured: Measured) -> str:
+def _expected(record: ModelRecord) -> str:
+    swept = bool(record.chosen.sweep)
+    return _error(record.measured, swept=swept) if record.measured else _unmeasured(swept=swept)
+
+
+def _error(measured: Measured, *, swept: bool) -> str:
+    """swept: whether a sweep chose the configs, or one was given by hand."""
+    tested = (
+        "the configs that the sweep chose for each block of people. This model has one of these configs and"
+        if swept
+        else "this model's own config for everybody. The model itself"
+    )
     brand = f"**{plain(measured.brand)}** " if measured.brand else ""
     whose = "the averaged predictions of its seeds" if measured.committee else "single trainings"
     scales = [
@@ -83,23 +94,51 @@ def _error(measured: Measured) -> str:
     return (
         f"{brand}MAE {measured.mae:.2f} years, the mean over {measured.people} people (95 % interval over people "
         f"{measured.mae_low:.2f} to {measured.mae_high:.2f}); {measured.mae_pooled:.2f} pooled over "
-        f"{measured.photos:,} photos. Measured by leaving one person out (result {measured.result}, {whose}), with the "
-        "configs that the sweep chose for each block of people. This model has one of these configs and saw everybody, "
-        "so its own error on new people of the same kind may be a little lower or higher. On photos of another kind it "
-        "is higher.\n\nAn interval is age ± factor · spread, the spread being the distribution's own. The factor is a "
-        "conformal quantile over people. Coverage is cross-validated: each person's photos with a factor made without "
-        "that person.\n\n"
+        f"{measured.photos:,} photos. Measured by leaving one person out (result {measured.result}, {whose}), with "
+        f"{tested} saw everybody, so its own error on new people of the same kind may be a little lower or higher. On "
+        "photos of another kind it is higher, and the intervals hold less often.\n\nAn interval is age ± factor · "
+        "spread, the spread being the distribution's own. The factor is a conformal quantile over people. Coverage is "
+        "cross-validated: each person's photos with a factor made without that person.\n\n"
         + _table(["level", "factor", "true ages inside (95 % over people)", "mean width, years"], scales)
         + "\n\nBy true age, pooled over photos (bias above 0: judged too old):\n\n"
         + _table(["age", "photos", "people", "MAE", "bias", "inside 80 %", "inside 95 %"], decades)
-        + "\n\nBy sex or skin colour: not measured, since the data names neither."
+        + _by_group(measured)
     )
 
 
-def _unmeasured() -> str:
+def _by_group(measured: Measured) -> str:
+    """Errors by sex and group: a table of what is known, a sentence for what is not."""
+    text = ""
+    if measured.groups:
+        rows = [
+            [
+                f"{each.attribute}: {plain(each.name, most=60)}", f"{each.photos}", f"{each.people}",
+                _years(each.mae, each.mae_low, each.mae_high), f"{each.bias:+.2f}",
+            ]
+            for each in measured.groups
+        ]  # fmt: skip
+        text = "\n\nBy what the data names, pooled over photos; groups differ in age, too:\n\n"
+        text += _table(["photos of", "photos", "people", "MAE (95 % over people)", "bias"], rows)
+    if nameless := _nameless(measured):
+        text += f"\n\nBy {' and '.join(nameless)}: not measured, since the data does not name at least two."
+    return text
+
+
+def _nameless(measured: Measured | None) -> list[str]:
+    """What errors were not told by."""
+    told = {each.attribute for each in measured.groups} if measured else set()
+    return [name for name in CARD_ATTRIBUTES if name not in told]
+
+
+def _years(value: float, low: float | None, high: float | None) -> str:
+    return f"{value:.2f}" if low is None or high is None else f"{value:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _unmeasured(*, swept: bool) -> str:
+    how = "`python -m study.lopo --best`" if swept else "`python -m study.lopo` with the same training options"
     return (
         "Not measured: there was no LOPO result of this config on these faces. The intervals are the network's, and "
-        "nobody checked how often they hold. Run `python -m study.lopo --best`, then study.refit again."
+        f"nobody checked how often they hold. Run {how}, then study.refit again."
     )
 
 
@@ -122,8 +161,8 @@ def _limits(record: ModelRecord) -> str:
             f"- Ages above {record.oldest} and below {record.youngest} were not in the training data.",
             "- The interval's promise holds for new people of the same kind, photographed alike. For others it is only "
             "an estimate.",
-            "- Errors differ by age (see the table), and may differ by sex, skin colour, health and make-up, which the "
-            "data does not name.",
+            "- Errors differ by age, and may differ by what was not measured: "
+            f"{', '.join([*_nameless(record.measured), 'skin colour', 'health'])} and make-up.",
             "- A face that the detector does not find gets no age: profiles, masks, very small faces.",
             "- It judges a photo, not a person: light, print and camera move the answer by years.",
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from study.artifacts.about import About
-from study.artifacts.model import DecadeError, IntervalScale, Measured
+from study.artifacts.model import CARD_ATTRIBUTES, DecadeError, IntervalScale, Measured, SubgroupError
 from study.artifacts.predictions import Predictions, read_predictions
 from study.refit.plan import Plan
 from study.statistics.conformal import calibrate_intervals
+from study.statistics.groups import by_group
 from study.statistics.intervals import interval, spread
 from study.statistics.summary import summarise
 from study.tracking import runs as tracking
@@ -71,6 +73,25 @@ def measure(predictions: Predictions, about: About, *, committee: bool) -> Measu
             for scale in scales
         ),
         brand=about.brand,
+        groups=_groups(predictions),
+    )
+
+
+def _groups(predictions: Predictions) -> tuple[SubgroupError, ...]:
+    """Errors by sex and group, where the data names at least two of either."""
+    named = {name: values for name, values in predictions.attributes.items() if name in CARD_ATTRIBUTES}
+    return tuple(
+        SubgroupError(
+            each.attribute,
+            each.name,
+            each.photos,
+            each.people,
+            each.mae.value,
+            None if math.isnan(each.mae.low) else each.mae.low,
+            None if math.isnan(each.mae.high) else each.mae.high,
+            each.bias.value,
+        )
+        for each in by_group(predictions, named)
     )
 
 
