@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
+
+from study.plain import without_secrets
 
 FOLDER = Path("runs") / "logs"
 """In the working directory, beside what the stages write."""
@@ -81,7 +84,8 @@ def kept(prog: str, words: Sequence[str]) -> Iterator[None]:
         return
     now = time.localtime()
     file = Path.cwd() / FOLDER / f"{time.strftime('%Y%m%d-%H%M%S', now)}-{stage}.log"
-    before, _log = _log, _Log(file, f"{time.strftime('%Y-%m-%d %H:%M:%S', now)} $ {' '.join([prog, *words])}\n")
+    typed = without_secrets(shlex.join(words))  # a URI may have a password
+    before, _log = _log, _Log(file, f"{time.strftime('%Y-%m-%d %H:%M:%S', now)} $ {prog} {typed}\n")
     try:
         with _doubled():
             yield

@@ -58,6 +58,14 @@ def test_it_is_the_same_on_a_terminal_and_in_a_pipe(place, monkeypatch, stream):
     assert (sys.stdout, sys.stderr) == (out, error)
 
 
+def test_the_first_line_can_be_typed_again_and_has_no_password(place, capsys):
+    with log.kept("python -m study.lopo", ["--name", "two words", "--faces", "s3://me:secret@host/faces"]):
+        print("begins")
+    (text,) = logs(place)
+    assert " $ python -m study.lopo --name 'two words' --faces " in text
+    assert "secret" not in text
+
+
 def test_the_traceback_is_in_it(place):
     def fail() -> None:
         print("begins")
