@@ -5,18 +5,20 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SIZE ?= whole
+# A process of tests for each core, each with whole files and a Ray of its own of two cores: 3 GB each
+SIDE_BY_SIDE := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .PHONY: study test chaos mutants lint clean
 
 study: $(READY)  ## align, pretrain, sweep, 82 folds, report, a model, on the synthetic people
 	$(BIN)/python -m study.tour --size $(SIZE)
 
-test: $(READY)  ## linters, types, import contracts, all tests; FAST=1: without the slow tests (two minutes)
+test: $(READY)  ## linters, types, import contracts, all tests; FAST=1: without the slow tests (a minute)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest $(if $(FAST),--fast)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(if $(FAST),--fast)
 
 chaos: $(READY)  ## faults on purpose in all stages: an hour or two; CHAOS='--stages lopo' for some of it
 	$(BIN)/python -m tests.chaos $(CHAOS)
@@ -35,7 +37,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "[1/2] torch: about 3 GB ..."
 	@$(PIP) -c constraints.txt torch torchvision
 	@echo "[2/2] Ray, MLflow, Optuna and 150 smaller packages: about 1 GB ..."
-	@$(PIP) -c constraints.txt -e '.[dlib,lite0,dev]'
+	@$(PIP) -c constraints.txt -e '.[dlib,lite,dev]'
 	@touch $(READY)
 	@echo "The environment is complete."
 

@@ -34,15 +34,15 @@ PHOTO = Path(__file__).parent / "align" / "datasets" / "built_in" / "people" / "
 CORES_EACH = str(max(1, usable_cores() // 2))
 """Cores of each training: the tour's two networks are pretrained side by side."""
 
-# Small pictures, few epochs, frozen layers: minutes on two cores, and no result.
+# Small pictures, ImageNet weights that a package carries, few epochs, most stages frozen: minutes on two cores.
 WHOLE: dict[str, tuple[str, ...]] = {
     "align": (),
     "pretrain": (
-        "--backbone", "efficientnet_lite0", "resnet18", "--px", "48", "--epochs", "20", "--batch", "32",
-        "--cpus-per-worker", CORES_EACH,
+        "--backbone", "efficientnet_lite0", "efficientnet_lite1", "--weights", "imagenet", "--px", "48",
+        "--epochs", "4", "--batch", "32", "--cpus-per-worker", CORES_EACH,
     ),
     "sweep": (
-        "--space", "tour", "--px", "48", "--frozen", "3", "--frozen-views", "3", "--epochs", "3", "--trials", "8",
+        "--space", "tour", "--px", "48", "--frozen", "7", "--frozen-views", "3", "--epochs", "4", "--trials", "8",
         "--blocks", "2", "--finalists", "2",
     ),
     "lopo": ("--best", "--sweep", str(SYNTHETIC_HOME / "sweeps" / "tour")),
@@ -51,10 +51,13 @@ WHOLE: dict[str, tuple[str, ...]] = {
     "predict": (str(PHOTO), "--model", str(SYNTHETIC_HOME / "models"), "--draw", str(SYNTHETIC_HOME / "predicted")),
 }  # fmt: skip
 SMALL: dict[str, tuple[str, ...]] = WHOLE | {
-    "pretrain": ("--backbone", "efficientnet_lite0", "--px", "32", "--epochs", "3", "--batch", "32"),
+    "pretrain": (
+        "--backbone", "efficientnet_lite0", "efficientnet_lite1", "--weights", "imagenet", "--px", "32",
+        "--epochs", "1", "--batch", "32", "--cpus-per-worker", CORES_EACH,
+    ),
     "sweep": (
-        "--space", "tour", "--px", "32", "--epochs", "1", "--trials", "2", "--blocks", "2", "--finalists", "0",
-        "--name", "small",
+        "--space", "tour", "--px", "32", "--frozen", "7", "--frozen-views", "1", "--epochs", "1", "--trials", "2",
+        "--blocks", "2", "--finalists", "0", "--name", "small",
     ),
     "lopo": ("--best", "--sweep", str(SYNTHETIC_HOME / "sweeps" / "small")),
     "refit": ("--best", "--sweep", str(SYNTHETIC_HOME / "sweeps" / "small")),

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,10 +32,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The files with the most slow tests come first, so that no process of tests is left alone with one at the end."""
     if config.getoption("--fast"):
         slow = [item for item in items if is_slow(item)]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not is_slow(item)]
+    slow_tests = Counter(item.path for item in items if is_slow(item))
+    items.sort(key=lambda item: -slow_tests[item.path])  # stable: files stay whole
 
 
 def is_slow(item: pytest.Item) -> bool:

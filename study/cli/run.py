@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import tyro
+from rich.console import Console
 
 from study.cli import log
 from study.cli.about import About, Option, options_of, show_help
@@ -133,11 +134,15 @@ def _usage(said: str, words: list[str], options: Mapping[str, Option]) -> str:
 
 
 def find(run: Callable[[Options], int | None] | str) -> Callable[[Options], int | None]:
-    """The function itself, imported where it is named as "module:function"."""
+    """The function itself, imported where it is named as "module:function". A terminal shows meanwhile that it is
+    being done: torch, Ray and MLflow take seconds."""
     if not isinstance(run, str):
         return run
     module, _, name = run.partition(":")
-    return getattr(importlib.import_module(module), name)
+    if not sys.stderr.isatty():
+        return getattr(importlib.import_module(module), name)
+    with Console(stderr=True).status("Loading torch, Ray and MLflow ..."):
+        return getattr(importlib.import_module(module), name)
 
 
 def _failed(error: Exception, prog: str) -> int:

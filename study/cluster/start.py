@@ -116,9 +116,13 @@ def explain(error: BaseException) -> str | None:
 
 
 def _in_a_line(data: dict[str, Any], ignore_prefix: bool) -> None:
-    """Print the first line of Ray's message about a task that it killed or cannot place."""
+    """Print the first line of Ray's message about a task that it killed or cannot place.
+
+    Its warning of many Python processes is not for people: Ray Train starts a dozen small actors at once, as meant.
+    """
     for text in data["lines"]:
-        print(f"Ray: {text.strip().splitlines()[0][:250]}", file=sys.stderr, flush=True)
+        if "worker processes have been started on node" not in text:
+            print(f"Ray: {text.strip().splitlines()[0][:250]}", file=sys.stderr, flush=True)
 
 
 def _first(error: BaseException) -> str:

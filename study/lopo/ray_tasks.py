@@ -32,6 +32,7 @@ from study.tracking.writer import behind, wait_for_earlier
 from trainables.config import TrialConfig
 from trainables.faces.table import Faces
 from trainables.fold import run_fold, run_freeze, run_stage
+from trainables.frozen.cache import what_is_seen
 from trainables.memory import lacking_memory
 from trainables.metrics import mae, rmse
 
@@ -39,7 +40,7 @@ from trainables.metrics import mae, rmse
 @dataclass(frozen=True)
 class Shared:
     """What is in Ray's object store once and read by every training: initial tensors by (backbone, weights), and faces
-    by _seen. tables: the same faces here in the driver, by picture size."""
+    by what_is_seen. tables: the same faces here in the driver, by picture size."""
 
     tables: Mapping[int, Faces]
     faces: Mapping[tuple[Any, ...], Any]
@@ -47,7 +48,7 @@ class Shared:
 
     def given(self, config: TrialConfig) -> tuple[Any, Any]:
         """References to the faces (or their features) and the initial tensors of a config's trainings."""
-        return self.faces[_seen(config)], self.weights[config.backbone, config.weights]
+        return self.faces[what_is_seen(config)], self.weights[config.backbone, config.weights]
 
 
 def run_jobs(
@@ -147,20 +148,12 @@ def _share(
     faces: dict[tuple[Any, ...], Any] = {}
     for config in configs:
         if not config.frozen:
-            faces[_seen(config)] = pixels[config.px]
-        elif _seen(config) not in faces:
+            faces[what_is_seen(config)] = pixels[config.px]
+        elif what_is_seen(config) not in faces:
             initial = weights[config.backbone, config.weights]
             given = (config.to_json(), pixels[config.px], initial)
-            faces[_seen(config)] = freeze(*given, schedule.cpus, schedule.device)
+            faces[what_is_seen(config)] = freeze(*given, schedule.cpus, schedule.device)
     return Shared(tables, faces, weights)
-
-
-def _seen(config: TrialConfig) -> tuple[Any, ...]:
-    """What decides the faces or features that a training gets; its seed and its loss do not."""
-    if not config.frozen:
-        return (config.px,)
-    start = (config.backbone, config.weights)
-    return (config.px, *start, config.frozen, config.frozen_views, config.augmentation)
 
 
 def _task(function: Any, schedule: Schedule, running: Running) -> Any:

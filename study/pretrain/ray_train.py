@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue as queues
 import threading
 from collections.abc import Callable, Sequence
@@ -106,6 +107,8 @@ def train_with_ray(
     because of a full disk), or ChildProcessError where a process died that Ray Train does not start again.
     """
     _drop_leftovers(storage, key)
+    if not room.joined:  # nobody takes this machine away: one process less to start
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     queue, running = Queue(actor_options={"num_cpus": 0}), Running()
     listener = threading.Thread(target=_listen, args=(queue, on_epoch), daemon=True)
     listener.start()

@@ -55,7 +55,7 @@ def network_configs(space: Space, base: TrialConfig, names: Sequence[str] = ()) 
         px = backbone.px if "px" in space.own and not space.scaled_from else base.px
         px = max(backbone.least_px, px // backbone.px_step * backbone.px_step)
         drop_path = base.drop_path if backbone.drop_path else 0.0
-        found[name] = base.replace(backbone=name, px=px, drop_path=drop_path, frozen=0, weights="random")
+        found[name] = base.replace(backbone=name, px=px, drop_path=drop_path, weights="random")
     return found
 
 

@@ -62,7 +62,8 @@ def choose(
             sure += _by_decoder([tried, *again], photos)
     alone = best(journal)
     found = sure or [each for tried in compared or ([alone] if alone else []) for each in _by_decoder([tried], photos)]
-    return min(found, key=lambda choice: (choice.mae, choice.tried.number), default=None)
+    # rounded, since argmax gives whole years and so equal means, whose last digit is chance
+    return min(found, key=lambda choice: (round(choice.mae, 9), choice.tried.number), default=None)
 
 
 def _by_decoder(seeds: Sequence[Tried], photos: Mapping[str, int]) -> list[Winner]:

@@ -18,7 +18,8 @@ from trainables.config import TrialConfig
 from trainables.costs import count_cost
 from trainables.faces.batches import Batches
 from trainables.faces.table import Faces
-from trainables.fitting import predict, train
+from trainables.fitting import build_net, predict, train
+from trainables.frozen.features import FeatureBatches, Features, compute_features
 
 SMALL, LARGE = 2, 8
 """Photos in the batches that are timed: what a step costs whatever its batch shows in the difference."""
@@ -58,8 +59,13 @@ class _Steps:
     """A Source of batches in two sizes that writes down how long each step takes: twice SMALL, then twice a larger one
     of as many photos as the time allows, at most LARGE. The first of each size is a warm-up."""
 
-    def __init__(self, config: TrialConfig, faces: Faces, device: torch.device, *, seconds: float) -> None:
-        self.batches = Batches(faces, np.arange(len(faces)), LARGE, config.seed, config.augmentation, device)
+    def __init__(self, config: TrialConfig, faces: Faces | Features, device: torch.device, *, seconds: float) -> None:
+        rows = np.arange(len(faces))
+        self.batches: Batches | FeatureBatches
+        if isinstance(faces, Features):
+            self.batches = FeatureBatches(faces, rows, LARGE, config.seed, device)
+        else:
+            self.batches = Batches(faces, rows, LARGE, config.seed, config.augmentation, device)
         self.device, self.seconds, self.most = device, seconds, min(config.batch, LARGE)
         self.took: list[tuple[int, float]] = []
         self.began = 0.0
@@ -69,7 +75,7 @@ class _Steps:
     def size(self, step: int) -> int:
         return SMALL if step < 2 else LARGE
 
-    def stream(self, start: int) -> Iterator[tuple[Float[Tensor, "batch 3 px px"], Int[Tensor, " batch"]]]:
+    def stream(self, start: int) -> Iterator[tuple[Float[Tensor, " batch *shape"], Int[Tensor, " batch"]]]:
         photos = SMALL
         for step, (pixels, age) in enumerate(self.batches.stream(start)):
             if step == 2:
@@ -91,14 +97,18 @@ def time_network(config: TrialConfig, device: str, *, seconds: float) -> Timing:
     """The times of a config's training on this device with torch's current threads. seconds: about as long as its steps
     may take here.
 
-    Nothing frozen: a training with frozen stages is cheaper. The caller gives it a process of its own, since torch's
-    random state changes.
+    With frozen stages, of the later ones alone; computing the features, once in a process, is not among the times. The
+    caller gives it a process of its own, since torch's random state changes.
     """
-    small = config.replace(px=_smaller(config), weights="random", frozen=0, epochs=1)
+    small = config.replace(px=_smaller(config), weights="random", epochs=1)
     cost = count_cost(small.backbone, small.px, small.ages)
     share = count_cost(config.backbone, config.px, config.ages).macs / cost.macs
-    faces, nets = _noise(small.px), list[nn.Module]()
-    where = torch.device(device)
+    noise = _noise(small.px)
+    faces: Faces | Features = noise
+    nets, where = list[nn.Module](), torch.device(device)
+    if small.frozen:  # which weights the early stages have costs nothing
+        early = build_net(small).to(where)
+        faces = compute_features(early, small.frozen, noise, small.augmentation, views=1)
     source = _Steps(small, faces, where, seconds=seconds)
 
     def keep(net: nn.Module) -> nn.Module:
@@ -116,7 +126,7 @@ def time_network(config: TrialConfig, device: str, *, seconds: float) -> Timing:
     )  # augmented in the loop's own process
     photos, large = source.took[-1]
     few, little = source.took[1]
-    update = _update(device) * cost.parameters
+    update = _update(device) * sum(weight.numel() for weight in net.parameters())
     photo = (large - little) / (photos - few) if photos > few else 0.0
     if photo <= 0.2 * large / photos:  # disturbed: a step's own part is at least its update's
         photo = (large - min(update, 0.8 * large)) / photos

@@ -142,7 +142,7 @@ def test_what_is_shipped_exists_and_is_the_code(name: str):
 def test_the_environment_is_the_laptops(name: str):
     installs = [line for line in commands(read(name)) if "pip install -q -c" in line]
     assert len(installs) == 1
-    assert "-c constraints.txt -e '.[dlib,lite0]'" in installs[0]
+    assert "-c constraints.txt -e '.[dlib,lite]'" in installs[0]
     assert any("python3.11" in line or "--python 3.11" in line for line in commands(read(name)))
 
 

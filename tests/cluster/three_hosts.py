@@ -6,7 +6,7 @@ From the laptop: `ray up` over SSH, the pages through `ray attach`, align, sweep
 jobs, and `ray down`. In the middle of LOPO a worker's host is lost. From the stranger, a machine in the hosts' network
 without any key, every port that a host listens on is tried. Prints what it sees; status 1 where something is wrong.
 Takes some ten minutes on one core. Needs root (and what tests/cluster/hosts.py says) and a Python environment with
-'.[dlib,lite0,cluster]'. tests/cluster/onprem.py changes the cluster file for this.
+'.[dlib,lite,cluster]'. tests/cluster/onprem.py changes the cluster file for this.
 """
 
 from __future__ import annotations

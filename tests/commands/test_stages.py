@@ -165,11 +165,13 @@ def test_finalists_are_run_with_another_seed_and_the_mean_decides(place):
             final = again[trial["number"]]
             assert final["trial"] == trial["trial"] | {"seed": 1}
             assert final["mae"] != trial["mae"]
-            for decoder in ("expectation", "median", "argmax"):  # all people have as many photos
+            for decoder in ("expectation", "argmax", "median"):  # all people have as many photos
                 both = [np.mean(list(each["decoded"][decoder].values())) for each in (trial, final)]
                 means[trial["number"], decoder] = np.mean(both)
             assert means[trial["number"], "expectation"] == pytest.approx((trial["mae"] + final["mae"]) / 2)
-        assert (block["number"], block["trial"]["decoder"]) == min(means, key=means.__getitem__)
+        assert (block["number"], block["trial"]["decoder"]) == min(
+            means, key=lambda key: (round(means[key], 9), key[0])
+        )
         assert block["mae"] == pytest.approx(min(means.values()))
         assert block["seeds"] == 2
     marked = [run for run in tracked(place, "trial") if run.data.tags.get("study.final") == "1"]

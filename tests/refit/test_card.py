@@ -16,6 +16,8 @@ from study.statistics.groups import by_group
 from tests.model.models import CONFIG, faces, folder, measured, random_predictions  # noqa: F401
 from trainables.faces.table import Faces
 
+pytestmark = pytest.mark.slow  # a model folder has an ONNX file
+
 
 @pytest.fixture
 def record(folder: Path) -> ModelRecord:  # noqa: F811

@@ -32,6 +32,7 @@ def test_a_fold_is_its_start_its_steps_and_its_photos():
     assert timing.fold(BASE, 100, 50) == pytest.approx(3 + 2 * (10 * 0.5 + 100 * 0.1 + 50 * 0.01))
 
 
+@pytest.mark.slow
 def test_a_network_that_was_not_measured_is_judged_by_the_nearest_of_its_family():
     configs = network_configs(SPACES["study"], BASE)
     assert len(configs) == 17
@@ -110,10 +111,18 @@ def test_times_are_of_real_steps_and_kept(tmp_path):
         read_costs(tmp_path / "costs.json")
 
 
+@pytest.mark.slow
 def test_large_pictures_are_timed_smaller_and_counted():
     timing = time_network(BASE.replace(backbone="resnet18", px=448), "cpu", seconds=0.5)
     small = time_network(BASE.replace(backbone="resnet18", px=64), "cpu", seconds=0.5)
     assert timing.photo > small.photo
+
+
+def test_frozen_stages_are_not_in_the_time_of_a_training():
+    whole = time_network(BASE.replace(backbone="efficientnet_lite0", px=64), "cpu", seconds=0.5)
+    frozen = time_network(BASE.replace(backbone="efficientnet_lite0", px=64, frozen=7), "cpu", seconds=0.5)
+    assert 0 < frozen.photo < whole.photo / 3
+    assert 0 < frozen.answer < whole.answer / 3
 
 
 def test_folds_are_of_the_networks_asked():
