@@ -25,6 +25,8 @@ from trainables.fitting import Diverged, Epoch, Saving, Snapshot, decode, predic
 from trainables.metrics import mae
 
 SNAPSHOT, EPOCH, DIGEST = "snapshot.pt", "epoch.json", "snapshot.sha256"
+PULSE = 2.0
+"""Seconds between two messages of how far a training is."""
 AGREE_EVERY = 10
 """Several workers agree only every so many steps whether a snapshot is due, since agreeing takes time."""
 
@@ -41,12 +43,13 @@ class Work:
 
 
 def pretrain_worker(
-    options: Mapping[str, Any], *, work: Work, tables: Any, on_epoch: Callable[[Mapping[str, Any]], None]
+    options: Mapping[str, Any], *, work: Work, tables: Any, tell: Callable[[Mapping[str, Any]], None]
 ) -> None:
     """One worker of a TorchTrainer. options: {"trial": TrialConfig as JSON}; tables: Ray reference to a
     trainables.faces.stream.Tables.
 
-    Worker 0 reports snapshots to Ray Train, which gives the last one back after a failure, and calls on_epoch.
+    Worker 0 reports snapshots to Ray Train, which gives the last one back after a failure, and tells how far it is:
+    {"resumed": steps} at the beginning, {"step": steps done} every PULSE seconds, and each epoch's metrics.
     A diverged training reports {"diverged": why} instead of an epoch and does not fail: Ray Train would restart it, and
     it would diverge again.
     """
@@ -58,6 +61,16 @@ def pretrain_worker(
     read = ray.get(tables)
     source = FaceStream(read, config, device, rank, world, work.feeders)
     clock = _Clock(work.snapshot_seconds, device, world)
+    resume, told = _last_snapshot(), time.monotonic()
+    if rank == 0:
+        tell({"resumed": resume.step if resume else 0})
+
+    def due(step: int) -> bool:
+        nonlocal told
+        if rank == 0 and time.monotonic() - told >= PULSE:
+            told = time.monotonic()
+            tell({"step": step})
+        return clock.due(step)
 
     def save(snapshot: Callable[[], Snapshot]) -> None:
         _report({}, snapshot, rank)
@@ -66,7 +79,7 @@ def pretrain_worker(
     def report(epoch: Epoch, snapshot: Callable[[], Snapshot]) -> None:
         metrics = asdict(epoch)
         if rank == 0:
-            on_epoch(metrics)
+            tell(metrics)
         _report(metrics, snapshot, rank)
         clock.restart()
 
@@ -74,7 +87,7 @@ def pretrain_worker(
         train(
             config, source, weights=rare_weights(config, read.age),
             measure=(lambda net: streamed_mae(config, net, source)) if rank == 0 else None,
-            device=device, report=report, saving=Saving(clock.due, save), resume=_last_snapshot(),
+            device=device, report=report, saving=Saving(due, save), resume=resume,
             wrap=(lambda net: _in_parallel(net, work.batch_norm)) if world > 1 else lambda net: net,
         )  # fmt: skip
     except Diverged as error:

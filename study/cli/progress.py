@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -19,6 +19,7 @@ CALM = 30.0
 """Seconds between two lines where there is no terminal."""
 
 
+@runtime_checkable
 class Bar(Protocol):
     """A stage's progress."""
 
@@ -27,6 +28,9 @@ class Bar(Protocol):
 
     def note(self, text: str) -> None:
         """What to show next to the count, such as the MAE so far."""
+
+    def skip(self, number: int) -> None:
+        """So many were done by an earlier command, and the work begins now: the rate is what follows."""
 
 
 @contextmanager
@@ -69,13 +73,17 @@ class _OnTerminal:
         self.display.update(self.task, note=printable(text))
         self.lines.note(text)
 
+    def skip(self, number: int) -> None:
+        self.lines.skip(number)
+        self.display.reset(self.task, completed=self.lines.done)
+
 
 class _Lines:
     def __init__(self, what: str, total: int, done: int, unit: str, timed: bool, logged_only: bool) -> None:
         self.what, self.total, self.done, self.unit, self.timed = what, total, done, unit, timed
         self.logged_only = logged_only
         self.first, self.began, self.text = done, time.monotonic(), ""
-        self.said = self.began
+        self.said = self.rated_from = self.began
 
     def update(self, number: int = 1) -> None:
         self.done += number
@@ -87,13 +95,18 @@ class _Lines:
         if time.monotonic() - self.said >= CALM:
             self.say()
 
+    def skip(self, number: int) -> None:
+        self.done += number
+        self.first, self.rated_from = self.done, time.monotonic()
+
     def say(self) -> None:
         """Print where it is, to the log alone where a bar shows it."""
         self.said = time.monotonic()
         took, here = self.said - self.began, self.done - self.first
         parts = [f"{self.what}: {self.done:,} of {self.total:,}{' ' + self.unit if self.unit else ''}", clock(took)]
         if self.timed and here and self.done < self.total:
-            parts.append(f"about {clock(took / here * (self.total - self.done))} left")
+            pace = (self.said - self.rated_from) / here
+            parts.append(f"about {clock(pace * (self.total - self.done))} left")
         line = ", ".join([*parts, *([self.text] if self.text else [])])
         log.only(f"{line}\n")
         if not self.logged_only:

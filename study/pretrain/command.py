@@ -17,12 +17,14 @@ from pathlib import Path
 
 from study.artifacts.environments import differences
 from study.cli.describe import params, run_name
+from study.cli.progress import progress
 from study.cli.run import message
 from study.files.locks import hold
 from study.files.storage import write_json
 from study.pretrain.options import Pretrain
 from study.pretrain.plan import Job, Plan, is_there, make_plan
 from study.pretrain.ray_train import Room, find_room, forget, run_side_by_side, train_with_ray
+from study.pretrain.shown import Shown
 from study.pretrain.verdict import Curve, conclude, dataset_of, describe_checkpoint, open_question, print_end
 from study.tracking import runs as tracking
 from trainables.faces.stream import make_tables
@@ -64,14 +66,22 @@ def pretrain_all(plan: Plan) -> list[tuple[str, str]]:
     options.ray.start(quiet_core=True)
     room = find_room(options.workers, options.cpus_per_worker, options.gpus_per_worker, joined=options.ray.joins)
     at_once = options.at_once or room.at_once
-    raised = run_side_by_side(missing, lambda job: pretrain_one(job, plan, room, store), at_once=at_once)
+    total = sum(faces_shown(job, plan) for job in missing)
+    with progress("pretraining", total=total, unit="faces") as bar:
+        shown = Shown(bar)
+        raised = run_side_by_side(missing, lambda job: pretrain_one(job, plan, room, store, shown), at_once=at_once)
     if raised and plan.alone:
         raise raised[0][1]
     failed += [(job.config.backbone, message(why) or f"{type(why).__name__}: {why}") for job, why in raised]
     return sorted(failed)
 
 
-def pretrain_one(job: Job, plan: Plan, room: Room, store: tracking.Tracking) -> None:
+def faces_shown(job: Job, plan: Plan) -> int:
+    """Faces that the job's training sees, each as often as there are epochs."""
+    return job.config.epochs * len(plan.split(job.config).train)
+
+
+def pretrain_one(job: Job, plan: Plan, room: Room, store: tracking.Tracking, shown: Shown) -> None:
     """Train one backbone and write its checkpoint folder."""
     config, key, storage, options = job.config, job.key, plan.storage, plan.options
     build_net(config)  # a size or weights that do not fit: one error here, not many in workers
@@ -105,8 +115,13 @@ def pretrain_one(job: Job, plan: Plan, room: Room, store: tracking.Tracking) -> 
         snapshot_seconds=60 * options.checkpoint_minutes,
         batch_norm=options.batch_norm,
     )
-    curve = Curve(config, store, run_id)
-    snapshot, last = train_with_ray(config, tables, key=key, storage=storage, work=work, room=room, on_epoch=curve.add)
+    curve, faces = Curve(config, store, run_id), faces_shown(job, plan)
+    steps = config.epochs * tables.train.steps
+    snapshot, last = train_with_ray(
+        config, tables, key=key, storage=storage, work=work, room=room, on_epoch=curve.add,
+        on_step=lambda step, resumed: shown.reach(config.backbone, faces * step // steps, resumed=resumed),
+    )  # fmt: skip
+    shown.reach(config.backbone, faces)
     conclude(job, plan, split, about, snapshot, last, curve)
     forget(storage, key)  # only now: until here a rerun continues from it
     began.unlink(missing_ok=True)

@@ -100,20 +100,22 @@ def train_with_ray(
     work: Work,
     room: Room,
     on_epoch: Callable[[Epoch], None],
+    on_step: Callable[[int, bool], None] = lambda step, resumed: None,
 ) -> tuple[Snapshot, Epoch]:
     """The last snapshot and the last epoch of a training, which continues from the snapshot at storage/key if any.
 
-    on_epoch is called in this process. Raises Diverged, RuntimeError where workers failed again and again (OSError
-    because of a full disk), or ChildProcessError where a process died that Ray Train does not start again.
+    on_epoch and on_step (steps done; whether they are those of an earlier command) are called in this process. Raises
+    Diverged, RuntimeError where workers failed again and again (OSError because of a full disk), or ChildProcessError
+    where a process died that Ray Train does not start again.
     """
     _drop_leftovers(storage, key)
     if not room.joined:  # nobody takes this machine away: one process less to start
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     queue, running = Queue(actor_options={"num_cpus": 0}), Running()
-    listener = threading.Thread(target=_listen, args=(queue, on_epoch), daemon=True)
+    listener = threading.Thread(target=_listen, args=(queue, on_epoch, on_step), daemon=True)
     listener.start()
     trainer = ray.train.torch.TorchTrainer(
-        running.counted(partial(pretrain_worker, work=work, tables=ray.put(tables), on_epoch=queue.put)),
+        running.counted(partial(pretrain_worker, work=work, tables=ray.put(tables), tell=queue.put)),
         train_loop_config={"trial": config.to_json()},
         scaling_config=ray.train.ScalingConfig(
             num_workers=room.workers,
@@ -184,15 +186,20 @@ def _drop_leftovers(storage: str, key: str) -> None:
             filesystem.delete_dir(entry.path)
 
 
-def _listen(queue: Queue, on_epoch: Callable[[Epoch], None]) -> None:
-    """Pass on each epoch that the worker reports, until None comes."""
+def _listen(queue: Queue, on_epoch: Callable[[Epoch], None], on_step: Callable[[int, bool], None]) -> None:
+    """Pass on what the worker tells, until None comes."""
     while True:
         try:
-            epoch = queue.get(timeout=5)
+            told = queue.get(timeout=5)
         except Empty:
             continue
         except Exception:  # Ray is going down: nothing more will come
             return
-        if epoch is None:
+        if told is None:
             return
-        on_epoch(Epoch(**epoch))
+        if "epoch" in told:
+            on_epoch(Epoch(**told))
+        elif "resumed" in told:
+            on_step(told["resumed"], True)
+        else:
+            on_step(told["step"], False)

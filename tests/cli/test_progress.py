@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import sys
+from types import SimpleNamespace
 
 from study.cli import progress as module
 from study.cli.progress import progress
 from study.plain import clock
+from study.pretrain.shown import Shown
 
 
 class Terminal(io.StringIO):
@@ -60,3 +62,30 @@ def test_on_a_terminal_it_is_a_bar(monkeypatch):
 
 def test_durations_are_in_peoples_units():
     assert [clock(s) for s in (0.4, 89.0, 90.0, 3600.0, 12_000.0)] == ["0 s", "89 s", "2 min", "60 min", "3 h 20 min"]
+
+
+def test_what_an_earlier_command_did_says_nothing_of_the_rate(capsys, monkeypatch):
+    monkeypatch.setattr(module, "CALM", 0.0)
+    now = iter(range(0, 1000, 10))
+    monkeypatch.setattr(module.time, "monotonic", lambda: float(next(now)))
+    with progress("pretraining", total=1000, unit="faces") as bar:
+        bar.skip(900)
+        bar.update(50)
+    first = capsys.readouterr().err.splitlines()[0]
+    took = int(first.split(", ")[1].removesuffix(" s"))
+    assert first.startswith("pretraining: 950 of 1,000 faces")
+    assert f"about {took - 10} s left" in first, "the 50 that are left take as long as the 50 since the work began"
+
+
+def test_trainings_side_by_side_are_one_display_that_also_goes_back():
+    done: list[int] = []
+    skipped: list[int] = []
+    bar = SimpleNamespace(update=done.append, note=done.append, skip=skipped.append)
+    shown = Shown(bar)
+    shown.reach("resnet18", 300, resumed=True)
+    shown.reach("efficientnet_b0", 0, resumed=True)
+    shown.reach("resnet18", 450)
+    shown.reach("efficientnet_b0", 80)
+    shown.reach("resnet18", 400, resumed=True)  # its process died, and it goes on from its last snapshot
+    assert skipped == [300, 0]
+    assert sum(done) == 100 + 80

@@ -160,7 +160,7 @@ def test_a_row_group_too_large_to_stream_is_refused(folder, tmp_path):
 
 def pretrain(tables, storage, config, *, workers=1, kill=False):
     """The state's digest and tensors, and the loss of each epoch. kill: SIGKILL the worker once within an epoch."""
-    epochs, killed = {}, threading.Event()
+    epochs, resumed, killed = {}, [], threading.Event()
 
     def kill_later():
         while len(list((storage / "net").glob("checkpoint_*/snapshot.pt"))) < 2:
@@ -177,7 +177,11 @@ def pretrain(tables, storage, config, *, workers=1, kill=False):
     snapshot, last = train_with_ray(
         config, tables, key="net", storage=str(storage), work=work, room=Room(workers, 1, 0.0),
         on_epoch=lambda epoch: epochs.__setitem__(epoch.epoch, epoch),
+        on_step=lambda step, again: resumed.append(step) if again else None,
     )  # fmt: skip
+    assert resumed[0] == 0
+    assert len(resumed) == 1 + kill
+    assert all(step > 0 for step in resumed[1:]), "it went on from a snapshot"
     assert killed.is_set() == bool(kill)
     assert last.epoch == CONFIG.epochs
     state = {name: value.contiguous() for name, value in snapshot.net.items()}
