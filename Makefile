@@ -13,7 +13,7 @@ SIDE_BY_SIDE := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 study: $(READY)  ## align, pretrain, sweep, 82 folds, report, a model, on the synthetic people
 	$(BIN)/python -m study.tour --size $(SIZE)
 
-test: $(READY)  ## linters, types, import contracts, all tests; FAST=1: without the slow tests (a minute)
+test: $(READY)  ## linters, types, import contracts, all tests; FAST=1: without the slow tests (a minute or two)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
