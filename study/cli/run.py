@@ -13,11 +13,10 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import tyro
-from rich.console import Console
 
 from study.cli import log
 from study.cli.about import About, Option, options_of, show_help
@@ -139,10 +138,23 @@ def find(run: Callable[[Options], int | None] | str) -> Callable[[Options], int 
     if not isinstance(run, str):
         return run
     module, _, name = run.partition(":")
+    with _loading():
+        return getattr(importlib.import_module(module), name)
+
+
+@contextlib.contextmanager
+def _loading() -> Iterator[None]:
+    """A line on a terminal that disappears. No spinner: it hides the cursor, and a signal ends the process here."""
     if not sys.stderr.isatty():
-        return getattr(importlib.import_module(module), name)
-    with Console(stderr=True).status("Loading torch, Ray and MLflow ..."):
-        return getattr(importlib.import_module(module), name)
+        yield
+        return
+    sys.stderr.write("Loading torch, Ray and MLflow ...")
+    sys.stderr.flush()
+    try:
+        yield
+    finally:
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
 
 
 def _failed(error: Exception, prog: str) -> int:

@@ -66,7 +66,7 @@ def pretrain_all(plan: Plan) -> list[tuple[str, str]]:
     options.ray.start(quiet_core=True)
     room = find_room(options.workers, options.cpus_per_worker, options.gpus_per_worker, joined=options.ray.joins)
     at_once = options.at_once or room.at_once
-    total = sum(faces_shown(job, plan) for job in missing)
+    total = sum(job.config.epochs * len(plan.split(job.config).train) for job in missing)
     with progress("pretraining", total=total, unit="faces") as bar:
         shown = Shown(bar)
         raised = run_side_by_side(missing, lambda job: pretrain_one(job, plan, room, store, shown), at_once=at_once)
@@ -74,11 +74,6 @@ def pretrain_all(plan: Plan) -> list[tuple[str, str]]:
         raise raised[0][1]
     failed += [(job.config.backbone, message(why) or f"{type(why).__name__}: {why}") for job, why in raised]
     return sorted(failed)
-
-
-def faces_shown(job: Job, plan: Plan) -> int:
-    """Faces that the job's training sees, each as often as there are epochs."""
-    return job.config.epochs * len(plan.split(job.config).train)
 
 
 def pretrain_one(job: Job, plan: Plan, room: Room, store: tracking.Tracking, shown: Shown) -> None:
@@ -115,8 +110,8 @@ def pretrain_one(job: Job, plan: Plan, room: Room, store: tracking.Tracking, sho
         snapshot_seconds=60 * options.checkpoint_minutes,
         batch_norm=options.batch_norm,
     )
-    curve, faces = Curve(config, store, run_id), faces_shown(job, plan)
-    steps = config.epochs * tables.train.steps
+    curve = Curve(config, store, run_id)
+    faces, steps = config.epochs * len(split.train), config.epochs * tables.train.steps
     snapshot, last = train_with_ray(
         config, tables, key=key, storage=storage, work=work, room=room, on_epoch=curve.add,
         on_step=lambda step, resumed: shown.reach(config.backbone, faces * step // steps, resumed=resumed),

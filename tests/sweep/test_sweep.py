@@ -26,9 +26,14 @@ from study.sweep.recorder import BlockRecord, Recorder, reason
 from study.sweep.search import BlockSearch
 from study.sweep.selection import check_never_seen, dev_block, everybody, person_blocks
 from study.tracking import runs as tracking
+from trainables import trial as module
+from trainables.backbones import age_net
 from trainables.config import TrialConfig
 from trainables.costs import count_cost, measure_latency
+from trainables.faces.batches import as_tensors
 from trainables.faces.table import Faces, load_faces
+from trainables.fitting import freeze
+from trainables.frozen.cache import FeaturesCache
 from trainables.memory import lacking_memory
 from trainables.provenance import photos_of
 from trainables.trial import hopeless, score_fold, tune_trial
@@ -234,3 +239,28 @@ def test_a_trial_far_behind_its_rival_ends_halfway_through_the_first_fold(faces)
     assert whole["decoded"]["expectation"] == whole["people"]
     assert whole["decoded"].keys() == {"expectation", "median", "argmax"}
     assert whole["decoded"]["median"] != whole["people"]
+
+
+def test_trials_of_a_process_share_features_and_answer_as_without(faces, monkeypatch, one_ray):
+    """Two trials of one frozen network, fold by fold, as Tune brings them to one process."""
+    config = BASE.replace(frozen=3, frozen_views=2, epochs=2, weights="start")
+    state = {name: value.numpy() for name, value in age_net("resnet18", px=32).state_dict().items()}
+    (block,) = everybody(faces, folds=2, seed=0)
+    folds = {"all": [(fold.train, fold.test) for fold in block.folds]}
+    given = {"faces": {32: ray.put(faces)}, "weights": {("resnet18", "start"): ray.put(state)}, "folds": folds}
+    computed: list[TrialConfig] = []
+    rows: list[dict] = []
+    monkeypatch.setattr(module, "_FEATURES", FeaturesCache())
+    monkeypatch.setattr(module.tune, "report", rows.append)
+    monkeypatch.setattr(module, "freeze", lambda config, *rest: computed.append(config) or freeze(config, *rest))
+    for rate in (1e-3, 1e-2):
+        trial = config.replace(learning_rate=rate)
+        for number, (train, test) in enumerate(folds["all"]):
+            point = {"trial": trial.to_json(), "block": "all", "fold": number, "rival": None}
+            tune_trial(point, **given, threads=1, device="cpu", prune_p=0.0)
+            alone: list[dict] = []
+            source = freeze(trial, faces, as_tensors(state))
+            score_fold(trial, faces, train, test, initial=as_tensors(state), source=source, report=alone.append)
+            assert rows[-1]["state"] == "complete"
+            assert rows[-1]["predicted"] == alone[-1]["predicted"]
+    assert computed == [config.replace(learning_rate=1e-3)], "once, for both trials"

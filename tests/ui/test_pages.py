@@ -72,7 +72,9 @@ def test_six_questions_are_answered_behind_the_printed_links(place, tmp_path):
         assert at == sorted(at), "the best trial is on top"
         assert text.index(trials[0]["trial"]["backbone"]) < text.index(trials[1]["trial"]["backbone"])
         # does λ2 matter for one network
-        text = read(page, link("Does λ2 matter for ResNet-18"), wait="lambda2", picture=tmp_path / "lambda2.png")
+        text = read(
+            page, link("Does λ2 matter for EfficientNet-Lite1"), wait="lambda2", picture=tmp_path / "lambda2.png"
+        )
         assert "1 matching run" in text
         assert {"lambda1", "lambda2", "mae"} <= set(text.split())
         # the best trial's curve beside the second's, a fold a chart
