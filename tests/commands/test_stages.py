@@ -41,12 +41,16 @@ def fails_alone(cwd: Path, stage: str, *args: object) -> str:
 
 
 def run_and_kill(cwd: Path, stage: str, *args: object, when: Path, files: int) -> None:
-    """Start a command and SIGKILL its whole session once `when` (a glob's folder) holds that many files."""
+    """Start a command and SIGKILL its whole session once `when` and the folders in it hold that many files."""
     process = subprocess.Popen(
         command(stage, *args), cwd=cwd, env=environment(), stdout=subprocess.DEVNULL, start_new_session=True
     )
     until = time.monotonic() + 240
-    while len(list(when.glob("[!.]*"))) < files and process.poll() is None and time.monotonic() < until:
+    while (
+        sum(file.is_file() for file in when.rglob("[!.]*")) < files
+        and process.poll() is None
+        and time.monotonic() < until
+    ):
         time.sleep(0.05)
     assert process.poll() is None, f"{stage} ended before it could be killed"
     os.killpg(process.pid, signal.SIGKILL)
