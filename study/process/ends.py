@@ -30,6 +30,8 @@ at_end: dict[str, Callable[[str], object]] = {}
 _handler: Callable[..., Any] | None = None
 _begun, _noticed = threading.Event(), threading.Event()
 _held, _postponed, _again = 0, False, False
+_listening: list[str] = []
+"""The commands that run, the outermost first: study.tour runs others in its process."""
 
 
 def while_importing() -> None:
@@ -46,7 +48,7 @@ def while_importing() -> None:
 
 def listen(prog: str) -> None:
     """From here on a signal raises KeyboardInterrupt in the main thread, once. If that does not end the command `prog`
-    within PATIENCE, the process is ended."""
+    within PATIENCE, the process is ended. A command within another one changes nothing."""
 
     def interrupt(*_: object) -> None:
         global _postponed, _again
@@ -62,7 +64,9 @@ def listen(prog: str) -> None:
             raise KeyboardInterrupt
 
     if is_command():
-        _set(interrupt)
+        _listening.append(prog)
+        if len(_listening) == 1:
+            _set(interrupt)
 
 
 def listen_again() -> None:
@@ -72,8 +76,10 @@ def listen_again() -> None:
 
 
 def listen_no_more(status: int) -> None:
-    """The command is done: from here on a signal ends the process at once, with the command's own status."""
-    if is_command():
+    """The command is done: from here on a signal ends the process at once, with the command's own status. The end of
+    a command within another one changes nothing."""
+    del _listening[-1:]
+    if is_command() and not _listening:
         _set(lambda *_: os._exit(status))
 
 
@@ -118,23 +124,26 @@ def close(status: str) -> None:
 
 
 def say(prog: str) -> None:
-    """Print the line of an interrupted command."""
+    """Print the line of an interrupted command; of the outermost, which is what was typed."""
+    prog = _listening[0] if _listening else prog
     with contextlib.suppress(OSError):  # the terminal was closed
         os.write(2, f"{prog}: interrupted; the same command continues where it stopped\n".encode())
 
 
 def leave() -> None:
-    """End this process now as interrupted, whatever its threads do, together with its child processes."""
+    """End this process now as interrupted, whatever its threads do, together with its child processes.
+
+    Ray's processes are children, too. ray.shutdown() is not called: as soon as it has closed Ray's core, another thread
+    that gives up an ObjectRef ends this process with status 1 (CoreWorkerProcess::GetCoreWorker, QuickExit).
+    """
     import psutil
 
     children = psutil.Process().children(recursive=True)
     with contextlib.suppress(OSError):  # Ray's core reports its lost connections
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    ray = sys.modules.get("ray")
-    if ray is not None:
-        closing = threading.Thread(target=ray.shutdown, daemon=True)
-        closing.start()
-        closing.join(timeout=10)
+    for child in children:
+        with contextlib.suppress(psutil.Error):
+            child.terminate()
     for child in psutil.wait_procs(children, timeout=2)[1]:
         with contextlib.suppress(psutil.Error):
             child.kill()

@@ -89,6 +89,7 @@ def test_a_signal_does_not_cut_in_two_what_is_held(monkeypatch):
     monkeypatch.setattr(ends, "_handler", print)
     monkeypatch.setattr(ends, "_begun", threading.Event())
     monkeypatch.setattr(ends, "_insist", lambda prog: None)
+    monkeypatch.setattr(ends, "_listening", [])
     ends.listen("command")
     done = []
     with pytest.raises(KeyboardInterrupt), ends.held(), ends.held():  # noqa: PT012
@@ -99,6 +100,22 @@ def test_a_signal_does_not_cut_in_two_what_is_held(monkeypatch):
     assert ends.interrupted()
 
 
+def test_a_command_within_another_one_leaves_the_signals_to_it(monkeypatch, capfd):
+    """study.tour runs the stages in its process: a signal between two of them must not end it as if it were done."""
+    handlers: list = []
+    monkeypatch.setattr(ends, "_set", handlers.append)
+    monkeypatch.setattr(ends, "_handler", print)
+    monkeypatch.setattr(ends, "_listening", [])
+    ends.listen("python -m study.tour")
+    ends.listen("python -m study.align")
+    ends.say("python -m study.align")
+    assert capfd.readouterr().err.startswith("python -m study.tour: interrupted")
+    ends.listen_no_more(0)
+    assert len(handlers) == 1
+    ends.listen_no_more(0)
+    assert len(handlers) == 2
+
+
 def test_a_signal_within_a_write_to_mlflow_comes_after_it(tmp_path, monkeypatch):
     """Cut in two, a transaction may keep SQLite's lock, and closing the runs would wait for it."""
     handlers: list = []
@@ -106,6 +123,7 @@ def test_a_signal_within_a_write_to_mlflow_comes_after_it(tmp_path, monkeypatch)
     monkeypatch.setattr(ends, "_handler", print)
     monkeypatch.setattr(ends, "_begun", threading.Event())
     monkeypatch.setattr(ends, "_insist", lambda prog: None)
+    monkeypatch.setattr(ends, "_listening", [])
     store = tracking.connect(home=tmp_path)
     parent = tracking.find_or_start(store, key="parent", name="lopo", stage="lopo")
     ends.listen("command")
