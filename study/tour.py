@@ -34,6 +34,9 @@ PHOTO = Path(__file__).parent / "align" / "datasets" / "built_in" / "people" / "
 CORES_EACH = str(max(1, usable_cores() // 2))
 """Cores of each training: the tour's two networks are pretrained side by side."""
 
+CORES = str(min(8, usable_cores()))
+"""Cores of the refit's one training: at most 8, since it is a small one."""
+
 # Small pictures, ImageNet weights that a package carries, few epochs, most stages frozen: minutes on two cores.
 WHOLE: dict[str, tuple[str, ...]] = {
     "align": (),
@@ -47,7 +50,7 @@ WHOLE: dict[str, tuple[str, ...]] = {
     ),
     "lopo": ("--best", "--sweep", str(SYNTHETIC_HOME / "sweeps" / "tour")),
     "report": (),
-    "refit": ("--best", "--sweep", str(SYNTHETIC_HOME / "sweeps" / "tour")),
+    "refit": ("--best", "--sweep", str(SYNTHETIC_HOME / "sweeps" / "tour"), "--cpus-per-seed", CORES),
     "predict": (str(PHOTO), "--model", str(SYNTHETIC_HOME / "models"), "--draw", str(SYNTHETIC_HOME / "predicted")),
 }  # fmt: skip
 SMALL: dict[str, tuple[str, ...]] = WHOLE | {
@@ -60,7 +63,7 @@ SMALL: dict[str, tuple[str, ...]] = WHOLE | {
         "--blocks", "2", "--finalists", "0", "--name", "small",
     ),
     "lopo": ("--best", "--sweep", str(SYNTHETIC_HOME / "sweeps" / "small")),
-    "refit": ("--best", "--sweep", str(SYNTHETIC_HOME / "sweeps" / "small")),
+    "refit": ("--best", "--sweep", str(SYNTHETIC_HOME / "sweeps" / "small"), "--cpus-per-seed", CORES),
 }  # fmt: skip
 
 

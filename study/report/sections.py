@@ -136,7 +136,7 @@ class Section:
     def data(self) -> str:
         """The data, the number of people, and the pretraining: the caption of every picture."""
         summary = self.summaries[self.leader]
-        kind = " (synthetic, not real)" if self.built_in else ""
+        kind = " (drawn, not real)" if self.built_in else ""
         start = f"{self.title}{kind}, leave one person out: {summary.people} people, {summary.photos:,} photos."
         kinds = {pretraining(each.about) for each in self.results.values()}
         if len(kinds) == 1:
