@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 _START, _SHOWN = 300.0, 120_000
@@ -75,7 +77,10 @@ def read(page: Any, link: str, *, wait: str, picture: Path | None = None) -> str
     page.get_by_text(wait).first.wait_for()
     page.wait_for_timeout(1500)  # charts are drawn after their frames
     if picture is not None:
+        page.wait_for_timeout(8000)  # parallel coordinates come last
         page.screenshot(path=str(picture))
+        with Image.open(picture) as full:
+            full.convert("RGB").quantize(96).save(picture, optimize=True)
     return str(page.inner_text("body"))
 
 
@@ -86,10 +91,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs")
     asked = parser.parse_args()
     with served(asked.folder) as links, browser() as page:
-        for title, link in links.items():
-            for start, name in (("Trials by MAE", "trials"), ("Does λ2", "lambda2"), ("LOPO results with", "results")):
-                if title.startswith(start):
-                    read(page, link, wait="matching run", picture=asked.out / f"tracking_{name}.png")
+        for start, name in (("Trials by MAE", "trials"), ("Does λ2", "lambda2")):
+            link = next(link for title, link in links.items() if title.startswith(start))
+            read(page, link, wait="matching run", picture=asked.out / f"tracking_{name}.png")
 
 
 if __name__ == "__main__":
