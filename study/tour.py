@@ -72,7 +72,8 @@ class Tour:
     """Options of study.tour."""
 
     size: Literal["whole", "small"] = "whole"
-    """whole: what a newcomer should see, in about ten minutes on two cores; small: only checks that every stage runs."""
+    """whole: what a newcomer should see, in about ten minutes on two cores; small: only a check that every stage
+    runs."""
 
 
 def tour(options: Tour) -> int:

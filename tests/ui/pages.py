@@ -80,7 +80,7 @@ def read(page: Any, link: str, *, wait: str, picture: Path | None = None) -> str
         page.wait_for_timeout(8000)  # parallel coordinates come last
         page.screenshot(path=str(picture))
         with Image.open(picture) as full:
-            full.convert("RGB").quantize(96).save(picture, optimize=True)
+            full.convert("RGB").quantize(256).save(picture, optimize=True)
     return str(page.inner_text("body"))
 
 
