@@ -123,7 +123,7 @@ def run(stage: str, args: Sequence[str]) -> int:
     try:
         runpy.run_module(f"study.{stage}", run_name="__main__", alter_sys=True)
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 1
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     finally:
         sys.argv = typed
     return 0

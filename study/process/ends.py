@@ -133,7 +133,7 @@ def say(prog: str) -> None:
 def leave() -> None:
     """End this process now as interrupted, whatever its threads do, together with its child processes.
 
-    Ray's processes are children, too. ray.shutdown() is not called: as soon as it has closed Ray's core, another thread
+    Ray's raylet ends its workers. ray.shutdown() is not called: as soon as it has closed Ray's core, another thread
     that gives up an ObjectRef ends this process with status 1 (CoreWorkerProcess::GetCoreWorker, QuickExit).
     """
     import psutil
@@ -143,7 +143,8 @@ def leave() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     for child in children:
         with contextlib.suppress(psutil.Error):
-            child.terminate()
+            if child.name() in ("raylet", "gcs_server"):
+                child.terminate()  # the others finish what they write
     for child in psutil.wait_procs(children, timeout=2)[1]:
         with contextlib.suppress(psutil.Error):
             child.kill()
