@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -24,6 +24,13 @@ from study.process.home import is_writable_home
 
 _HELD_BACK = (b"Set ray log level", b"gcs_client.cc", b"rpc_client.h")
 """Marks of lines that Ray's core writes to stderr at its start, about nothing or about what is said in other words."""
+
+
+STARTS = 3
+"""How often a Ray is started here before the machine is called too busy for it."""
+
+GIVES_UP = 90
+"""Seconds that Ray is given to give up on a raylet that died at the start; it takes 30 to 60."""
 
 
 def start_ray(
@@ -82,8 +89,20 @@ def _join(address: str, log_to_driver: bool) -> None:
 
 
 def _start(cpus: int, gpus: int | None, store: int | None, log_to_driver: bool) -> None:
+    """Start Ray, and once more where the machine was too busy: Ray's raylet gives its agents 15 s and then ends itself
+    (ray-project/ray#65983; in Ray 2.60 the time cannot be set)."""
     if not is_writable_home():  # where Ray would keep its processes' common token
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    for left in reversed(range(STARTS)):
+        try:
+            return _start_once(cpus, gpus, store, log_to_driver)
+        except _TooBusy as error:
+            if not left:
+                raise OSError(f"Ray cannot be started here, {STARTS} times: {error}") from error
+            print("Ray did not start within the time it gives itself: this machine is busy. Once more ...", flush=True)
+
+
+def _start_once(cpus: int, gpus: int | None, store: int | None, log_to_driver: bool) -> None:
     watch = _Watch()
     watch.start()
     try:
@@ -97,13 +116,36 @@ def _start(cpus: int, gpus: int | None, store: int | None, log_to_driver: bool) 
                 log_to_driver=log_to_driver,
                 logging_level=logging.WARNING,
             )
-    except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+    except Exception as error:  # of any kind: Ray raises a bare Exception where a node does not start in time
         watch.off = True
+        if watch.raylet_died:
+            ray.shutdown()
+            _end_processes(watch.before)
+            raise _TooBusy(_first(error)) from error
         raise OSError(f"Ray cannot be started here: {_first(error)}") from error
     except BaseException:
         watch.off = True
         raise
     watch.node = ray.get_runtime_context().get_node_id()
+
+
+class _TooBusy(Exception):
+    """Ray's raylet ended itself while Ray started."""
+
+
+def _end_processes(before: Container[psutil.Process]) -> None:
+    """End Ray's processes that this one has started since then."""
+    ours = [child for child in psutil.Process().children() if child not in before and _is_rays(child)]
+    for child in ours:
+        with suppress(psutil.Error):
+            child.kill()
+    psutil.wait_procs(ours, timeout=5)
+
+
+def _is_rays(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return any(part.startswith(ray.__path__[0]) for part in process.cmdline())
+    return False
 
 
 def explain(error: BaseException) -> str | None:
@@ -133,12 +175,13 @@ def _first(error: BaseException) -> str:
 
 class _Watch(threading.Thread):
     """Ends this command with one line when Ray's processes die, also while Ray starts: a driver may wait for ever for a
-    dead node."""
+    dead node. Ray itself gives up on a raylet that died at the start; only where it does not, this does."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True, name="ray-watch")
         self.node: str | None = None  # Ray's id for the node that it started here, once it has
         self.off = False
+        self.raylet_died = False  # while Ray starts
         self.before = set(psutil.Process().children())  # may be of an earlier Ray of this process
         self.stderr = os.dup(2)  # Python's own is redirected while Ray starts
 
@@ -153,10 +196,14 @@ class _Watch(threading.Thread):
             time.sleep(0.2 if self.node is None else 1.0)
             if self.off:
                 return
+        self.raylet_died = self.node is None and gone == ["raylet"]
         # Both may have got a signal. In a regular shutdown Ray is no longer initialised when its processes end
         time.sleep(2)
         if ends.interrupted():
             return
+        until = time.monotonic() + (GIVES_UP if self.raylet_died else 0)
+        while not self.off and time.monotonic() < until:
+            time.sleep(0.2)
         starting = self.node is None and not self.off
         if starting or (ray.is_initialized() and ray.get_runtime_context().get_node_id() == self.node):
             sys.stdout.flush()

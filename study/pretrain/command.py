@@ -64,7 +64,9 @@ def pretrain_all(plan: Plan) -> list[tuple[str, str]]:
         return failed
     store = open_question(store, plan)
     options.ray.start(quiet_core=True)
-    room = find_room(options.workers, options.cpus_per_worker, options.gpus_per_worker, joined=options.ray.joins)
+    asked = min(options.at_once or 1, len(missing))
+    cpus, gpus = options.cpus_per_worker, options.gpus_per_worker
+    room = find_room(options.workers, cpus, gpus, joined=options.ray.joins, at_once=asked)
     at_once = options.at_once or room.at_once
     total = sum(job.config.epochs * len(plan.split(job.config).train) for job in missing)
     with progress("pretraining", total=total, unit="faces") as bar:

@@ -59,8 +59,8 @@ class Pretrain:
     workers: Count = 1
     """Data-parallel processes; the global batch is divided among them."""
     cpus_per_worker: Count | None = None
-    """Cores of a worker, with its feeders' cores. Default: this machine's cores divided among the workers; 4 on a
-    cluster that was joined (--address, RAY_ADDRESS), since it may still be growing."""
+    """Cores of a worker, with its feeders' cores. Default: this machine's cores divided among the workers of
+    --at-once backbones; 4 on a cluster that was joined (--address, RAY_ADDRESS), since it may still be growing."""
     feeders: Count = 1
     """How many of a worker's cores decode and augment; the others train. A worker with one core does both on it."""
     gpus_per_worker: Amount = 0.0

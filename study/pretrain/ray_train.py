@@ -53,13 +53,15 @@ class Room:
         return Unit("worker", self.cpus, self.gpus, "--workers, --cpus-per-worker and --gpus-per-worker")
 
 
-def find_room(workers: int, cpus: int | None, gpus: float, *, joined: bool) -> Room:
-    """The room of one training. Raises ValueError where Ray can never have it.
+def find_room(workers: int, cpus: int | None, gpus: float, *, joined: bool, at_once: int = 1) -> Room:
+    """The room of one of at_once trainings. Raises ValueError where Ray can never have it.
 
-    cpus None: this machine's cores divided among the workers; CPUS_ELSEWHERE each on a cluster that was joined.
+    cpus None: this machine's cores divided among the workers of all of them; CPUS_ELSEWHERE each on a cluster that was
+    joined.
     """
     cores = int(ray.cluster_resources().get("CPU", 1))
-    room = Room(workers, cpus or (CPUS_ELSEWHERE if joined else max(1, cores // workers)), gpus, joined=joined)
+    usual = CPUS_ELSEWHERE if joined else max(1, cores // (workers * at_once))
+    room = Room(workers, cpus or usual, gpus, joined=joined)
     check_room(room.unit, together=workers, joined=joined)
     return room
 

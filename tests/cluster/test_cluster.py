@@ -31,6 +31,38 @@ time.sleep(120)
 """
 
 
+AGAIN = """
+import threading, time
+import psutil, ray
+from study.cluster.start import start_ray
+
+def kill():
+    while True:
+        for child in psutil.Process().children():
+            if child.name() == "raylet":
+                child.kill()
+                return
+        time.sleep(0.01)
+
+threading.Thread(target=kill).start()
+start_ray(num_cpus=1, object_store_bytes=80_000_000)
+print("answered", ray.get(ray.remote(lambda: 7).remote()))
+names = [child.name() for child in psutil.Process().children()]
+print(names.count("raylet"), names.count("gcs_server"))
+"""
+
+
+@pytest.mark.slow  # Ray waits for half a minute
+def test_ray_is_started_again_where_its_raylet_gave_up_on_a_busy_machine():
+    done = subprocess.run([sys.executable, "-c", AGAIN], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "Ray did not start within the time it gives itself: this machine is busy. Once more ...",
+        "answered 7",
+        "1 1",
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "later"), [("gcs_server", False), ("raylet", True)], ids=["while Ray starts", "afterwards"]
 )

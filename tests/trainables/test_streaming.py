@@ -223,6 +223,7 @@ def test_room_is_this_machines_cores_or_said(one_ray):
     assert find_room(1, None, 0.0, joined=False).cpus == 2
     assert find_room(2, None, 0.0, joined=False).cpus == 1
     assert find_room(2, None, 0.0, joined=True).cpus == 4
+    assert find_room(1, None, 0.0, joined=False, at_once=2).cpus == 1
     assert find_room(1, 1, 0.0, joined=False).at_once == 2
     assert dataclasses.replace(find_room(1, 1, 0.0, joined=False), cpus=8).at_once == 1
     with pytest.raises(ValueError, match="no room for a worker"):
