@@ -42,11 +42,11 @@ WHOLE: dict[str, tuple[str, ...]] = {
     "align": (),
     "pretrain": (
         "--backbone", "efficientnet_lite0", "efficientnet_lite1", "--weights", "imagenet", "--px", "48",
-        "--epochs", "4", "--batch", "32", "--cpus-per-worker", CORES_EACH,
+        "--epochs", "3", "--batch", "32", "--cpus-per-worker", CORES_EACH,
     ),
     "sweep": (
-        "--space", "tour", "--px", "48", "--frozen", "7", "--frozen-views", "3", "--epochs", "4", "--trials", "8",
-        "--blocks", "2", "--finalists", "2",
+        "--space", "tour", "--px", "48", "--frozen", "7", "--frozen-views", "2", "--epochs", "4", "--batch", "64",
+        "--trials", "8", "--blocks", "2", "--finalists", "2",
     ),
     "lopo": ("--best", "--sweep", str(SYNTHETIC_HOME / "sweeps" / "tour")),
     "report": (),

@@ -34,9 +34,10 @@ class MeanNet(nn.Module):
 
     def from_pixels(self, pixels: Float[Tensor, "faces 3 px px"]) -> Float[Tensor, "faces ages"]:
         """forward() of floating-point pixels (0 to 255), channels first."""
-        views = [pixels, pixels.flip(3)] if self.mirror else [pixels]
-        found = [net(view).softmax(dim=1) for net in self.nets for view in views]
-        return torch.stack(found).mean(dim=0)
+        # The views one below the other, and each network once: half the time to export it
+        views = torch.cat([pixels, pixels.flip(3)]) if self.mirror else pixels
+        found = torch.stack([net(views).softmax(dim=1) for net in self.nets])
+        return found.reshape(len(self.nets) * (1 + self.mirror), -1, found.shape[2]).mean(dim=0)
 
 
 def mean_net(config: TrialConfig, states: Sequence[Mapping[str, Tensor]]) -> MeanNet:
