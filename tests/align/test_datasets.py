@@ -115,6 +115,7 @@ def test_utkface_rejects_names_without_an_age_and_ages_beyond_life(tmp_path):
 
 
 @real
+@pytest.mark.slow
 def test_every_real_utkface_name_gives_its_leading_number():
     photos = list(DATASETS["utkface"].photos(open_folder(UTKFACE)))
     names = sorted(path.name for path in UTKFACE.iterdir())

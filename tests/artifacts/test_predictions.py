@@ -162,6 +162,7 @@ def test_a_table_of_an_earlier_version_is_kept_where_its_ages_follow_from_its_di
     assert np.array_equal(read_predictions(file)[0].predicted, median)
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_changes_a_value_or_ends_in_a_traceback(tmp_path):
     """Every 37th bit; all 41,600 of a file of 5 kB were tried once."""
     file = tmp_path / "p.parquet"

@@ -250,6 +250,7 @@ def finished(home, folders, tables):
     return write
 
 
+@pytest.mark.slow
 def test_everybody_is_tested_with_the_config_that_their_own_block_chose(finished, tables):
     record = finished("sealed")
     plan = plan_of_sweep(tracking.connect(), name="sealed", training=Training())
@@ -261,6 +262,7 @@ def test_everybody_is_tested_with_the_config_that_their_own_block_chose(finished
     assert plan.sweep == ("sealed", "sealed")
 
 
+@pytest.mark.slow
 def test_of_two_sweeps_of_one_name_the_folder_says_which_is_meant(finished, tables):
     finished("sweeps/small", sweep="small")
     newer = finished("synthetic/sweeps/small", sweep="small")
@@ -274,6 +276,7 @@ def test_of_two_sweeps_of_one_name_the_folder_says_which_is_meant(finished, tabl
         plan_of_sweep(tracking.connect(), name="runs/small", training=Training())
 
 
+@pytest.mark.slow
 def test_a_choice_that_was_not_sealed_is_called_optimistic(finished):
     finished("unsealed", sealed=False, select="none")
     plan = plan_of_sweep(tracking.connect(), name="unsealed", training=Training())
@@ -285,6 +288,7 @@ def no_ray(**_: object) -> None:
     raise AssertionError("what must be refused began to run")
 
 
+@pytest.mark.slow
 def test_a_sweeps_winner_is_not_tested_on_other_faces_than_it_was_sealed_for(finished, folders, tmp_path, monkeypatch):
     monkeypatch.setattr("study.cluster.start.start_ray", no_ray)
     finished("sealed")

@@ -34,6 +34,7 @@ def place(tmp_path, make_table) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_what_the_checkpoint_learned_from_is_refused_and_left_out_on_request(place, capsys):
     options = {"faces": (place / "faces",), "out": place / "out"}
     with pytest.raises(ValueError, match="learned from 8 of the tested photos"):

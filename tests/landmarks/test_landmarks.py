@@ -157,6 +157,7 @@ def test_an_error_on_one_photo_rejects_that_photo_but_errors_of_the_device_are_r
 
 
 @dlib
+@pytest.mark.slow
 def test_dlib_finds_no_face_in_noise(dlib_landmarker):
     noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)
     (fate,) = dlib_landmarker.find([Portrait(noise)])
@@ -166,6 +167,7 @@ def test_dlib_finds_no_face_in_noise(dlib_landmarker):
 
 @real
 @dlib
+@pytest.mark.slow
 def test_dlib_is_near_the_given_points_of_real_photos(dlib_landmarker):
     """The largest face of each photo: mean error over 68 points, as a share of the inter-ocular distance."""
     errors = []
@@ -191,6 +193,7 @@ def test_dlib_is_near_the_given_points_of_real_photos(dlib_landmarker):
 @pytest.mark.parametrize(
     "stem", ["001A02", "009A13", "014A03", "025A00", "045A48", "054A02", "067A23", "076A02", "077A02"]
 )
+@pytest.mark.slow
 def test_dlib_tries_harder_on_fgnet_and_finds_the_eyes(dlib_landmarker, stem):
     """All but the first are faces that a single try misses; in 077A02 it finds the knot of a tie."""
     photo = decode_photo((DATA / "fgnet" / "images" / f"{stem}.JPG").read_bytes())

@@ -16,6 +16,8 @@ from study.report.hover import as_svg, hover
 from study.table import NONE, table
 from tests.report.test_report import Result, about, predictions, sections
 
+pytestmark = pytest.mark.slow  # draws a whole page
+
 RESULTS = [
     Result("lopo b0", about(), predictions(rng=1)),
     Result("lopo 34", about("resnet34"), predictions(rng=3, noise=8.0)),

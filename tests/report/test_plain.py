@@ -92,6 +92,7 @@ def hostile(dataset: str, digest: str, **more: object) -> Result:
     return Result(HOSTILE, About.from_json({**told, **more}, where="here"), replace(rows, person=person, fold=person))
 
 
+@pytest.mark.slow
 def test_a_hostile_record_writes_nowhere_else_and_no_markup(tmp_path):
     out = tmp_path / "in" / "report"
     written = report.write_report(
@@ -188,6 +189,7 @@ def logged(track: tracking.Tracking, place: Path, *, key: str, told: dict, rows:
 
 
 @pytest.mark.parametrize("harm", [{"blocks": [{"name": 1}]}, {"select": "nonsense"}, {"choice": {}}, {"faces": None}])
+@pytest.mark.slow
 def test_lopo_takes_no_broken_best_json(store, harm):
     named = replace(BEST, blocks=(replace(BEST.blocks[0], name="block\x1b[2J"),)).to_json()
     best = {name: value for name, value in named.items() if name != "digest"}

@@ -244,6 +244,7 @@ def test_a_collapsed_model_is_announced():
     assert "**Alarm, EfficientNet-B0:** Seed 0 predicts nearly the same age for everyone" in told
 
 
+@pytest.mark.slow
 def test_four_people_are_reported_without_intervals(tmp_path):
     written = report.write_report([Result("c", about(), predictions(people=4))], out=tmp_path, draws=200)
     told = written.files[0].read_text()

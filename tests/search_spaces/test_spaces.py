@@ -32,16 +32,17 @@ def drawn(name: str, *, trials: int) -> list[tuple[optuna.Trial, TrialConfig]]:
 
 @pytest.mark.parametrize("name", SPACES)
 def test_every_draw_is_a_valid_config(name):
-    space = SPACES[name]
+    space, base = SPACES[name], BASE.to_json()
     for _, config in drawn(name, trials=50):
-        assert TrialConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+        fields = config.to_json()
+        assert TrialConfig.from_json(json.loads(json.dumps(fields))) == config
         backbone = find_backbone(config.backbone)
         assert config.backbone in (space.backbones or (BASE.backbone,)), "its checkpoint is searched for"
         assert config.px in space.sizes(BASE), "its faces are loaded"
         assert config.px >= backbone.least_px
         assert config.px % backbone.px_step == 0
         assert backbone.drop_path or config.drop_path == 0
-        changed = {key: value for key, value in config.to_json().items() if value != BASE.to_json()[key]}
+        changed = {key: value for key, value in fields.items() if value != base[key]}
         varied = {"backbone", "loss", "px", "learning_rate", "drop_path", "warmup", "frozen", "rare_ages", "rare_power"}
         assert changed.keys() <= varied
 
@@ -147,6 +148,7 @@ def test_the_networks_of_the_study_share_their_parameters():
     assert ratios["vgg16"] == pytest.approx(3e-4)
 
 
+@pytest.mark.slow
 def test_the_sampler_learns_the_rate_across_the_networks_of_the_study():
     """Simulated: the best factor is 0.4, networks differ by an offset. Random draws have a mean distance of 0.97."""
     found, space = [], SPACES["study"]

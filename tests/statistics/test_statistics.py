@@ -131,6 +131,7 @@ def test_pooled_intervals_agree_with_scipys_bca_of_the_ratio():
     assert [ours.low, ours.high] == pytest.approx([theirs.low, theirs.high], abs=0.03)
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
     # Skewed errors of people with different numbers of photos; the true pooled mean is 4, over people too.
     generator = np.random.default_rng(5)
@@ -147,6 +148,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
     assert 0.91 <= held[1] / studies <= 0.98
 
 
+@pytest.mark.slow
 def test_intervals_of_a_dozen_people_hold_the_truth_nearly_as_often():
     generator = np.random.default_rng(6)
     held = 0
@@ -239,6 +241,7 @@ def test_paired_p_agrees_with_scipys_permutation_test():
     assert found.difference.value == pytest.approx(abs(np.mean(gaps)), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_paired_test_is_wrong_about_twins_no_more_often_than_it_says():
     generator = np.random.default_rng(8)
     false_claims = 0

@@ -48,6 +48,7 @@ def test_a_network_that_was_not_measured_is_judged_by_the_nearest_of_its_family(
     assert complete({}, configs) == {}
 
 
+@pytest.mark.slow
 def test_one_of_each_family_is_measured_first():
     order = [config.backbone for config in measuring_order(network_configs(SPACES["study"], BASE))]
     assert sorted(order[:4]) == ["alexnet", "efficientnet_lite0", "resnet18", "vgg16"]

@@ -60,6 +60,7 @@ def test_more_stages_than_there_are_or_an_unknown_family_is_one_line():
         stages_of(net)
 
 
+@pytest.mark.slow
 def test_frozen_stages_do_not_change_and_the_network_that_comes_back_is_whole(config, faces):
     start = read_weights(config.backbone, config.weights)
     state = fit(config, faces, np.arange(40)).net.state_dict()
@@ -82,6 +83,7 @@ def test_a_training_from_features_is_that_from_faces_and_they_predict_alike(conf
     assert np.abs(by_pixels - by_pixels[::-1]).max() > 0.01
 
 
+@pytest.mark.slow
 def test_without_augmentation_training_is_that_of_a_network_whose_stages_stand_still(config, faces):
     """The same losses as the whole network with its early stages in eval mode, up to half precision."""
     plain = config.replace(augmentation=NO_AUGMENTATION, epochs=2, clip=0.0)

@@ -136,6 +136,7 @@ def test_a_streamed_batch_is_what_memory_gives(folder, index, tables):
     assert step == train.steps
 
 
+@pytest.mark.slow
 def test_what_remains_after_any_step_is_the_same_and_workers_share_it(tables):
     whole = stream(tables)
     assert len(whole) == CONFIG.epochs * tables.train.steps
