@@ -43,7 +43,7 @@ def align_one(plan: Plan) -> int:
         configure()
         unit, workers = find_workers(options)
         listing, unusable = keep_first(hash_photos(photos, root, joined=options.ray.joins))
-        shards = plan_shards(listing, recipe)
+        shards = plan_shards(listing, recipe, out.names("faces"))
         claim_source(out, str(root), listing, shards, force=options.force)
         note_environment(out, versions(recipe.landmarker))
         missing = take_stock(out, shards, recipe, [*rejects, *unusable])

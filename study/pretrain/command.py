@@ -83,7 +83,7 @@ def pretrain_one(job: Job, plan: Plan, room: Room, store: tracking.Tracking, sho
     config, key, storage, options = job.config, job.key, plan.storage, plan.options
     build_net(config)  # a size or weights that do not fit: one error here, not many in workers
     split = plan.split(config)
-    tables = make_tables(plan.index, split.train, split.test, config, window=options.window)
+    tables = make_tables(plan.index, split.train, split.test, config, window=plan.window)
     about = describe_checkpoint(job, plan, split)
     run_id = tracking.find_or_start(
         store,

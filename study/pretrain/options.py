@@ -54,8 +54,9 @@ class Pretrain:
     for synthetic faces."""
     dev_share: Part = 0.1
     """Share of the people (of the photos where people are unknown) in the dev set, which is never trained on."""
-    window: Count = 4096
-    """Faces that are shuffled together (docs/pretraining.md). Another number gives another result."""
+    window: Count | None = None
+    """Faces that are shuffled together (docs/pretraining.md). Another number gives another result. Default: 4096, or
+    more where neighbours in the tables are alike in age."""
     workers: Count = 1
     """Data-parallel processes; the global batch is divided among them."""
     cpus_per_worker: Count | None = None

@@ -16,6 +16,7 @@ from trainables.checkpoints import load_checkpoint
 from trainables.config import TrialConfig, fingerprint
 from trainables.device import resolve_precision
 from trainables.faces.index import FacesIndex, index_faces
+from trainables.faces.windows import APART, USUAL, apart, usual_window
 from trainables.fitting import has_batch_norm
 from trainables.folders import standing
 from trainables.names import folder_name
@@ -37,10 +38,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs of one command, on the faces of `index`, into `out`. failed: (backbone, why) of those without a job."""
+    """The jobs of one command, on the faces of `index`, into `out`. window: faces that are shuffled together.
+    failed: (backbone, why) of those without a job."""
 
     options: Pretrain
     index: FacesIndex
+    window: int
     out: Path
     jobs: Sequence[Job]
     failed: Sequence[tuple[str, str]] = ()
@@ -68,21 +71,42 @@ def make_plan(options: Pretrain) -> Plan:
     print("Indexing the faces tables ...", flush=True)
     index = index_faces(places)
     dev_split(index, share=options.dev_share, seed=common.seed)  # too few faces: an error now, before Ray starts
+    window = choose_window(options, index)
     out = options.out or home(index.datasets) / "pretrained"
     jobs: list[Job] = []
     failed: list[tuple[str, str]] = []
     for name in names:
         try:
             config = options.training.trial_config(backbone=name, weights=options.weights)
-            jobs.append(make_job(config, read_start(name, config.weights), index, options, out))
+            jobs.append(make_job(config, read_start(name, config.weights), index, window, options, out))
         except (ValueError, OSError) as error:
             if len(names) == 1:
                 raise
             failed.append((name, str(error)))
-    return Plan(options, index, out, jobs, failed)
+    return Plan(options, index, window, out, jobs, failed)
 
 
-def make_job(config: TrialConfig, start: Start, index: FacesIndex, options: Pretrain, out: Path) -> Job:
+def choose_window(options: Pretrain, index: FacesIndex) -> int:
+    """Faces that are shuffled together. A line says where they are more than usual, or still too few."""
+    window = options.window or usual_window(index)
+    years = apart(index, window)
+    if options.window is None and window > USUAL:
+        print(
+            f"Neighbours in these tables are alike in age, so {min(window, len(index)):,} faces are shuffled together, "
+            f"not {USUAL:,} (a table that this version's study.align makes anew needs less memory)",
+            flush=True,
+        )
+    if years > APART:
+        print(
+            f"Caution: neighbours in these tables are alike in age, and groups of {window:,} faces that are shuffled "
+            f"together differ by {years:.1f} years in mean age: align anew into another --out, or give a larger "
+            "--window",
+            flush=True,
+        )
+    return window
+
+
+def make_job(config: TrialConfig, start: Start, index: FacesIndex, window: int, options: Pretrain, out: Path) -> Job:
     """The job of one backbone. Raises ValueError where the network cannot be built, or must not start there."""
     check_synthetic(start, index.datasets, options.allowed)
     check_coverage(start, index.coverage, options.allowed)
@@ -91,7 +115,7 @@ def make_job(config: TrialConfig, start: Start, index: FacesIndex, options: Pret
         "trial": {**config.to_json(), "weights": start.digest},
         "faces": index.digest,
         "dev_share": options.dev_share,
-        "window": options.window,
+        "window": window,
         "code": code_version(),
         "device": device,
         "precision": resolve_precision(config, device),

@@ -113,8 +113,8 @@ def test_a_pretraining_with_nothing_left_to_do_connects_and_so_sends_what_waits(
     monkeypatch.setattr(pretrain, "is_there", lambda *_: True)
     index = index_faces([str(make_table(tmp_path / "people"))])
     config = TrialConfig(backbone="resnet18", px=32)
-    job = make_job(config, read_start("resnet18", "random"), index, pretrain.Pretrain(), tmp_path)
-    assert pretrain.pretrain_all(Plan(pretrain.Pretrain(), index, tmp_path, [job])) == []
+    job = make_job(config, read_start("resnet18", "random"), index, 4096, pretrain.Pretrain(), tmp_path)
+    assert pretrain.pretrain_all(Plan(pretrain.Pretrain(), index, 4096, tmp_path, [job])) == []
     assert connected == [nobody]
 
 
