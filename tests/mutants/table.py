@@ -373,6 +373,21 @@ MUTANTS = (
     ),
     # the data
     Mutant(
+        "a table lies in the order of its names", "study/align/shards.py",
+        "order = sorted(range(listing.num_rows), key=hashes.__getitem__)", "order = list(range(len(hashes)))",
+        ("tests/align/test_shards.py::test_a_shard_is_like_the_whole_table_and_not_of_one_age",),
+    ),
+    Mutant(
+        "as few faces of a sorted table are shuffled together as of another", "trainables/faces/windows.py",
+        "return next((faces for faces in sizes if apart(index, faces) <= APART), MOST)", "return USUAL",
+        ("tests/trainables/test_windows.py::test_no_part_of_an_epoch_is_of_other_ages_than_the_whole",),
+    ),
+    Mutant(
+        "an epoch ends with a few faces", "trainables/faces/windows.py",
+        "return -(-self.steps // -(-self.steps // most))", "return most",
+        ("tests/trainables/test_windows.py::test_windows_are_of_near_equal_size",),
+    ),
+    Mutant(
         "duplicates of conflicting ages are kept", "study/align/listing.py",
         'if len({row["age"] for _, row in group}) > 1:', "if False:",
         (f"{ALIGN}::test_every_photo_is_a_face_or_a_reject_with_its_reason",),
