@@ -118,7 +118,7 @@ def summary(took: Sequence[tuple[str, float]]) -> list[str]:
 
 
 def run(stage: str, args: Sequence[str]) -> int:
-    """Exit status of `the command of that stage with these arguments`, run in this process."""
+    """Exit status of that stage's command with these arguments, run in this process."""
     typed, sys.argv = sys.argv, [f"study.{stage}", *args]
     try:
         runpy.run_module(f"study.{stage}", run_name="__main__", alter_sys=True)

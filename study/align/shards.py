@@ -112,9 +112,10 @@ def plan_shards(listing: pa.Table, recipe: Recipe, there: Iterable[str] = ()) ->
     study.pretrain shuffles what lies near; so photos are ordered by the hash of their names. there: the files of an
     earlier run. A table that a version before this one began in the order of names goes on in it.
     """
-    by_name = _cut(listing, recipe)
-    if {shard.name for shard in by_name} & set(there):
-        return by_name
+    if there := set(there):
+        by_name = _cut(listing, recipe)
+        if there & {shard.name for shard in by_name}:
+            return by_name
     hashes = [hashlib.sha256(name.encode()).digest() for name in listing["photo"].to_pylist()]
     order = sorted(range(listing.num_rows), key=hashes.__getitem__)
     return _cut(listing.take(pa.array(order, pa.int64())), recipe)

@@ -89,8 +89,8 @@ def _join(address: str, log_to_driver: bool) -> None:
 
 
 def _start(cpus: int, gpus: int | None, store: int | None, log_to_driver: bool) -> None:
-    """Start Ray, and once more where the machine was too busy: Ray's raylet gives its agents 15 s and then ends itself
-    (ray-project/ray#65983; in Ray 2.60 the time cannot be set)."""
+    """Start Ray, up to STARTS times where the machine is too busy: Ray's raylet gives its agents 15 s and then ends
+    itself (ray-project/ray#65983; in Ray 2.60 the time cannot be set)."""
     if not is_writable_home():  # where Ray would keep its processes' common token
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     for left in reversed(range(STARTS)):
