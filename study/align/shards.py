@@ -112,13 +112,14 @@ def plan_shards(listing: pa.Table, recipe: Recipe, there: Iterable[str] = ()) ->
     study.pretrain shuffles what lies near; so photos are ordered by the hash of their names. there: the files of an
     earlier run. A table that a version before this one began in the order of names goes on in it.
     """
-    if there := set(there):
-        by_name = _cut(listing, recipe)
-        if there & {shard.name for shard in by_name}:
-            return by_name
     hashes = [hashlib.sha256(name.encode()).digest() for name in listing["photo"].to_pylist()]
     order = sorted(range(listing.num_rows), key=hashes.__getitem__)
-    return _cut(listing.take(pa.array(order, pa.int64())), recipe)
+    hashed = _cut(listing.take(pa.array(order, pa.int64())), recipe)
+    if (there := set(there)) and there != {shard.name for shard in hashed}:
+        by_name = _cut(listing, recipe)  # in a small table a shard of both orders may be the same one by chance
+        if len(there & {shard.name for shard in by_name}) > len(there & {shard.name for shard in hashed}):
+            return by_name
+    return hashed
 
 
 def _cut(listing: pa.Table, recipe: Recipe) -> list[Shard]:

@@ -132,7 +132,7 @@ def test_aligning_from_a_store_into_a_store_gives_the_local_table(tmp_path, buck
         for name in local.names(which):
             assert out.read(f"{which}/{name}") == local.read(f"{which}/{name}")
     store, path = fs.FileSystem.from_uri(out.name)
-    assert pd.read_parquet(f"{path}/faces", filesystem=store).photo.tolist() == [
+    assert sorted(pd.read_parquet(f"{path}/faces", filesystem=store).photo) == [
         f"images/00{number + 1}A{10 + number}.JPG" for number in range(5)
     ]
     assert not list(Path.cwd().glob("s3:*"))
