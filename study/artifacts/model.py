@@ -73,6 +73,8 @@ class Measured:
 
     result: the LOPO's key. seeds: of its trainings; committee: whether the error is that of their averaged predictions.
     brand: words that must stand next to the error. groups: by sex and group, as far as the data names two of either.
+    untuned: the error is of a checkpoint as it is, on faces that its training left out, and result a key of those.
+    strangers: photos of which nobody knows who it is; each counts as a person of its own.
     """
 
     result: str
@@ -88,6 +90,8 @@ class Measured:
     scales: tuple[IntervalScale, ...]
     brand: str = ""
     groups: tuple[SubgroupError, ...] = ()
+    untuned: bool = False
+    strangers: int = 0
 
 
 @dataclass(frozen=True)
@@ -121,8 +125,9 @@ class ModelRecord:
     config as JSON. px: side of a face in pixels; ages: number of age classes; seeds: one training each, averaged.
     alignment: how faces are cut. faces_digest, datasets, photos, people, youngest, oldest: what it was trained on.
     pretraining: what the network had learned before, in words. synthetic: trained on synthetic people. measured: None
-    where no LOPO result exists. code: digests of the source code by package. onnx_difference: the largest difference
-    (years) between the ages of model.onnx and of the trained network when it was made, on onnx_faces faces.
+    where no LOPO result exists. untuned: a checkpoint of study.pretrain as it is. code: digests of the source code by
+    package. onnx_difference: the largest difference (years) between the ages of model.onnx and of the trained network
+    when it was made, on onnx_faces faces.
     """
 
     name: str
@@ -151,6 +156,7 @@ class ModelRecord:
     onnx_faces: int
     made: str = ""
     brand: str = ""
+    untuned: bool = False
     version: int = field(default=VERSION)
 
     @property
@@ -165,10 +171,8 @@ class ModelRecord:
             return "error not measured (no LOPO result of this config)"
         found = self.measured
         brand = f" [{found.brand}]" if found.brand else ""
-        return (
-            f"expected MAE {found.mae:.2f} years (95 % {found.mae_low:.2f} to {found.mae_high:.2f}, {found.people} "
-            f"people){brand}"
-        )
+        who = f"{found.photos:,} photos" if found.strangers else f"{found.people} people"
+        return f"expected MAE {found.mae:.2f} years (95 % {found.mae_low:.2f} to {found.mae_high:.2f}, {who}){brand}"
 
     def write(self, folder: Path) -> None:
         """Write model.json."""

@@ -12,29 +12,27 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from study.artifacts.brands import brand, branded
-from study.artifacts.predictions import Predictions, write_predictions
+from study.artifacts.predictions import write_predictions
 from study.cli.describe import params, run_name
 from study.cli.options import PEOPLE, faces_or_synthetic, home, is_synthetic
 from study.crosstest.options import CrossTest
 from study.files.locks import hold
 from study.files.storage import write_whole
-from study.quality import attributes, columns_of
-from study.starts import Start, check_starts, near_identical, read_start
+from study.starts import check_starts, read_start
 from study.statistics.summary import alarms, constant_guess, summarise
 from study.table import Table
 from study.tracking import runs as tracking
 from study.tracking.questions import question
+from study.untuned import find_unseen, predict_untuned
 from study.whom import for_whom
 from trainables import code_version
 from trainables.checkpoints import load_checkpoint
 from trainables.config import fingerprint
 from trainables.device import resolve_precision
-from trainables.faces.table import Faces, load_faces, read_identities
-from trainables.fitting import build_net, decode, predict
+from trainables.faces.table import load_faces, read_identities
 from trainables.provenance import environment
 
 
@@ -48,7 +46,9 @@ def crosstest(options: CrossTest) -> int:
     faces = load_faces(folders, px=config.px)
     start = read_start(config.backbone, str(folder))
     if options.unseen:
-        faces = leave_out(faces, start)
+        unseen = find_unseen(faces, start)
+        print(f"--unseen: {unseen.sum():,} of {len(faces):,} faces; the checkpoint learned from the others", flush=True)
+        faces = faces.take(unseen)
     learned_from = check_starts([start], faces.identities, options.allowed)
     try:
         device = torch.device(options.device)
@@ -56,26 +56,10 @@ def crosstest(options: CrossTest) -> int:
     except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).splitlines()[0].split())
         raise ValueError(f"--device {options.device} is not available here ({reason}); choose --device cpu") from None
-    net = build_net(config.replace(weights="random"), checkpoint.state).to(device)
-    torch.manual_seed(config.seed)
-    # Where people are unknown, each photo counts as a person: what the result says of its intervals
-    person = np.where(faces.person == "", faces.photo, faces.person)
-    strangers = int((faces.person == "").sum())
-    rows = np.arange(len(faces))
-    distribution = predict(config, net, faces, rows)
     made_from = {"checkpoint": start.digest, "trial": config.to_json(), "faces": faces.digest, "code": code_version()}
     key = fingerprint({**made_from, "device": device.type, "precision": resolve_precision(config, device.type)})
-    predictions = Predictions(
-        photo=faces.photo[rows],
-        person=person,
-        age=faces.age[rows],
-        predicted=decode(distribution, config).astype(np.float32),
-        distribution=distribution,
-        fold=person,
-        seed=np.full(len(rows), config.seed, np.int32),
-        fingerprint=np.full(len(rows), key),
-        attributes=columns_of(attributes(folders), faces.photo[rows]),
-    )
+    predictions = predict_untuned(checkpoint, faces, folders, key=key, device=device)
+    strangers = int((faces.person == "").sum())
     mark = brand(learned_from=learned_from)
     about: dict[str, Any] = {
         "protocol": "trained elsewhere, tested on all faces"
@@ -93,7 +77,7 @@ def crosstest(options: CrossTest) -> int:
     file = out / key / "predictions.parquet"
     summary, guess = summarise(predictions), summarise(constant_guess(predictions))
     data = tracking.dataset(
-        ", ".join(faces.datasets), digest=faces.digest, source=folders, faces=len(rows), people=len(faces.people),
+        ", ".join(faces.datasets), digest=faces.digest, source=folders, faces=len(faces), people=len(faces.people),
         context="testing",
     )  # fmt: skip
     whom = for_whom(predictions)
@@ -135,28 +119,6 @@ def crosstest(options: CrossTest) -> int:
         print(f"ALARM: {warning}")
     print(f"\nPredictions: {file}; by group: {written[0]}, and as CSV")
     return 0
-
-
-def leave_out(faces: Faces, start: Start) -> Faces:
-    """The faces whose person and photo (or a copy of it) the network did not learn from.
-
-    Raises ValueError where that is not known, and where none is left.
-    """
-    if start.photos is None:
-        raise ValueError(f"{start.weights} does not record what it learned from: --unseen cannot leave it out")
-    photos = np.array(start.photos["photo_sha256"].to_pylist(), dtype=np.str_)
-    people = np.array([who for who in start.photos["person"].to_pylist() if who], dtype=np.str_)
-    copies = list(near_identical(faces.identities.looks, start.photos))
-    known = np.isin(faces.content, photos) | np.isin(faces.person, people)
-    unseen = ~known & ~np.isin(faces.photo, np.array(copies, dtype=np.str_))
-    if not unseen.any():
-        raise ValueError(
-            f"{start.weights} learned from all {len(faces):,} of these faces: --unseen leaves none to test on"
-        )
-    print(
-        f"--unseen: {int(unseen.sum()):,} of {len(faces):,} faces; the checkpoint learned from the others", flush=True
-    )
-    return faces.take(unseen)
 
 
 def write_groups(folder: Path, parts: Sequence[str | Table]) -> list[Path]:

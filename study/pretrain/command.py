@@ -107,7 +107,7 @@ def pretrain_one(job: Job, plan: Plan, room: Room, store: tracking.Tracking, sho
     began = plan.out / ".train" / f"{key}.json"
     about = replace(about, environment=begin(began, {**environment("cpu"), "threads": str(room.cpus)}))
     work = Work(
-        threads=max(1, room.cpus - options.feeders),
+        threads=room.threads(options.feeders),
         feeders=options.feeders,
         snapshot_seconds=60 * options.checkpoint_minutes,
         batch_norm=options.batch_norm,

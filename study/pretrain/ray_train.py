@@ -29,6 +29,9 @@ from trainables.pretraining import Work, pretrain_worker, read_epoch, read_snaps
 CPUS_ELSEWHERE = 4
 """Cores of a worker on a cluster that was joined. It may still be growing, so its cores of now say nothing."""
 
+SHARED = 3
+"""Up to so many cores of a worker, its feeder has none of its own: the rest of that core would stand idle."""
+
 _LISTING = "checkpoint_manager_snapshot.json"
 """Ray Train's own list of the snapshots that it keeps, next to them."""
 
@@ -46,6 +49,11 @@ class Room:
     def at_once(self) -> int:
         """How many such trainings run side by side after the autoscaler has added all nodes; 1 where it is unknown."""
         return max(1, side_by_side(self.unit) // self.workers)
+
+    def threads(self, feeders: int) -> int:
+        """Threads that train in each worker: all of its cores where they are few, else those without its feeders'."""
+        few = self.cpus <= SHARED and not self.gpus
+        return self.cpus if few else max(1, self.cpus - feeders)
 
     @property
     def unit(self) -> Unit:

@@ -53,11 +53,16 @@ def _data(record: ModelRecord) -> str:
             "only, and so is a model made from them. Do not publish these weights unless the data's terms allow it."
         )
     people = f" of {record.people} people" if record.people else ""
+    further = (
+        f". It is a pretrained network as it is, not fine-tuned: {plain(record.pretraining)}."
+        if record.untuned
+        else f"; nobody was left out. Before that: {plain(record.pretraining)}."
+    )
     return (
         f"{record.photos:,} faces{people} ({plain(', '.join(record.datasets))}), aged {record.youngest} to "
-        f"{record.oldest}; nobody was left out. Before that: {plain(record.pretraining)}. Faces were found and placed "
-        f"by the landmarker {record.alignment.landmarker}, cut by the template {plain(record.alignment.template)} "
-        f"with coverage {record.alignment.coverage:g}.\n\n" + licence
+        f"{record.oldest}{further} Faces were found and placed by the landmarker "
+        f"{record.alignment.landmarker}, cut by the template {plain(record.alignment.template)} with coverage "
+        f"{record.alignment.coverage:g}.\n\n" + licence
     )
 
 
@@ -68,13 +73,7 @@ def _expected(record: ModelRecord) -> str:
 
 def _error(measured: Measured, *, swept: bool) -> str:
     """swept: whether a sweep chose the configs, or one was given by hand."""
-    tested = (
-        "the configs that the sweep chose for each block of people. This model has one of these configs and"
-        if swept
-        else "this model's own config for everybody. The model itself"
-    )
     brand = f"**{plain(measured.brand)}** " if measured.brand else ""
-    whose = "the averaged predictions of its seeds" if measured.committee else "single trainings"
     scales = [
         [
             f"{100 * s.level:.0f} %",
@@ -92,17 +91,41 @@ def _error(measured: Measured, *, swept: bool) -> str:
         for d in measured.decades
     ]  # fmt: skip
     return (
-        f"{brand}MAE {measured.mae:.2f} years, the mean over {measured.people} people (95 % interval over people "
+        f"{brand}MAE {measured.mae:.2f} years, the mean over {measured.people:,} people (95 % interval over people "
         f"{measured.mae_low:.2f} to {measured.mae_high:.2f}); {measured.mae_pooled:.2f} pooled over "
-        f"{measured.photos:,} photos. Measured by leaving one person out (result {measured.result}, {whose}), with "
-        f"{tested} saw everybody, so its own error on new people of the same kind may be a little lower or higher. On "
-        "photos of another kind it is higher, and the intervals hold less often.\n\nAn interval is age ± factor · "
+        f"{measured.photos:,} photos. {_how(measured, swept=swept)} On photos of another kind it is higher, and the "
+        "intervals hold less often.\n\nAn interval is age ± factor · "
         "spread, the spread being the distribution's own. The factor is a conformal quantile over people. Coverage is "
         "cross-validated: each person's photos with a factor made without that person.\n\n"
         + _table(["level", "factor", "true ages inside (95 % over people)", "mean width, years"], scales)
         + "\n\nBy true age, pooled over photos (bias above 0: judged too old):\n\n"
         + _table(["age", "photos", "people", "MAE", "bias", "inside 80 %", "inside 95 %"], decades)
         + _by_group(measured)
+    )
+
+
+def _how(measured: Measured, *, swept: bool) -> str:
+    """By whom, and of what, the error was measured."""
+    if measured.untuned:
+        strangers = (
+            f" Who is on {measured.strangers:,} of them is not known: each counts as a person of its own, and the "
+            "intervals are too narrow where somebody occurs twice."
+            if measured.strangers
+            else ""
+        )
+        return (
+            f"Measured on photos that its training left out (result {measured.result}). study.pretrain prints the "
+            f"error on such photos, so whoever chose a config by it chose by these.{strangers}"
+        )
+    whose = "the averaged predictions of its seeds" if measured.committee else "single trainings"
+    tested = (
+        "the configs that the sweep chose for each block of people. This model has one of these configs and"
+        if swept
+        else "this model's own config for everybody. The model itself"
+    )
+    return (
+        f"Measured by leaving one person out (result {measured.result}, {whose}), with {tested} saw everybody, so its "
+        "own error on new people of the same kind may be a little lower or higher."
     )
 
 

@@ -2,7 +2,8 @@
 
 `--best` takes the newest finished sweep; of the winners of several blocks one is chosen by what the sweep itself
 recorded (docs/model.md). The error to expect, and the intervals, come from the LOPO result of the same sweep. After an
-interruption the same command trains only the missing seeds; with nothing to do it says so.
+interruption the same command trains only the missing seeds; with nothing to do it says so. `--checkpoint` makes a model
+of a pretrained network as it is.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import shutil
 from dataclasses import asdict
 
 from study.artifacts.brands import branded
-from study.artifacts.model import ModelRecord
+from study.artifacts.model import Measured, ModelRecord
 from study.cli.describe import describe, flat
 from study.cli.options import home
 from study.cluster.placing import Unit, check_room, gpu_share
@@ -22,6 +23,7 @@ from study.refit.measure import find_measured
 from study.refit.options import Refit
 from study.refit.plan import content_key, make_plan
 from study.refit.ray_tasks import train_seeds
+from study.refit.untuned import take_untuned
 from study.refit.verdict import conclude, say_start
 from study.tracking import runs as tracking
 from study.tracking.models import registered_version
@@ -29,13 +31,18 @@ from study.tracking.models import registered_version
 
 def refit(options: Refit) -> int:
     """Train what is missing, then write, log and register the model; returns the exit status."""
+    options.refuse_conflicts()
     store = tracking.connect()
-    plan = make_plan(options, store)
-    measured = find_measured(store, plan)
+    measured: Measured | None
+    if options.checkpoint:
+        plan, measured = take_untuned(options, options.checkpoint)
+    else:
+        plan = make_plan(options, store)
+        measured = find_measured(store, plan)
     say_start(plan, measured)
     out = options.out or home(plan.faces.datasets) / "models"
     device = "cuda" if options.gpus_per_seed else "cpu"
-    if options.gpus_per_seed is None:  # only Ray knows whether there are GPUs
+    if options.gpus_per_seed is None and not plan.untuned:  # only Ray knows whether there are GPUs
         options.ray.start()
         device = "cuda" if gpu_share(None) else "cpu"
     training = plan.training_key(device)
@@ -56,7 +63,9 @@ def refit(options: Refit) -> int:
             tags={"study.brand": plan.brand or "none"},
         )
         if record is None or record.content != content:
-            if record is None:
+            if plan.untuned:
+                states = [dict(plan.untuned.state)]
+            elif record is None:
                 options.ray.start()
                 share = gpu_share(options.gpus_per_seed)
                 unit = Unit("training", options.cpus_per_seed, share, "--cpus-per-seed and --gpus-per-seed")

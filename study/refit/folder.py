@@ -59,14 +59,18 @@ def write_model(
     photos = photos_of(faces, rows)
     if plan.start.photos is not None:
         photos = merge_photos([photos, plan.start.photos])
-    about = CheckpointRecord(
-        trained_on=f"{len(faces):,} faces of {', '.join(faces.datasets)}, after {plan.start.what}",
-        fingerprint=training,
-        datasets=tuple(sorted({*faces.datasets, *plan.start.datasets})),
-        faces_digest=faces.digest,
-        epochs=config.epochs,
-        coverage=faces.coverage,
-        environment=environment("cpu"),
+    about = (
+        plan.untuned.about
+        if plan.untuned
+        else CheckpointRecord(
+            trained_on=f"{len(faces):,} faces of {', '.join(faces.datasets)}, after {plan.start.what}",
+            fingerprint=training,
+            datasets=tuple(sorted({*faces.datasets, *plan.start.datasets})),
+            faces_digest=faces.digest,
+            epochs=config.epochs,
+            coverage=faces.coverage,
+            environment=environment("cpu"),
+        )
     )
     known = photos if plan.start.photos is not None else None  # None: nobody knows all that it learned from
     try:
@@ -104,6 +108,7 @@ def write_model(
             onnx_faces=len(chosen),
             made=datetime.now(UTC).isoformat(timespec="seconds"),
             brand=plan.brand,
+            untuned=plan.untuned is not None,
         )
         write_whole(new / CARD, write_card(record).encode())
         record.write(new)

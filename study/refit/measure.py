@@ -1,4 +1,7 @@
-"""What error to expect of a model: from the LOPO result of the same configs on the same faces, if there is one."""
+"""What error to expect of a model: from the LOPO result of the same configs on the same faces, if there is one.
+
+Of a checkpoint that is taken as it is: from the faces that its training left out.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from study.artifacts.about import About
 from study.artifacts.model import CARD_ATTRIBUTES, DecadeError, IntervalScale, Measured, SubgroupError
 from study.artifacts.predictions import Predictions, read_predictions
 from study.refit.plan import Plan
@@ -41,7 +43,13 @@ def find_measured(store: tracking.Tracking, plan: Plan) -> Measured | None:
             return None
         run = next((run for run in found if run.about.schedule == "plain"), found[0])
         predictions, _ = read_predictions(run.predictions)
-    return measure(predictions, run.about, committee=len(predictions.seeds) > 1 and plan.seeds > 1)
+    return measure(
+        predictions,
+        result=run.about.key,
+        seeds=len(run.about.seeds),
+        brand=run.about.brand,
+        committee=len(predictions.seeds) > 1 and plan.seeds > 1,
+    )
 
 
 def _identity(trials: Collection[Any]) -> frozenset[str]:
@@ -49,17 +57,27 @@ def _identity(trials: Collection[Any]) -> frozenset[str]:
     return frozenset(fingerprint({**trial, "seed": 0}) for trial in trials)
 
 
-def measure(predictions: Predictions, about: About, *, committee: bool) -> Measured:
-    """Metrics and interval factors. committee: of the seeds' averaged predictions, as an averaging model gives."""
+def measure(
+    predictions: Predictions,
+    *,
+    result: str,
+    seeds: int = 1,
+    brand: str = "",
+    committee: bool = False,
+    untuned: bool = False,
+    strangers: int = 0,
+) -> Measured:
+    """Metrics and interval factors. committee: of the seeds' averaged predictions, as an averaging model gives. The
+    other arguments: see Measured."""
     if committee:
         predictions = predictions.average_seeds()
     summary = summarise(predictions)
     scales = calibrate_intervals(predictions)
     return Measured(
-        result=about.key,
+        result=result,
         people=summary.people,
         photos=summary.photos,
-        seeds=len(about.seeds),
+        seeds=seeds,
         committee=committee,
         mae=summary.mae.value,
         mae_low=summary.mae.low,
@@ -72,8 +90,10 @@ def measure(predictions: Predictions, about: About, *, committee: bool) -> Measu
             )
             for scale in scales
         ),
-        brand=about.brand,
+        brand=brand,
         groups=_groups(predictions),
+        untuned=untuned,
+        strangers=strangers,
     )
 
 

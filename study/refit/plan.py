@@ -21,6 +21,7 @@ from study.starts import Start, check_starts, read_start
 from study.tracking import runs as tracking
 from study.tracking.sweeps import newest_sweep
 from trainables import code_version, source_digest
+from trainables.checkpoints import Checkpoint
 from trainables.config import TrialConfig, fingerprint
 from trainables.device import resolve_precision
 from trainables.faces.table import ALIGNMENT_KEY, Faces, damaged, load_faces, open_parquet, table_files
@@ -32,7 +33,8 @@ class Plan:
     """What becomes a model: the config, its faces and start, how it was chosen, and how faces are aligned.
 
     winners: the configs that the sweep's LOPO result was made with (the config alone, where it was given by hand).
-    brand: words that must stand next to a result of it.
+    brand: words that must stand next to a result of it. untuned: the checkpoint that becomes the model as it is; faces
+    are then those that it learned from, as far as the tables hold them.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Plan:
     start: Start
     alignment: Recipe
     brand: str
+    untuned: Checkpoint | None = None
 
     @property
     def synthetic(self) -> bool:
@@ -60,13 +63,13 @@ class Plan:
                 "code": code_version(),
                 "device": device,
                 "precision": resolve_precision(self.config, device),
+                **({"untuned": True} if self.untuned else {}),
             }
         )
 
 
 def make_plan(options: Refit, store: tracking.Tracking) -> Plan:
     """The plan for these options. Raises ValueError or FileNotFoundError where it cannot be done."""
-    options.refuse_conflicts()
     best = newest_sweep(store, name=options.sweep) if options.best else None
     folders = faces_or_synthetic(options.faces or tuple(map(Path, best.faces if best else ())), PEOPLE)
     if best:

@@ -17,7 +17,10 @@ def say_start(plan: Plan, measured: Measured | None) -> None:
     """Print what is about to be trained, and why this config."""
     faces = plan.faces
     people = f" of {len(faces.people)} people" if faces.people else ""
-    print(f"Refit {branded(plan.name, plan.brand)}: {plan.seeds} training(s) on {len(faces)} faces{people}")
+    if plan.untuned:
+        print(f"{branded(plan.name, plan.brand)}: a pretrained network as it is; nothing is trained")
+    else:
+        print(f"Refit {branded(plan.name, plan.brand)}: {plan.seeds} training(s) on {len(faces)} faces{people}")
     print(f"Config: {describe(plan.config)}; {plan.chosen.rule}")
     for each in plan.chosen.candidates:
         chosen = " (chosen)" if each.block == plan.chosen.block else ""
@@ -42,11 +45,12 @@ def conclude(store: tracking.Tracking, parent: str, record: ModelRecord, folder:
     tracking.finish(store, parent, metrics=metrics, tags={tracking.COMPLETE: "yes", "study.folder": str(folder)})
     print(f"\n{folder}: {record.error}")
     if found:
+        left_out = "on photos that it did not learn from" if found.untuned else "of people who were left out"
         for scale in found.scales:
             factor = "all ages" if scale.factor is None else f"± {scale.factor:.2f} spreads"
             print(
                 f"{100 * scale.level:.0f} % interval ({factor}, {scale.width:.1f} years wide on average): held "
-                f"{100 * scale.covered:.1f} % of true ages of people who were left out"
+                f"{100 * scale.covered:.1f} % of true ages {left_out}"
             )
     print(f"model.onnx: at most {record.onnx_difference:.1e} years from torch on {record.onnx_faces} faces")
     if record.synthetic:

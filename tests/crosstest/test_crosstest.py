@@ -20,8 +20,9 @@ from trainables.provenance import photos_of
 
 
 @pytest.fixture
-def place(tmp_path, make_table) -> Path:
+def place(tmp_path, make_table, monkeypatch) -> Path:
     """A table of 12 people without names but with sexes, and a net that learned from its first 8 photos."""
+    monkeypatch.chdir(tmp_path)
     table = make_table(tmp_path / "faces", people=12, photos=2, named=False)
     file = table / "faces" / "00000.parquet"
     rows = pq.read_table(file)

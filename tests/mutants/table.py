@@ -371,6 +371,11 @@ MUTANTS = (
         "(age[:, None] <= np.arange(top))", "(age[:, None] < np.arange(top))",
         ("tests/statistics/test_calibration.py::test_crps_is_the_energy_form",),
     ),
+    Mutant(
+        "a pretrained network as it is is measured on what it learned from", "study/refit/untuned.py",
+        "tested = faces.take(unseen)", "tested = faces",
+        ("tests/refit/test_untuned.py::test_it_has_the_checkpoints_weights_and_its_error_on_what_that_left_out",),
+    ),
     # the data
     Mutant(
         "a table lies in the order of its names", "study/align/shards.py",
