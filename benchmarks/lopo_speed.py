@@ -94,7 +94,6 @@ def script(options: Options, encoded: list[bytes], faces: Faces, folds: list[Fol
         net = start_net(options).to(memory_format=torch.contiguous_format)
         optimizer = torch.optim.AdamW([each for each in net.parameters() if each.requires_grad], lr=1e-3)
         data = FaceFiles([encoded[row] for row in fold.train], faces.age[fold.train], options.px)
-        net.train()
         for _ in range(options.epochs):
             for pixels, age in DataLoader(data, batch_size=options.batch, shuffle=True, drop_last=True):
                 train_step(net, optimizer, pixels, age)
@@ -109,7 +108,6 @@ def memory_loop(options: Options, faces: Faces, folds: list[Fold]) -> None:
         net = start_net(options)
         optimizer = torch.optim.AdamW([each for each in net.parameters() if each.requires_grad], lr=1e-3, fused=True)
         rows = torch.from_numpy(fold.train)
-        net.train()
         for _ in range(options.epochs):
             for chosen in rows[torch.randperm(len(rows))].split(options.batch):
                 pixels = everything[chosen]

@@ -15,7 +15,7 @@ from study.artifacts.predictions import write_predictions
 from study.cli.options import home
 from study.cluster.placing import Running, Unit, check_room, explaining, gpu_share
 from study.files.locks import hold
-from study.lopo.jobs import Schedule, gather, make_jobs
+from study.lopo.jobs import Schedule, gather, make_jobs, take_over
 from study.lopo.options import Lopo
 from study.lopo.pages import dataset_of, open_questions, result_name
 from study.lopo.plan import plan_by_hand, plan_of_sweep, read_inputs
@@ -48,6 +48,8 @@ def lopo(options: Lopo) -> int:
         if options.force:
             _discard(folder)
         say_start(plan.name, jobs, inputs.faces, about)
+        if not options.force:
+            take_over(jobs, inputs.tables)
         mark = {"study.brand": about.brand or "none"}
         parent = tracking.find_or_start(
             results,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import numpy as np
 from study.artifacts.about import FoldRecord
 from study.artifacts.environments import differences
 from study.artifacts.predictions import Predictions, read_predictions
+from study.files.storage import write_whole
 from study.folds import Fold, lopo_folds
 from study.lopo.fold_files import FoldRows
 from study.lopo.plan import Plan
@@ -126,15 +127,42 @@ def read_fold(job: Job, faces: Faces) -> tuple[Predictions, FoldRecord] | None:
     if not job.file.is_file():
         return None
     try:
-        part, about = read_predictions(job.file)
-        record = FoldRecord.from_json(about, where="its record")
-        _check_fold(job, faces, part, record)
+        return _read_checked(job, faces)
     except ValueError as error:
         aside = job.file.with_name(f"{job.file.name}.set-aside")
         job.file.replace(aside)
         why = str(error).removeprefix(f"{job.file} ")
         print(f"{job.file} is renamed to {aside.name}, and its fold is trained again: {why}", flush=True)
         return None
+
+
+def take_over(jobs: Sequence[Job], tables: Mapping[int, Faces]) -> int:
+    """Copy the missing folds that another result next to this one has, such as the same one with fewer seeds; how many.
+
+    A fold's key covers all that decides its training, so a fold of that key is the one that would be trained here.
+    """
+    home, taken = jobs[0].file.parents[2], 0
+    others = sorted(home.glob("[!.]*/folds")) if home.is_dir() else []
+    for job in jobs:
+        for file in (folder / job.file.name for folder in others):
+            if job.file.is_file() or not file.is_file():
+                continue
+            try:
+                _read_checked(replace(job, file=file), tables[job.config.px])
+            except ValueError:  # of another training, or damaged: its own command says so
+                continue
+            write_whole(job.file, file.read_bytes())
+            taken += 1
+    if taken:
+        print(f"{taken} of {len(jobs)} folds were trained for another result already, and are taken over", flush=True)
+    return taken
+
+
+def _read_checked(job: Job, faces: Faces) -> tuple[Predictions, FoldRecord]:
+    """A fold's file. Raises ValueError where it is not what this job would have written."""
+    part, about = read_predictions(job.file)
+    record = FoldRecord.from_json(about, where="its record")
+    _check_fold(job, faces, part, record)
     return part, record
 
 

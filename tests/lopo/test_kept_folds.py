@@ -12,7 +12,7 @@ import pytest
 from study.artifacts.about import FoldRecord
 from study.artifacts.predictions import Predictions, read_predictions, write_predictions
 from study.folds import lopo_folds
-from study.lopo.jobs import Job, read_fold
+from study.lopo.jobs import Job, read_fold, take_over
 from trainables.config import TrialConfig
 from trainables.faces.table import Faces, load_faces
 
@@ -115,3 +115,37 @@ def test_a_record_in_the_file_is_json_alone(job, faces):
     part, about = finished(job, faces)
     write_predictions(job.file, part, about=about)
     assert json.loads(json.dumps(read_predictions(job.file)[1])) == about
+
+
+@pytest.fixture
+def other(job, faces, tmp_path) -> Job:
+    """The same fold in the folder of another result."""
+    one = replace(job, file=tmp_path / "other" / "folds" / job.file.name)
+    part, about = finished(one, faces)
+    write_predictions(one.file, part, about=about)
+    return one
+
+
+def test_a_fold_that_another_result_has_is_taken_over(job, other, faces, tmp_path, capsys):
+    mine = replace(job, file=tmp_path / "mine" / "folds" / job.file.name)
+    seed = replace(mine, config=CONFIG.replace(seed=1), key="b" * 12, file=mine.file.with_name("one-seed1.parquet"))
+    assert take_over([mine, seed], {32: faces}) == 1
+    assert mine.file.read_bytes() == other.file.read_bytes()
+    assert not seed.file.is_file()
+    assert "1 of 2 folds were trained for another result" in capsys.readouterr().out
+    assert take_over([mine, seed], {32: faces}) == 0
+
+
+@pytest.mark.parametrize("change", ["key", "config", "bytes"])
+def test_a_fold_of_another_training_is_left_where_it_is(job, other, faces, tmp_path, change):
+    mine = replace(job, file=tmp_path / "mine" / "folds" / job.file.name)
+    if change == "key":
+        mine = replace(mine, key="f" * 12)
+    elif change == "config":
+        mine = replace(mine, config=CONFIG.replace(epochs=9))
+    else:
+        other.file.write_bytes(other.file.read_bytes()[:-100])
+    before = other.file.read_bytes()
+    assert take_over([mine], {32: faces}) == 0
+    assert not mine.file.exists()
+    assert other.file.read_bytes() == before

@@ -376,6 +376,11 @@ MUTANTS = (
         "tested = faces.take(unseen)", "tested = faces",
         ("tests/refit/test_untuned.py::test_it_has_the_checkpoints_weights_and_its_error_on_what_that_left_out",),
     ),
+    Mutant(
+        "a fold of another training is taken over", "study/lopo/jobs.py",
+        '"seed": job.config.seed, "fingerprint": job.key}', '"seed": job.config.seed}',
+        ("tests/lopo/test_kept_folds.py::test_a_fold_of_another_training_is_left_where_it_is",),
+    ),
     # the data
     Mutant(
         "a table lies in the order of its names", "study/align/shards.py",
