@@ -63,12 +63,12 @@ class TrialConfig:
 
     learning_rate is the peak rate of AdamW (or SGD), reached after `warmup` (a share of all steps); then it falls by a
     cosine to zero or stays constant. ema is the decay per step of the averaged weights, which are then the tested ones
-    (0: the last weights are tested). precision "auto" is bfloat16 autocast on a GPU and float32 on a CPU: there bfloat16
-    had 0.65 of float32's speed for EfficientNets, whose depthwise convolutions have no fast backward pass in it, and 1.7
-    times its speed for ResNet-34 (96 px, a processor with AMX). frozen: the stem and so many stages (see trainables.frozen.cut) stay as they were pretrained,
-    batch norm's statistics included; their output is computed once per face for all trainings, in frozen_views
-    augmented views, one per epoch in turn. views: whether a prediction averages the face and its mirror image, or uses
-    the face alone.
+    (0: the last weights are tested). precision "auto" is bfloat16 autocast on a GPU and float32 on a CPU: bfloat16 had
+    0.65 of float32's speed there for EfficientNets, whose depthwise convolutions have no fast backward pass in it, and
+    1.7 times its speed for ResNet-34 (96 px, a processor with AMX). frozen: the stem and so many stages (see
+    trainables.frozen.cut) stay as they were pretrained, batch norm's statistics included; their output is computed once
+    per face for all trainings, in frozen_views augmented views, one per epoch in turn. views: whether a prediction
+    averages the face and its mirror image, or uses the face alone.
     rare_ages: how ages of which there are few training faces are helped (trainables.rare), with weights that grow with
     rare_power, over a neighbourhood of rare_sigma years.
     dropout is the rate before the head; 0 is none, in every network. The command line and from_json fill in the
