@@ -63,7 +63,8 @@ class Pretrain:
     """Cores of a worker, with its feeders' cores. Default: this machine's cores divided among the workers of
     --at-once backbones; 4 on a cluster that was joined (--address, RAY_ADDRESS), since it may still be growing."""
     feeders: Count = 1
-    """How many of a worker's cores decode and augment; the others train. A worker with one core does both on it."""
+    """How many threads of a worker decode and augment. With four cores and more each has a core, and the others train;
+    a worker with fewer cores trains on all of them, too."""
     gpus_per_worker: Amount = 0.0
     """GPUs of a worker; 0: it trains on the processor."""
     batch_norm: Literal["worker", "global"] = "worker"
