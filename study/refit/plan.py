@@ -34,7 +34,7 @@ class Plan:
 
     winners: the configs that the sweep's LOPO result was made with (the config alone, where it was given by hand).
     brand: words that must stand next to a result of it. untuned: the checkpoint that becomes the model as it is; faces
-    are then those that it learned from, as far as the tables hold them.
+    are then those that it learned from.
     """
 
     name: str

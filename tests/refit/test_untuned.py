@@ -77,10 +77,14 @@ def test_it_has_the_checkpoints_weights_and_its_error_on_what_that_left_out(plac
     assert "Nothing to do" in capsys.readouterr().out
 
 
-def test_tables_that_it_did_not_learn_from_are_refused(place, make_table):
+def test_tables_without_all_that_it_learned_from_are_refused(place, make_table):
     make_table(place / "other", dataset="utkface", named=False)
-    with pytest.raises(ValueError, match="learned from none of the faces at .*other: give the tables of its pretr"):
+    with pytest.raises(ValueError, match="80 of the 80 photos that .*net learned from are not in .*other: give all"):
         refit(options(place, faces=(place / "other",)))
+    file = place / "faces" / "faces" / "00000.parquet"
+    pq.write_table(pq.read_table(file).slice(1), file)
+    with pytest.raises(ValueError, match="1 of the 80 photos"):
+        refit(options(place))
 
 
 def test_a_network_that_left_nothing_out_has_no_error_to_tell(place):
