@@ -33,15 +33,13 @@ def take_untuned(options: Refit, folder: Path) -> tuple[Plan, Measured]:
     start = read_start(config.backbone, str(folder))
     faces = load_faces(folders, px=config.px)
     check_coverage(start, faces.identities.coverage, options.allowed)
-    unseen = find_unseen(faces, start)
-    assert start.photos is not None  # find_unseen refuses it
-    photos = np.array(start.photos["photo_sha256"].to_pylist(), dtype=np.str_)
+    photos = np.array(start.photos["photo_sha256"].to_pylist() if start.photos is not None else [], dtype=np.str_)
     if missing := int((~np.isin(photos, faces.content)).sum()):  # else the card would tell of a part as of the whole
         raise ValueError(
             f"{missing:,} of the {len(photos):,} photos that {folder} learned from are not in "
             f"{', '.join(map(str, folders))}: give all tables of its pretraining as --faces ({start.what})"
         )
-    tested = faces.take(unseen)
+    tested = faces.take(find_unseen(faces, start))  # takes a minute: it looks for copies; refuses start.photos None
     learned_from = check_starts([start], tested.identities, options.allowed)
     key = fingerprint({"checkpoint": start.digest, "faces": tested.digest, "code": code_version()})
     print(f"Its error on {len(tested):,} faces that it did not learn from ...", flush=True)
