@@ -8,9 +8,9 @@ space's own scale). The trainings are real, the searches replays: none can find 
 
 For each width, a machine that trains so many folds side by side runs a whole sweep of several blocks at once, event by
 event, through the code that study.sweep runs (study.sweep.search, without Ray). Next to it, on the same machine: random
-search in the same space, and Optuna's own TPESampler with its WilcoxonPruner or HyperbandPruner, told each result as
-soon as there is one, as Ray's OptunaSearch does. These two are not reproducible on a real machine, since their
-questions depend on who was faster.
+search in the same space; the sweep without the space's first points, which are the papers' own and often good; and
+Optuna's own TPESampler with its WilcoxonPruner or HyperbandPruner, told each result as soon as there is one, as Ray's
+OptunaSearch does. These two are not reproducible on a real machine, since their questions depend on who was faster.
 
 Compute is photos shown in training (epochs x photos), of folds under way and of folds trained for nothing too. A round
 is the time of one fold's training.
@@ -25,7 +25,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,8 @@ import numpy as np
 import optuna
 import torch
 import tyro
-from matplotlib.figure import Figure
 
+from benchmarks.search_curves import Curve, draw, ends_at, first_under
 from search_spaces import Space, find_space
 from study.folds import Fold, person_folds
 from study.sweep.journal import Part, Tried, best, join
@@ -77,17 +77,7 @@ class Options:
     points: int = 72
     """Configs of the table."""
     out: Path = Path("runs/sweep_search")
-    """Folder for the picture and widths.json."""
-
-
-@dataclass
-class Curve:
-    """One search: the compute (photos) and time (rounds) at which it found each better MAE (years)."""
-
-    photos: list[float] = field(default_factory=list)
-    rounds: list[float] = field(default_factory=list)
-    least: list[float] = field(default_factory=list)
-    trials: int = 0
+    """Folder for the picture."""
 
 
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # WilcoxonPruner
@@ -98,6 +88,10 @@ class RandomSearch(BlockSearch):
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         return optuna.samplers.RandomSampler(seed=seed)
+
+
+class WithoutFirstPoints(BlockSearch):
+    """The sweep, whose first trials are drawn like random search's."""
 
 
 class OptunasOwn(BlockSearch):
@@ -341,28 +335,9 @@ def distance(params: Mapping[str, Any], known: Mapping[str, Any]) -> tuple[int, 
     return differ, float(np.sqrt(sum(np.log(params[name] / known[name]) ** 2 for name in numbers)))
 
 
-def least_at(curve: Curve, at: np.ndarray, by: str = "photos") -> np.ndarray:
-    """The least MAE found by each amount of compute (or by rounds); NaN before the first complete trial."""
-    index = np.searchsorted(getattr(curve, by), at, side="right") - 1
-    return np.where(index >= 0, np.array(curve.least)[np.maximum(index, 0)], np.nan)
-
-
-def first_under(curves: Sequence[Curve], goal: float, most: float, by: str = "photos") -> tuple[float, float, float]:
-    """Where the curves' mean is first at the goal or lower (infinity: never), and a 95 % interval by bootstrap."""
-    at = np.linspace(0, most, 1001)
-    values = np.array([least_at(curve, at, by) for curve in curves])
-
-    def where(rows: np.ndarray) -> float:
-        under = np.flatnonzero(rows.mean(axis=0) <= goal)
-        return float(at[under[0]]) if len(under) else float("inf")
-
-    rng = np.random.default_rng(0)
-    drawn = sorted(where(values[rng.integers(len(values), size=len(values))]) for _ in range(200))
-    return where(values), drawn[4], drawn[195]
-
-
 KINDS: dict[str, type[BlockSearch]] = {
     "the sweep": BlockSearch,
+    "the sweep, no first points": WithoutFirstPoints,
     "Optuna's TPE, WilcoxonPruner": OptunasWilcoxon,
     "Optuna's TPE, HyperbandPruner": OptunasHyperband,
 }
@@ -378,7 +353,7 @@ def main(options: Options) -> int:
     budget = options.trials * sum(map(bench.shown, range(options.folds)))
     sweeps = range(max(1, options.seeds // options.blocks))
     chance = [curve for seed in sweeps for curve in bench.sweep(RandomSearch, width=options.blocks, seed=seed)]
-    goal = float(np.mean([least_at(curve, np.array([budget]))[0] for curve in chance]))
+    goal = ends_at(chance, budget)
     count = len(chance)
     print(
         f"{count} searches of each kind, replayed over {len(bench.table)} trained configs; random search of "
@@ -398,11 +373,10 @@ def main(options: Options) -> int:
             curves[width][name] = each
             share, low, high = (value / budget for value in first_under(each, goal, budget))
             took = first_under(each, goal, 2 * rounds, "rounds")[0] / rounds
-            ends = np.mean([least_at(curve, np.array([budget]))[0] for curve in each])
-            late = f"{lag - 1}" if kind is BlockSearch else "the running"
+            late = "the running" if issubclass(kind, OptunasOwn) else f"{lag - 1}"
             print(
                 f"{width:>5}  {name:<30} {late:>13}  {share:>10.2f} ({low:.2f} to {high:.2f})  {took:>20.2f}  "
-                f"{ends:>8.3f}  {np.mean([curve.trials for curve in each]):.0f}",
+                f"{ends_at(each, budget):>8.3f}  {np.mean([curve.trials for curve in each]):.0f}",
                 flush=True,
             )
             missed |= kind is BlockSearch and share > (0.5 if width <= 16 else 0.75)
@@ -410,31 +384,6 @@ def main(options: Options) -> int:
     draw(curves, chance, budget, options.out / "widths.png", title=f"{options.space}, {count} searches a line")
     print(f"\nPicture: {options.out / 'widths.png'}")
     return 1 if missed else 0
-
-
-Curves = Mapping[int, Mapping[str, Sequence[Curve]]]
-"""By width and kind of search."""
-
-
-def draw(curves: Curves, chance: Sequence[Curve], budget: float, file: Path, *, title: str) -> None:
-    """For each width, the mean of the least MAE found by compute, with a 95 % interval over searches."""
-    figure = Figure(figsize=(3.4 * len(curves), 3.8), dpi=110, layout="constrained")
-    every = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
-    at = np.linspace(0.08 * budget, budget, 200)
-    for axes, (width, kinds) in zip(every, curves.items(), strict=True):
-        lines = {**kinds, "random search": chance}
-        for (name, each), colour in zip(lines.items(), ("#0072B2", "#009E73", "#CC79A7", "#D55E00"), strict=True):
-            values = np.array([least_at(curve, at) for curve in each])
-            mean, spread = np.nanmean(values, axis=0), np.nanstd(values, axis=0, ddof=1) / np.sqrt(len(values))
-            axes.plot(at / budget, mean, color=colour, label=name)
-            axes.fill_between(at / budget, mean - 1.96 * spread, mean + 1.96 * spread, color=colour, alpha=0.15, lw=0)
-        axes.set(xlabel="share of random search's compute", xlim=(0, 1))
-        axes.set_title(f"{width} folds side by side", loc="left", fontsize=10)
-        axes.grid(alpha=0.3)
-    every[0].set_ylabel("least MAE so far (years)")
-    every[0].legend(frameon=False, fontsize=8)
-    figure.suptitle(title, fontsize=10)
-    figure.savefig(file)
 
 
 if __name__ == "__main__":
