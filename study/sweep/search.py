@@ -167,10 +167,10 @@ class BlockSearch:
         finals = 0 if self._finals_begun else self.most * self.seeds
         seeds = sum(repeat > 0 for _, repeat in self.begun)
         trials = max(0, self.trials - len(self.journal))
-        if self.budget is not None and self.journal:
-            spent = sum(tried.seconds for tried in self.journal.values())
-            left = max(0.0, self.budget.seconds - spent) * len(self.journal) / max(spent, 1e-9)
-            trials = min(trials, round(left))
+        if self.budget is not None:
+            spent, folds = sum(tried.seconds for tried in self.journal.values()), self.budget.folds.values()
+            each = spent / len(self.journal) if self.journal else sum(folds) / len(folds)  # at first: a fold of each
+            trials = min(trials, round(max(0.0, self.budget.seconds - spent) / max(each, 1e-9)))
         return finals + seeds + (0 if self.ended else trials)
 
     def is_over(self, key: tuple[int, int]) -> bool:

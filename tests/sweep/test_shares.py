@@ -71,6 +71,12 @@ def test_networks_that_are_as_good_get_the_same_compute_the_cheapest_first():
     assert {each.fate for each in tally([search.journal], list(FOLD))} == {"fair"}
 
 
+def test_what_is_left_is_known_before_the_first_trial_ends():
+    mean = sum(FOLD.values()) / len(FOLD)
+    assert searching(20 * mean, trials=10**6).missing == 20
+    assert searching(20 * mean, trials=10**6, most=3, seeds=2).missing == 26
+
+
 def test_a_network_that_is_clearly_worse_is_given_up_and_the_others_have_its_share():
     search = searching(150.0)
     run(search, {"efficientnet_lite0": 9.0, "efficientnet_b0": 4.0, "resnet18": 4.0})
