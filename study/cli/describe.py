@@ -58,7 +58,7 @@ def params(configs: Sequence[TrialConfig], fields: Collection[str] = ALWAYS) -> 
             if name not in _UNNAMED and (name in fields or of_loss or value != usual.get(name)):
                 values.setdefault(name, []).append(value)
     different = {name: list(dict.fromkeys(each)) for name, each in values.items()}
-    return {name: each[0] if len(each) == 1 else " or ".join(map(str, each)) for name, each in different.items()}
+    return {name: each[0] if len(each) == 1 else " or ".join(map(short, each)) for name, each in different.items()}
 
 
 def run_name(configs: Sequence[TrialConfig], *came_out: str, first: str = "") -> str:
@@ -84,5 +84,10 @@ def describe_loss(config: TrialConfig) -> str:
     """The loss and its weights: "λ1 0.2 λ2 0.05", or "dldl_v2 (sigma 2, expectation_weight 1)"."""
     if isinstance(config.loss, MeanVariance):
         return f"λ1 {config.loss.mean_weight:.3g} λ2 {config.loss.variance_weight:.3g}"
-    weights = [f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in asdict(config.loss).items()]
+    weights = [f"{k} {short(v)}" for k, v in asdict(config.loss).items()]
     return loss_name(config.loss) + (f" ({', '.join(weights)})" if weights else "")
+
+
+def short(value: object) -> str:
+    """A value of a config for people to read: three digits are enough to tell what a sampler drew."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -10,7 +10,7 @@ from study.artifacts.about import About
 from study.artifacts.brands import branded, unlike
 from study.artifacts.predictions import Predictions
 from study.artifacts.pretraining import StartRecord
-from study.cli.describe import backbone_name
+from study.cli.describe import backbone_name, short
 from study.plain import plain, plain_record, printable, slug
 from study.statistics.bootstrap import DRAWS
 from study.statistics.calibration import Calibration, calibrate
@@ -171,7 +171,8 @@ def labels(results: Sequence[Result]) -> list[str]:
     for i, (name, own) in enumerate(zip(names, flat, strict=True)):
         rivals = [flat[j] for j, other in enumerate(names) if other == name and j != i]
         differ = [key for key in own if any(own[key] != rival.get(key) for rival in rivals)]
-        shown = ", ".join(_AFTER.get(key, f"{key} {{}}").format(own[key]) for key in differ[:4])
+        values = {key: " or ".join(map(short, own[key])) for key in differ[:4]}
+        shown = ", ".join(_AFTER.get(key, f"{key} {{}}").format(value) for key, value in values.items())
         found.append(f"{name} ({shown})" if shown else name)
     # Two runs of the same config differ in their number only.
     return [
@@ -183,19 +184,19 @@ def labels(results: Sequence[Result]) -> list[str]:
 _AFTER = {"px": "{} px", "epochs": "{} epochs", "seeds": "{} seeds", "folds": "{}", "loss": "{}", "schedule": "{} rate"}
 
 
-def _flat(about: About) -> dict[str, str]:
+def _flat(about: About) -> dict[str, list[object]]:
     # LOPO's schedule, plain or tree; the config's own "schedule" is the learning rate's
-    own = {"folds": about.schedule, "seeds": str(len(about.seeds))}
-    values: dict[str, list[str]] = {}
+    own: dict[str, list[object]] = {"folds": [about.schedule], "seeds": [len(about.seeds)]}
+    values: dict[str, list[object]] = {}
     for config in about.configs:
         for key, value in config.items():
             if key in ("backbone", "seed", "weights"):  # weights is a path: `pretraining` describes it
                 continue
             inner = value.items() if isinstance(value, Mapping) else [("", value)]
             for k, v in inner:
-                values.setdefault(key if k == "name" else f"{key} {k}".strip(), []).append(str(v))
-    own |= {key: " or ".join(dict.fromkeys(each)) for key, each in values.items()}
-    return {**own, "pretraining": pretraining(about)}
+                values.setdefault(key if k == "name" else f"{key} {k}".strip(), []).append(v)
+    own |= {key: [v for i, v in enumerate(each) if v not in each[:i]] for key, each in values.items()}
+    return {**own, "pretraining": [pretraining(about)]}
 
 
 def _starts(about: About) -> tuple[StartRecord, ...]:

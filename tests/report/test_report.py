@@ -274,6 +274,8 @@ def test_labels_tell_configs_of_one_backbone_apart():
     assert named(plain, tree) == ["EfficientNet-B0 (plain)", "EfficientNet-B0 (tree)"]
     other = replace(plain, trial={**trial, "schedule": "constant"})
     assert named(plain, other) == ["EfficientNet-B0 (cosine rate)", "EfficientNet-B0 (constant rate)"]
+    drawn = replace(plain, trial={**trial, "drop_path": 0.04492958527962041})  # a sampler's digits are not for people
+    assert named(drawn, other)[0] == "EfficientNet-B0 (cosine rate, drop_path 0.0449)"
 
 
 def lopo_run(place: Path, track: tracking.Tracking, *, key: str, result: Result) -> None:
