@@ -17,6 +17,7 @@ from jaxtyping import Float, UInt8
 from timm.layers import resize_rel_pos_bias_table_simple
 from torch import Tensor, nn
 
+from trainables.convolutions import speed_up_convolutions
 from trainables.folders import standing
 from trainables.networks import AGES, BACKBONES, Backbone, check_backbone, find_backbone
 from trainables.weight_files import read_tensors
@@ -65,6 +66,7 @@ def age_net(
     net = AgeNet(_network(backbone, ages, drop_path, dropout, px), mean=backbone.mean, std=backbone.std)
     if weights != "random":
         load_weights(net, read_weights(name, weights), head=f"network.{backbone.head}", source=weights)
+    speed_up_convolutions(net)
     return net.to(memory_format=torch.channels_last)
 
 

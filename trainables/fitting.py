@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int, UInt8
 from torch import Tensor, nn
 
+from trainables.allocator import memory_kept
 from trainables.backbones import AgeNet, age_net, find_backbone, load_weights
 from trainables.config import TrialConfig
 from trainables.device import autocast, set_up
@@ -172,6 +173,7 @@ def freeze(
     return compute_features(net, config.frozen, faces, config.augmentation, config.frozen_views)
 
 
+@memory_kept()
 def train(
     config: TrialConfig,
     source: Source,
