@@ -35,6 +35,7 @@ from study.cluster.start import start_ray
 from study.folds import Fold, lopo_folds
 from trainables.backbones import age_net
 from trainables.config import NO_AUGMENTATION, TrialConfig
+from trainables.convolutions import plain_convolutions
 from trainables.faces.table import Faces, load_faces, table_files
 from trainables.fold import run_fold, run_freeze
 from trainables.frozen.cut import stages_of
@@ -74,6 +75,7 @@ class FaceFiles(Dataset):
 def start_net(options: Options) -> torch.nn.Module:
     """A network to train by hand: its first stages get no gradient and keep their batch norm's statistics."""
     net = age_net(options.backbone, px=options.px).train()
+    plain_convolutions(net)
     for name in (name for stage in stages_of(net)[: options.frozen] for name in stage):
         net.network.get_submodule(name).eval().requires_grad_(False)
     return net

@@ -25,6 +25,7 @@ from study.cluster.start import start_ray
 from study.pretrain.ray_train import Room, train_with_ray
 from trainables.backbones import age_net
 from trainables.config import TrialConfig
+from trainables.convolutions import plain_convolutions
 from trainables.faces.index import index_faces
 from trainables.faces.stream import make_tables
 from trainables.faces.table import Faces, load_faces
@@ -54,6 +55,7 @@ def bare_loop(options: Options, faces: Faces) -> list[float]:
     """Faces a second, by rounds."""
     torch.set_num_threads(options.threads)
     net = age_net(options.backbone, px=options.px)
+    plain_convolutions(net)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
     everything = torch.from_numpy(np.array(faces.pixels)).permute(0, 3, 1, 2)
     age = torch.from_numpy(faces.age.astype(np.int64))

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from trainables.backbones import age_net
+from trainables.convolutions import plain_convolutions
 from trainables.frozen.cut import early_stages, later_stages
 from trainables.losses import MeanVariance
 
@@ -95,6 +96,8 @@ def main(options: Options) -> None:
     print("folds  in a row (ms)  stacked (ms)  in a row / stacked  largest difference after a step")
     for folds in options.folds:
         whole = [age_net(options.backbone, px=options.px).to(options.device) for _ in range(folds)]
+        for net in whole:
+            plain_convolutions(net)  # vmap knows no others
         pixels = torch.rand(folds, options.batch, 3, options.px, options.px, device=options.device) * 255
         age = torch.randint(0, 70, (folds, options.batch), device=options.device)
         given = pixels

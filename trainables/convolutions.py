@@ -39,6 +39,13 @@ def speed_up_convolutions(net: nn.Module) -> None:
             module.__class__ = kind
 
 
+def plain_convolutions(net: nn.Module) -> None:
+    """Give the net PyTorch's own convolutions again, in place: to compare with."""
+    for module in net.modules():
+        if type(module) in (_Pointwise, _Dense, _Depthwise, _DepthwiseSame):
+            module.__class__ = Conv2dSame if isinstance(module, Conv2dSame) else nn.Conv2d
+
+
 def _kind(module: nn.Module) -> type[nn.Conv2d] | None:
     """The fast class for a module, if there is one."""
     if type(module) not in (nn.Conv2d, Conv2dSame):
