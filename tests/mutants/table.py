@@ -23,7 +23,7 @@ TRAINING, SWEEP, STATISTICS = (
     "tests/statistics/test_statistics.py",
 )
 FROZEN, CHOICE, ALIGN = "tests/trainables/test_frozen.py", "tests/sweep/test_choice.py", "tests/align/test_align.py"
-STARTS = "tests/test_starts.py"
+STARTS, CONVOLUTIONS = "tests/test_starts.py", "tests/trainables/test_convolutions.py"
 
 LEARNS = f"{PROMISE}::test_a_fold_learns_nothing_of_the_person_it_tests"
 KEYS = f"{PROMISE}::test_a_finished_fold_is_used_again_for_the_very_same_work_alone"
@@ -34,6 +34,23 @@ SEARCH = "tests/sweep/test_search.py"
 LAG = f"{SEARCH}::test_a_trial_knows_nothing_of_those_that_ended_less_than_a_lag_before"
 
 MUTANTS = (
+    # convolutions of our own
+    Mutant(
+        "a part of a kernel ends a column early", "trainables/convolutions.py",
+        "end = min(start + COLUMNS, right)", "end = min(start + COLUMNS, right) - (start > left)",
+        (f"{CONVOLUTIONS}::test_the_weight_gradient_is_pytorchs",),
+    ),
+    Mutant(
+        "columns that see the picture are left out", "trainables/convolutions.py",
+        "return max(0, padding - (out - 1) * stride), min(kernel, padding + size)",
+        "return max(0, padding - (out - 1) * stride), min(kernel, size)",
+        (f"{CONVOLUTIONS}::test_the_weight_gradient_is_pytorchs",),
+    ),
+    Mutant(
+        "a small convolution's pixels are in another order", "trainables/convolutions.py",
+        "permute(0, 1, 2, 4, 5, 3).flatten(3)", "permute(0, 1, 2, 5, 4, 3).flatten(3)",
+        (f"{CONVOLUTIONS}::test_other_layers_learn_as_before",),
+    ),
     # who is tested on what
     Mutant(
         "a fold trains on its tested person", "trainables/fold.py",
