@@ -22,6 +22,7 @@ from study.sweep.command import Sweep, sweep
 from trainables.backbones import BACKBONES, age_net
 from trainables.checkpoints import Checkpoint, CheckpointRecord, save_checkpoint
 from trainables.config import TrialConfig
+from trainables.convolutions import plain_convolutions
 
 # One value, not the default, of every option of a training
 GIVEN: dict[str, Any] = {
@@ -158,6 +159,7 @@ def test_a_networks_own_dropout_is_its_librarys():
         with torch.device("meta"):
             default = timm.create_model(BACKBONES[name].library_name)
             ours = age_net(name, dropout=BACKBONES[name].dropout).network
+        plain_convolutions(ours)
         assert [type(p) for p in default.modules()] == [type(p) for p in ours.modules()]
         drops = [[p.p for p in n.modules() if isinstance(p, torch.nn.Dropout)] for n in (default, ours)]
         assert drops[0] == drops[1]
