@@ -1,7 +1,7 @@
 """What freezing early stages costs in error and saves in time, on real faces in a few folds over people.
 
-    python benchmarks/frozen_stages.py speed --backbones efficientnet_lite0 efficientnet_b0 resnet18
-    python benchmarks/frozen_stages.py error --trial runs/lopo/KEY/trial.json --faces runs/fgnet
+    python -m benchmarks.frozen_stages speed --backbones efficientnet_lite0 efficientnet_b0 resnet18
+    python -m benchmarks.frozen_stages error --trial runs/lopo/KEY/trial.json --faces runs/fgnet
 
 `speed` times a training step (forward, backward, clipping, AdamW) of the stages that are left, and the frozen stages'
 forward. `error` trains the config in the same folds with each number of stages frozen, one process, one core; the
@@ -19,9 +19,9 @@ from pathlib import Path
 
 import torch
 import tyro
-from fold_probes import score
 from torch import Tensor, nn
 
+from benchmarks.fold_probes import score
 from study.statistics.summary import compare, summarise
 from trainables.backbones import age_net
 from trainables.checkpoints import read_trial

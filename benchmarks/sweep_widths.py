@@ -33,8 +33,7 @@ from ray import tune
 
 from benchmarks.sweep_search import RandomSearch, distance
 from search_spaces import find_space
-from study.cli.options import Training
-from study.cluster.start import Joining
+from study.cli.options import Joining, Training
 from study.sweep import command, ray_tune
 from study.sweep.journal import read_finals, read_journal
 from study.sweep.options import Sweep
