@@ -4,8 +4,8 @@
     python -m benchmarks.convolutions --networks efficientnet_lite0 --px 96 --frozen 0
 
 Both nets have the same weights and see the same batch; steps (forward, backward, clipping, AdamW) are interleaved, on
-one thread, as a fold's task has. Prints the median processor time of a step and the ratio. The last column: the same
-with freed memory kept, as all trainings have it, measured in a second round, since it cannot be undone.
+one thread, as a fold's task has. Prints the median processor time of a step and the ratio. "memory kept": ours, with
+freed memory kept, too, as all trainings have it; measured in a second round, since that cannot be undone.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from dataclasses import dataclass
 
 import torch
 import tyro
-from torch import Tensor, nn
 
+from benchmarks.frozen_stages import step
 from study.table import table
 from trainables.allocator import memory_kept
 from trainables.backbones import age_net
 from trainables.convolutions import plain_convolutions
 from trainables.frozen.cut import early_stages, later_stages
-from trainables.losses import MeanVariance
 
 
 @dataclass(frozen=True)
@@ -66,25 +65,15 @@ def measure(options: Options, name: str, px: int, frozen: int) -> tuple[float, f
     net.train()
     plain = copy.deepcopy(net)
     plain_convolutions(plain)
-    age = torch.randint(0, 80, (options.batch,))
     nets = [(each, torch.optim.AdamW(each.parameters(), lr=1e-4, fused=True)) for each in (plain, net)]
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(3 + options.steps):
         for (each, optimizer), taken in zip(nets, times, strict=True):
             began = time.process_time()
-            step(each, optimizer, given, age)
+            step(each, given, optimizer)
             taken.append(time.process_time() - began)
     first, second = (statistics.median(taken[3:]) * 1000 for taken in times)
     return first, second
-
-
-def step(net: nn.Module, optimizer: torch.optim.Optimizer, given: Tensor, age: Tensor) -> None:
-    """One step, as trainables.fitting has it."""
-    loss = MeanVariance().each(net(given).float(), age).mean()
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-    optimizer.step()
 
 
 if __name__ == "__main__":

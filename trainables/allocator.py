@@ -17,9 +17,9 @@ _KEPT = 1 << 30
 def memory_kept() -> Iterator[None]:
     """Within it, glibc does not give freed memory back to the system, which would clear it again page by page.
 
-    On a processor that is a third of AlexNet's step at 64 px, a fifth of VGG-16's, a tenth of EfficientNet-Lite0's at
-    96 px (docs/lopo.md). In a thread other than the main one it holds for tensors of up to 32 MB. Nothing happens with
-    another C library. What was free goes back at the end.
+    On a processor that is a fifth of AlexNet's step at 64 px (docs/lopo.md). In a thread other than the main one it
+    holds for tensors below 64 MB only, all that glibc has room for there. Nothing happens with another C library. What
+    is free goes back at the end; what the process frees later is kept again, since glibc's thresholds stay.
     """
     library = ctypes.CDLL(None)
     if not (hasattr(library, "mallopt") and hasattr(library, "malloc_trim")):
