@@ -22,6 +22,7 @@ from study.cli import log
 from study.cli.about import About, Option, options_of, show_help
 from study.plain import clock, printable
 from study.process import ends
+from study.process.leaving import INTERRUPTED, become_this
 from study.tracking.spool import settle
 from trainables.fields import check_fields
 
@@ -177,8 +178,8 @@ def _interrupted(prog: str) -> int:
         print(f"{prog}: {line}", file=sys.stderr)
     ends.say(prog)
     if ends.is_command():
-        ends.leave()
-    return ends.INTERRUPTED
+        become_this()
+    return INTERRUPTED
 
 
 def check_options(options: Any) -> None:

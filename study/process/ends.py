@@ -17,8 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-INTERRUPTED = 130
-"""The exit status that shells use for Ctrl-C."""
+from study.process.leaving import INTERRUPTED, become_this
 
 PATIENCE, AGAIN = 30.0, 2.0
 """Seconds after which an interrupted command ends even if its clean-up hangs; and until a lost signal is raised again:
@@ -130,30 +129,6 @@ def say(prog: str) -> None:
         os.write(2, f"{prog}: interrupted; the same command continues where it stopped\n".encode())
 
 
-def leave() -> None:
-    """End this process now as interrupted, whatever its threads do, together with its child processes.
-
-    Ray's raylet ends its workers. ray.shutdown() is not called: as soon as it has closed Ray's core, another thread
-    that gives up an ObjectRef ends this process with status 1 (CoreWorkerProcess::GetCoreWorker, QuickExit).
-    """
-    import psutil
-
-    children = psutil.Process().children(recursive=True)
-    with contextlib.suppress(OSError):  # Ray's core reports its lost connections
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    for child in children:
-        with contextlib.suppress(psutil.Error):
-            if child.name() in ("raylet", "gcs_server"):
-                child.terminate()  # the others finish what they write
-    for child in psutil.wait_procs(children, timeout=2)[1]:
-        with contextlib.suppress(psutil.Error):
-            child.kill()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(INTERRUPTED)
-
-
 def _set(handler: Callable[..., Any]) -> None:
     global _handler
     _handler = handler
@@ -173,4 +148,4 @@ def _insist(prog: str) -> None:
         _thread.interrupt_main()
     time.sleep(max(0.0, until - time.monotonic()))
     say(prog)
-    leave()
+    become_this()
