@@ -26,9 +26,11 @@ def end_children(seconds: float = 2.0) -> None:
         with contextlib.suppress(psutil.Error):
             if child.name() in ("raylet", "gcs_server"):
                 child.terminate()
-    for child in psutil.wait_procs(children, timeout=seconds)[1]:
+    left = psutil.wait_procs(children, timeout=seconds)[1]
+    for child in left:
         with contextlib.suppress(psutil.Error):
             child.kill()
+    psutil.wait_procs(left, timeout=seconds)
 
 
 def become_this() -> None:
