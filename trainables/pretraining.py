@@ -43,10 +43,10 @@ class Work:
 
 
 def pretrain_worker(
-    options: Mapping[str, Any], *, work: Work, tables: Any, tell: Callable[[Mapping[str, Any]], None]
+    options: Mapping[str, Any], *, work: Work, tables: Any, initial: Any, tell: Callable[[Mapping[str, Any]], None]
 ) -> None:
     """One worker of a TorchTrainer. options: {"trial": TrialConfig as JSON}; tables: Ray reference to a
-    trainables.faces.stream.Tables.
+    trainables.faces.stream.Tables; initial: Ray reference to the tensors that the network starts from, or to None.
 
     Worker 0 reports snapshots to Ray Train, which gives the last one back after a failure, and tells how far it is:
     {"resumed": steps} at the beginning, {"step": steps done} every PULSE seconds, and each epoch's metrics.
@@ -87,7 +87,7 @@ def pretrain_worker(
         train(
             config, source, weights=rare_weights(config, read.age),
             measure=(lambda net: streamed_mae(config, net, source)) if rank == 0 else None,
-            device=device, report=report, saving=Saving(due, save), resume=resume,
+            device=device, initial=ray.get(initial), report=report, saving=Saving(due, save), resume=resume,
             wrap=(lambda net: _in_parallel(net, work.batch_norm)) if world > 1 else lambda net: net,
         )  # fmt: skip
     except Diverged as error:

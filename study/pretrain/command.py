@@ -26,6 +26,7 @@ from study.pretrain.plan import Job, Plan, is_there, make_plan
 from study.pretrain.ray_train import Room, find_room, forget, run_side_by_side, train_with_ray
 from study.pretrain.shown import Shown
 from study.pretrain.verdict import Curve, conclude, dataset_of, describe_checkpoint, open_question, print_end
+from study.starts import read_tensors
 from study.tracking import runs as tracking
 from trainables.faces.stream import make_tables
 from trainables.fitting import build_net
@@ -81,7 +82,8 @@ def pretrain_all(plan: Plan) -> list[tuple[str, str]]:
 def pretrain_one(job: Job, plan: Plan, room: Room, store: tracking.Tracking, shown: Shown) -> None:
     """Train one backbone and write its checkpoint folder."""
     config, key, storage, options = job.config, job.key, plan.storage, plan.options
-    build_net(config)  # a size or weights that do not fit: one error here, not many in workers
+    initial = read_tensors(job.start)
+    build_net(config, initial)  # a size or weights that do not fit: one error here, not many in workers
     split = plan.split(config)
     tables = make_tables(plan.index, split.train, split.test, config, window=plan.window)
     about = describe_checkpoint(job, plan, split)
@@ -115,7 +117,8 @@ def pretrain_one(job: Job, plan: Plan, room: Room, store: tracking.Tracking, sho
     curve = Curve(config, store, run_id)
     faces, steps = config.epochs * len(split.train), config.epochs * tables.train.steps
     snapshot, last = train_with_ray(
-        config, tables, key=key, storage=storage, work=work, room=room, on_epoch=curve.add,
+        config, tables, key=key, storage=storage, work=work, room=room, initial=initial,
+        on_epoch=curve.add,
         on_step=lambda step, resumed: shown.reach(config.backbone, faces * step // steps, resumed=resumed),
     )  # fmt: skip
     shown.reach(config.backbone, faces)

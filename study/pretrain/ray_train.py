@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import queue as queues
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ import ray
 import ray.train
 import ray.train.torch
 from ray.util.queue import Empty, Queue
+from torch import Tensor
 
 from study.cluster.placing import Running, Unit, check_room, explaining, side_by_side
 from study.cluster.start import explain
@@ -109,14 +110,16 @@ def train_with_ray(
     storage: str,
     work: Work,
     room: Room,
+    initial: Mapping[str, Tensor] | None = None,
     on_epoch: Callable[[Epoch], None],
     on_step: Callable[[int, bool], None] = lambda step, resumed: None,
 ) -> tuple[Snapshot, Epoch]:
     """The last snapshot and the last epoch of a training, which continues from the snapshot at storage/key if any.
 
-    on_epoch and on_step (steps done; whether they are those of an earlier command) are called in this process. Raises
-    Diverged, RuntimeError where workers failed again and again (OSError because of a full disk), or ChildProcessError
-    where a process died that Ray Train does not start again.
+    initial: tensors to start from; None for random ones. They travel to the workers, whose nodes lack the file and
+    whose working directory is another. on_epoch and on_step (steps done; whether they are those of an earlier command)
+    are called in this process. Raises Diverged, RuntimeError where workers failed again and again (OSError because of a
+    full disk), or ChildProcessError where a process died that Ray Train does not start again.
     """
     _drop_leftovers(storage, key)
     if not room.joined:  # nobody takes this machine away: one process less to start
@@ -124,8 +127,9 @@ def train_with_ray(
     queue, running = Queue(actor_options={"num_cpus": 0}), Running()
     listener = threading.Thread(target=_listen, args=(queue, on_epoch, on_step), daemon=True)
     listener.start()
+    data = {"tables": ray.put(tables), "initial": ray.put(initial)}
     trainer = ray.train.torch.TorchTrainer(
-        running.counted(partial(pretrain_worker, work=work, tables=ray.put(tables), tell=queue.put)),
+        running.counted(partial(pretrain_worker, work=work, tell=queue.put, **data)),
         train_loop_config={"trial": config.to_json()},
         scaling_config=ray.train.ScalingConfig(
             num_workers=room.workers,

@@ -103,6 +103,13 @@ def test_a_finished_pretraining_is_not_repeated(place):
     assert "--force" in other
 
 
+def test_a_pretraining_starts_from_a_checkpoint_that_only_the_command_can_see(place):
+    """Ray Train's workers have another working directory, and on a cluster other disks."""
+    relative = ["--weights", "runs/pretrained/resnet18", "--out", "runs/longer"]
+    args = ["--faces", "strangers", "--epochs", 1, "--cpus-per-worker", 1, *FAST]
+    assert "checkpoint at runs/longer/resnet18" in run(place, "pretrain", "--backbone", "resnet18", *relative, *args)
+
+
 def test_a_backbone_that_fails_is_said_at_the_end_while_the_others_go_on(place):
     args = ["--faces", "strangers", "--epochs", 2, *FAST]
     told = fails(place, "pretrain", "--backbone", "alexnet", "resnet18", *args)
