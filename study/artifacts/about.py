@@ -45,6 +45,7 @@ class About:
     trial, trials: the config of the first person, and every config (one per block of people after a sealed sweep).
     selection: one sentence on how they were chosen; sealed: no tested person had a part in it; choice: what the sweep
     recorded of it. photos and people: how many were tested. schedule: plain or tree. built_in: synthetic people.
+    members: of a mean of several results (study.lopo --average), their keys.
     """
 
     dataset: str
@@ -68,6 +69,7 @@ class About:
     built_in: bool = False
     code: str = ""
     environments: tuple[Mapping[str, Any], ...] = ()
+    members: tuple[str, ...] = ()
     version: int = VERSION
 
     def to_json(self) -> dict[str, Any]:
@@ -98,14 +100,19 @@ class About:
         """The losses of the configs."""
         return tuple(config.get("loss", {}) for config in self.configs)
 
+    @property
+    def between(self) -> str:
+        """Between values of several configs: one of them answers for each person, or all answer together."""
+        return " and " if self.members else " or "
+
     def setting(self, name: str) -> str:
         """A value of the config for people to read; of several configs, "64 or 96"."""
-        return " or ".join(dict.fromkeys(str(config.get(name, "–")) for config in self.configs))
+        return self.between.join(dict.fromkeys(str(config.get(name, "–")) for config in self.configs))
 
     @property
     def decoder(self) -> str:
         """How a distribution over ages became one age; "expectation or median" where the configs differ."""
-        return " or ".join(dict.fromkeys(str(config.get("decoder", "expectation")) for config in self.configs))
+        return self.between.join(dict.fromkeys(str(config.get("decoder", "expectation")) for config in self.configs))
 
     @property
     def brand(self) -> str:

@@ -15,6 +15,7 @@ from study.artifacts.predictions import write_predictions
 from study.cli.options import home
 from study.cluster.placing import Running, Unit, check_room, explaining, gpu_share
 from study.files.locks import hold
+from study.lopo.average import average
 from study.lopo.jobs import Schedule, gather, make_jobs, take_over
 from study.lopo.options import Lopo
 from study.lopo.pages import dataset_of, open_questions, result_name
@@ -28,6 +29,8 @@ from study.tracking import runs as tracking
 def lopo(options: Lopo) -> int:
     """Run the missing folds, then write, log and print the result; returns the exit status."""
     options.refuse_conflicts()
+    if options.average:
+        return average(options)
     store = tracking.connect()
     if options.best:
         plan = plan_of_sweep(store, name=options.sweep, training=options.training)

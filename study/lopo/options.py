@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from study.cli.about import About
-from study.cli.options import Allowed, Chosen, Joining
+from study.cli.options import Allowed, Chosen, Joining, refuse_ignored
 from study.cli.words import Folder
 from trainables.fields import Count
 
@@ -20,6 +20,7 @@ ABOUT = About(
             "A config by hand",
             "python -m study.lopo --backbone resnet18 --weights runs/pretrained/resnet18 --faces runs/fgnet",
         ),
+        ("The mean of two results", "python -m study.lopo --average runs/lopo/4f1a runs/lopo/77c2"),
     ),
     ("best", "backbone", "weights", "faces", "gpus_per_fold"),
     """One training per person, on everyone else's faces, tested on that person's. Folds run on all of Ray's resources,
@@ -44,6 +45,8 @@ class Lopo(Chosen):
     """Cores of each training."""
     gpus_per_fold: float | None = None
     """Share of a GPU: 0.1 runs ten folds on one. Default: 0.25 if there are GPUs, else none."""
+    average: tuple[Folder, ...] = ()
+    """Instead of training: the mean of finished results, given by their folders, as a result of its own."""
     name: str | None = None
     """Name in MLflow; default: what was run."""
     out: Folder | None = None
@@ -51,3 +54,14 @@ class Lopo(Chosen):
     force: bool = False
     """Discard the finished folds of this result and run them again."""
     ray: Annotated[Joining, tyro.conf.arg(name="")] = field(default_factory=Joining)
+
+    def refuse_conflicts(self) -> None:
+        """Also for --average, which trains nothing."""
+        super().refuse_conflicts()
+        if self.average:
+            trained = ["best", "backbone", "weights", "faces", "schedule", "seeds", "cpus_per_fold", "gpus_per_fold"]
+            refuse_ignored(self, [*trained, "force"], why="with --average, which trains nothing")
+            if self.training.given or self.training.trial or self.training.config:
+                raise ValueError("options of the training have no effect with --average, which trains nothing")
+            if len(self.average) < 2:
+                raise ValueError("--average needs two results or more: the folders that study.lopo named")

@@ -41,6 +41,8 @@ def result_name(about: About, mae: float | None = None) -> str:
     """A result's name: what it is, and its MAE once it is known."""
     configs = [TrialConfig.from_json(config) for config in about.configs]
     score = [f"{mae:.2f}"] if mae is not None else []
+    if about.members:
+        return branded(" · ".join([about.name, *score]), about.brand)
     one = about.name in about.backbones
     return branded(run_name(configs, *score, first="" if one else about.name), about.brand)
 
@@ -54,7 +56,8 @@ def dataset_of(about: About) -> dict[str, Any]:
 
 
 def save_views(results: tracking.Tracking, folds: tracking.Tracking, parent: str, about: About) -> tuple[str, str]:
-    """Save the views of all results, and of this one's folds; returns the keys of both."""
+    """Save the views of all results, and of this one's folds; returns the keys of both, the second "" where it
+    has no folds of its own."""
     columns = [f"metrics.{name}" for name in ("mae", "mae_low", "mae_high", "cs_5", "rmse")]
     columns += [f"params.{name}" for name in ("backbone", "lambda1", "lambda2", "px", "start", "faces")]
     complete = "tags.`study.stage` = 'lopo' and tags.`study.state` = 'complete'"
@@ -77,12 +80,16 @@ def save_views(results: tracking.Tracking, folds: tracking.Tracking, parent: str
         ascending=False,
     )  # fmt: skip
     save(results, [everything, compared])
+    if about.members:  # its folds are those of the results that it is made from
+        return everything.key, ""
     save(folds, [worst])
     return everything.key, worst.key
 
 
 def outcome(about: About, summary: Summary, guess: Summary, *, people: str, photos: str) -> str:
-    """The description of a result's run, in Markdown. people, photos: links to its folds, and to its gallery if any."""
+    """The description of a result's run, in Markdown. people, photos: links to its folds and to its gallery, if any."""
+    looks = [f"[its folds, worst person first]({people})"] if people else []
+    looks += [f"[its worst and best photos]({photos})"] if photos else []
     return "\n".join(
         [
             f"**MAE {summary.mae.value:.2f} years** (95 % interval over people {summary.mae.low:.2f} to "
@@ -95,7 +102,6 @@ def outcome(about: About, summary: Summary, guess: Summary, *, people: str, phot
             f"- config: {about.selection}",
             f"- pretraining: {about.pretraining.what}"
             + (f"; {about.learned_from.sentence}" if about.learned_from else ""),
-            f"- look at: [its folds, worst person first]({people})"
-            + (f", [its worst and best photos]({photos})" if photos else ""),
+            *([f"- look at: {', '.join(looks)}"] if looks else []),
         ]
     )

@@ -75,7 +75,8 @@ def conclude(
     if stays:
         tracking.log_files(store, parent, shown)
     photos = artifact(store.experiment, parent, shown[0].name) if stays else ""
-    note = outcome(about, summary, guess, people=link("", folds.experiment, people).lstrip("/"), photos=photos)
+    where = link("", folds.experiment, people).lstrip("/") if people else ""
+    note = outcome(about, summary, guess, people=where, photos=photos)
     tracking.finish(
         store, parent, metrics=metrics, tags={tracking.COMPLETE: "yes", "study.state": "complete"},
         name=result_name(about, summary.mae.value), note=note, seconds=seconds,
@@ -95,7 +96,8 @@ def conclude(
     print(f"Predictions: {folder / 'predictions.parquet'}")
     print(f"Worst and best photos, for this machine only: {shown[0]}")
     print(f"Next: python -m study.report        Look: {how_to_look(store, view)}")
-    print(f"Worst person first: {how_to_look(folds, people)}")
+    if people:
+        print(f"Worst person first: {how_to_look(folds, people)}")
 
 
 def _costs(about: About) -> dict[str, float]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow.fs as fs
 import ray
@@ -127,7 +128,7 @@ def train_with_ray(
     queue, running = Queue(actor_options={"num_cpus": 0}), Running()
     listener = threading.Thread(target=_listen, args=(queue, on_epoch, on_step), daemon=True)
     listener.start()
-    data = {"tables": ray.put(tables), "initial": ray.put(initial)}
+    data: dict[str, Any] = {"tables": ray.put(tables), "initial": ray.put(initial)}
     trainer = ray.train.torch.TorchTrainer(
         running.counted(partial(pretrain_worker, work=work, tell=queue.put, **data)),
         train_loop_config={"trial": config.to_json()},

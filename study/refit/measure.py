@@ -36,6 +36,7 @@ def find_measured(store: tracking.Tracking, plan: Plan) -> Measured | None:
             run
             for run in tracking.finished_lopo(store, folder=Path(folder))
             if run.about.faces_digest == plan.faces.digest
+            and not run.about.members  # a mean of several networks: the model is one
             and _identity(run.about.configs) == wanted
             and plan.start.digest in {start.digest for start in run.about.starts}
         ]

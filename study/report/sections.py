@@ -160,7 +160,8 @@ def sections(results: Sequence[Result], *, draws: int = DRAWS) -> list[Section]:
 
 def name_of(about: About) -> str:
     """The backbone as people write it; of several, "EfficientNet-B0 or ResNet-34"."""
-    return " or ".join(map(backbone_name, about.backbones))
+    names = about.between.join(map(backbone_name, about.backbones))
+    return f"Mean of {len(about.members)} results ({names})" if about.members else names
 
 
 def labels(results: Sequence[Result]) -> list[str]:
@@ -171,7 +172,7 @@ def labels(results: Sequence[Result]) -> list[str]:
     for i, (name, own) in enumerate(zip(names, flat, strict=True)):
         rivals = [flat[j] for j, other in enumerate(names) if other == name and j != i]
         differ = [key for key in own if any(own[key] != rival.get(key) for rival in rivals)]
-        values = {key: " or ".join(map(short, own[key])) for key in differ[:4]}
+        values = {key: results[i].about.between.join(map(short, own[key])) for key in differ[:4]}
         shown = ", ".join(_AFTER.get(key, f"{key} {{}}").format(value) for key, value in values.items())
         found.append(f"{name} ({shown})" if shown else name)
     # Two runs of the same config differ in their number only.
