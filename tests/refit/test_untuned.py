@@ -77,6 +77,7 @@ def test_it_has_the_checkpoints_weights_and_its_error_on_what_that_left_out(plac
     assert "Nothing to do" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_tables_without_all_that_it_learned_from_are_refused(place, make_table):
     make_table(place / "other", dataset="utkface", named=False)
     with pytest.raises(ValueError, match="80 of the 80 photos that .*net learned from are not in .*other: give all"):
@@ -87,6 +88,7 @@ def test_tables_without_all_that_it_learned_from_are_refused(place, make_table):
         refit(options(place))
 
 
+@pytest.mark.slow
 def test_a_network_that_left_nothing_out_has_no_error_to_tell(place):
     save(place / "all", np.arange(120))
     with pytest.raises(ValueError, match="learned from all 120 of these faces: none is left"):

@@ -99,6 +99,7 @@ def cells(markdown: str, row: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
+@pytest.mark.slow
 def test_report_and_pictures_are_written_and_none_is_blank(tmp_path, three):
     written = report.write_report(three, out=tmp_path / "report", draws=200)
     assert [file.suffix for file in written.files] == [".md", ".html", *[".png"] * 5]

@@ -96,6 +96,7 @@ def test_a_budget_is_of_places_and_of_shares_of_gpus():
         compute(Sweep(gpu_hours=1.0), 4, 0.0)
 
 
+@pytest.mark.slow
 def test_times_are_of_real_steps_and_kept(tmp_path):
     threads = torch.get_num_threads()
     config = BASE.replace(backbone="efficientnet_lite0", px=32)
@@ -119,6 +120,7 @@ def test_large_pictures_are_timed_smaller_and_counted():
     assert timing.photo > small.photo
 
 
+@pytest.mark.slow
 def test_frozen_stages_are_not_in_the_time_of_a_training():
     whole = time_network(BASE.replace(backbone="efficientnet_lite0", px=64), "cpu", seconds=0.5)
     frozen = time_network(BASE.replace(backbone="efficientnet_lite0", px=64, frozen=7), "cpu", seconds=0.5)

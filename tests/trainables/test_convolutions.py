@@ -97,6 +97,7 @@ def test_layers_of_other_kinds_are_left_alone():
     assert all(type(layer) is nn.Conv2d for layer in kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_lite0", "convnext_tiny", "resnet18", "alexnet"])
 def test_a_network_answers_as_before_and_learns_the_same_but_for_rounding(name):
     def trained(change):

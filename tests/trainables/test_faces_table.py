@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from PIL import Image
 
 from study.cli.run import message
@@ -56,6 +57,7 @@ def test_faces_come_in_table_order_with_what_belongs_to_them(tmp_path):
     assert loaded.digest == index_faces([str(two), str(one)]).digest
 
 
+@pytest.mark.slow
 def test_the_encoded_faces_are_never_all_in_memory(tmp_path):
     """Arrow cannot hold more than 2 GiB in one column. (70 faces of 32 MiB were once loaded by hand.)"""
     padding, faces = 2**20, 100

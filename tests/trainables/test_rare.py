@@ -78,6 +78,7 @@ def test_balanced_epochs_draw_faces_as_often_as_their_ages_weights_say():
     assert (epoch_order(rows, chances, seed=1, epoch=5) == epoch_order(rows, chances, seed=1, epoch=5)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["reweight", "balance"])
 def test_no_age_but_the_training_faces_own_has_a_part_in_it(faces, how):
     config = CONFIG.replace(rare_ages=how)
