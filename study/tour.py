@@ -72,7 +72,7 @@ class Tour:
     """Options of study.tour."""
 
     size: Literal["whole", "small"] = "whole"
-    """whole: what a newcomer should see, in about eight minutes on two cores; small: only a check that every stage
+    """whole: what a newcomer should see, in about four minutes on two cores; small: only a check that every stage
     runs."""
 
 
