@@ -20,6 +20,7 @@ from torch import nn
 
 from trainables.backbones import AgeNet
 from trainables.config import TrialConfig
+from trainables.faces.batches import as_tensors
 from trainables.faces.stream import FaceStream
 from trainables.fitting import Diverged, Epoch, Saving, Snapshot, decode, predict_batch, rare_weights, train
 from trainables.metrics import mae
@@ -46,7 +47,7 @@ def pretrain_worker(
     options: Mapping[str, Any], *, work: Work, tables: Any, initial: Any, tell: Callable[[Mapping[str, Any]], None]
 ) -> None:
     """One worker of a TorchTrainer. options: {"trial": TrialConfig as JSON}; tables: Ray reference to a
-    trainables.faces.stream.Tables; initial: Ray reference to the tensors that the network starts from, or to None.
+    trainables.faces.stream.Tables; initial: Ray reference to the tensors that the network starts from, or None.
 
     Worker 0 reports snapshots to Ray Train, which gives the last one back after a failure, and tells how far it is:
     {"resumed": steps} at the beginning, {"step": steps done} every PULSE seconds, and each epoch's metrics.
@@ -58,7 +59,7 @@ def pretrain_worker(
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
-    read = ray.get(tables)
+    read, start = ray.get(tables), as_tensors(None if initial is None else ray.get(initial))
     source = FaceStream(read, config, device, rank, world, work.feeders)
     clock = _Clock(work.snapshot_seconds, device, world)
     resume, told = _last_snapshot(), time.monotonic()
@@ -87,7 +88,7 @@ def pretrain_worker(
         train(
             config, source, weights=rare_weights(config, read.age),
             measure=(lambda net: streamed_mae(config, net, source)) if rank == 0 else None,
-            device=device, initial=ray.get(initial), report=report, saving=Saving(due, save), resume=resume,
+            device=device, initial=start, report=report, saving=Saving(due, save), resume=resume,
             wrap=(lambda net: _in_parallel(net, work.batch_norm)) if world > 1 else lambda net: net,
         )  # fmt: skip
     except Diverged as error:

@@ -22,7 +22,7 @@ from study.cli import log
 from study.cli.about import About, Option, options_of, show_help
 from study.plain import clock, printable
 from study.process import ends
-from study.process.leaving import INTERRUPTED, become_this
+from study.process.leaving import INTERRUPTED, leave
 from study.tracking.spool import settle
 from trainables.fields import check_fields
 
@@ -178,7 +178,7 @@ def _interrupted(prog: str) -> int:
         print(f"{prog}: {line}", file=sys.stderr)
     ends.say(prog)
     if ends.is_command():
-        become_this()
+        leave()
     return INTERRUPTED
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -89,15 +89,16 @@ def check_members(members: Sequence[Member]) -> None:
 
 
 def mean_of(members: Sequence[Predictions], *, key: str) -> Predictions:
-    """The members' mean distribution and mean predicted age for each photo, as average_seeds has it of seeds."""
-    first = members[0]
-    return replace(
-        first,
-        predicted=np.stack([each.predicted for each in members]).mean(axis=0, dtype=np.float64).astype(np.float32),
-        distribution=np.stack([each.distribution for each in members]).mean(axis=0),
-        seed=np.zeros(len(first), np.int32),
-        fingerprint=np.full(len(first), key),
-    )
+    """The members' mean distribution and mean predicted age for each photo: of one seed each, as average_seeds has it
+    of seeds."""
+    columns: dict[str, Any] = {
+        name: np.concatenate([each.columns[name] for each in members]) for name in members[0].columns
+    }
+    columns["seed"] = np.repeat(np.arange(len(members), dtype=np.int32), len(members[0]))
+    mean = Predictions(**columns).average_seeds()
+    rows = len(mean)
+    known = members[0].attributes
+    return replace(mean, seed=np.zeros(rows, np.int32), fingerprint=np.full(rows, key), attributes=known)
 
 
 def describe(members: Sequence[Member], *, name: str | None) -> About:
@@ -113,7 +114,7 @@ def describe(members: Sequence[Member], *, name: str | None) -> About:
         key=fingerprint(["average", *sorted(about.key for about in abouts)]),
         trial=configs[0],
         trials=tuple(configs),
-        selection=f"the mean of {len(members)} results, put together by hand [{parts}]",
+        selection=f"the mean of {len(members)} results, put together by hand once their errors were known [{parts}]",
         sealed=all(about.sealed for about in abouts),
         choice=None,
         pretraining=Pretraining("; ".join(dict.fromkeys(about.pretraining.what for about in abouts))),

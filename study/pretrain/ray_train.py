@@ -19,7 +19,7 @@ from ray.util.queue import Empty, Queue
 from torch import Tensor
 
 from study.cluster.placing import Running, Unit, check_room, explaining, side_by_side
-from study.cluster.start import explain
+from study.cluster.start import explain, put_tensors
 from study.pretrain.plan import Job
 from study.process import ends
 from trainables.config import TrialConfig
@@ -128,7 +128,7 @@ def train_with_ray(
     queue, running = Queue(actor_options={"num_cpus": 0}), Running()
     listener = threading.Thread(target=_listen, args=(queue, on_epoch, on_step), daemon=True)
     listener.start()
-    data: dict[str, Any] = {"tables": ray.put(tables), "initial": ray.put(initial)}
+    data: dict[str, Any] = {"tables": ray.put(tables), "initial": put_tensors(initial)}
     trainer = ray.train.torch.TorchTrainer(
         running.counted(partial(pretrain_worker, work=work, tell=queue.put, **data)),
         train_loop_config={"trial": config.to_json()},

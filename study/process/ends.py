@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from study.process.leaving import INTERRUPTED, become_this
+from study.process.leaving import INTERRUPTED, leave
 
 PATIENCE, AGAIN = 30.0, 2.0
 """Seconds after which an interrupted command ends even if its clean-up hangs; and until a lost signal is raised again:
@@ -148,4 +148,4 @@ def _insist(prog: str) -> None:
         _thread.interrupt_main()
     time.sleep(max(0.0, until - time.monotonic()))
     say(prog)
-    become_this()
+    leave()

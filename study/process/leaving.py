@@ -33,8 +33,12 @@ def end_children(seconds: float = 2.0) -> None:
     psutil.wait_procs(left, timeout=seconds)
 
 
-def become_this() -> None:
-    """Replace this process by this file's program. Does not return."""
+def leave() -> None:
+    """End this process as interrupted, with its children: it becomes this file's program. Does not return.
+
+    ray.shutdown() is not called: as soon as it has closed Ray's core, a thread that gives up an ObjectRef ends the
+    process with status 1.
+    """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

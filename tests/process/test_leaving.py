@@ -11,14 +11,14 @@ import pytest
 
 COMMAND = """
 import os, signal, subprocess, sys, threading, time
-from study.process.leaving import become_this
+from study.process.leaving import leave
 
 child = subprocess.Popen(["sleep", "60"])
 print(child.pid, flush=True)
 threading.Thread(target=lambda: (time.sleep(0.5), os._exit(1))).start()  # as Ray's core does
-leaver = threading.Thread(target=become_this)
+leaver = threading.Thread(target=leave)
 if sys.argv[1] == "main":
-    become_this()
+    leave()
 leaver.start()
 leaver.join()
 """
