@@ -13,6 +13,7 @@ import optuna
 
 from search_spaces import (
     backbones,
+    companions,
     efficientnet,
     frozen,
     losses,
@@ -107,6 +108,7 @@ SPACES: dict[str, Space] = {
         efficientnet.ask, efficientnet.FIRST, efficientnet.BACKBONES, efficientnet.px, scaled_from="efficientnet_b0"
     ),
     "transformers": Space(transformers.ask, transformers.FIRST, transformers.BACKBONES),
+    "companions": Space(companions.ask, companions.FIRST, companions.BACKBONES),
     "frozen": Space(frozen.ask, frozen.FIRST, frozen.BACKBONES),
     "tour": Space(small.ask, tour.FIRST, tour.BACKBONES),
     "paper": Space(paper.ask, paper.FIRST, paper.BACKBONES),

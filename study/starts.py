@@ -145,7 +145,7 @@ def check_starts(starts: Sequence[Start], tested: Identities, allowed: Allowed) 
         if (seen or known or alike) and not allowed.allow_overlap:
             raise ValueError(
                 f"{start.weights} learned from {len(seen)} of the tested photos and from {len(known)} of the tested "
-                f"people{_named(alike)}: a model must not be tested on people that it has seen. Pretrain without them, "
+                f"people{named(alike)}: a model must not be tested on people that it has seen. Pretrain without them, "
                 "or add --allow-overlap, which marks every result"
             )
         photos, people, near = photos | seen, people | known, near | alike
@@ -158,7 +158,7 @@ def check_starts(starts: Sequence[Start], tested: Identities, allowed: Allowed) 
             flush=True,
         )
     if near:
-        print(f"--allow-overlap: {_named(near).removeprefix('; ')}", flush=True)
+        print(f"--allow-overlap: {named(near).removeprefix('; ')}", flush=True)
     unknown = sorted({start.weights for start in starts if start.photos is None})
     state: Literal["apart", "unknown", "overlap"]
     state = "overlap" if photos or people or near else "unknown" if unknown else "apart"
@@ -185,13 +185,20 @@ def near_identical(tested: Looks | None, learned: pa.Table) -> dict[str, int]:
     return _near(tested, known["face_hash"], known["photo_hash"], learned["photo_sha256"].to_pylist())
 
 
+def near_copies(tested: Looks | None, others: Looks | None) -> dict[str, int]:
+    """The same for other faces in place of a PHOTOS table."""
+    if tested is None or others is None:
+        return {}
+    return _near(tested, others.face_hash, others.photo_hash, others.content.tolist())
+
+
 def _near(tested: Looks, faces: Hashes, photos: Hashes, content: Sequence[str]) -> dict[str, int]:
     bits = np.minimum(nearest(tested.face_hash, faces), nearest(tested.photo_hash, photos))
     found = (bits <= NEAR) & ~np.isin(tested.content, np.array(content, dtype=np.str_))
     return dict(zip(tested.photo[found].tolist(), bits[found].tolist(), strict=True))
 
 
-def _named(near: dict[str, int]) -> str:
+def named(near: dict[str, int]) -> str:
     """The near-identical photos, the most alike first, for the end of a sentence; "" where there are none."""
     if not near:
         return ""
@@ -205,14 +212,11 @@ def check_apart(pretraining: Sequence[Path], tested: Sequence[Path]) -> None:
     """Raise ValueError where a tested photo lies in the pretraining data, byte for byte or as a near-identical picture.
     Reads no label."""
     ours, theirs = identify(tested), identify(pretraining)
-    shared, alike = theirs.photos & ours.photos, dict[str, int]()
-    if ours.looks is not None and theirs.looks is not None:
-        there = theirs.looks
-        alike = _near(ours.looks, there.face_hash, there.photo_hash, there.content.tolist())
+    shared, alike = theirs.photos & ours.photos, near_copies(ours.looks, theirs.looks)
     if shared or alike:
         raise ValueError(
             f"{len(shared)} photos of {', '.join(map(str, tested))} lie in {', '.join(map(str, pretraining))} too"
-            f"{_named(alike)}: a config chosen there was chosen with the help of tested photos; give --pretrain-faces "
+            f"{named(alike)}: a config chosen there was chosen with the help of tested photos; give --pretrain-faces "
             "without them"
         )
 

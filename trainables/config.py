@@ -71,6 +71,7 @@ class TrialConfig:
     averages the face and its mirror image, or uses the face alone.
     rare_ages: how ages of which there are few training faces are helped (trainables.rare), with weights that grow with
     rare_power, over a neighbourhood of rare_sigma years.
+    companions: so many faces of other tables train beside those of each training (trainables.faces.companions).
     dropout is the rate before the head; 0 is none, in every network. The command line and from_json fill in the
     network's own rate (Backbone.dropout) where no rate is given.
     Raises ValueError, in one line that names the field, for an invalid value.
@@ -100,6 +101,7 @@ class TrialConfig:
     rare_ages: RareAges = "none"
     rare_power: Annotated[float, Range(0, 1)] = 0.5
     rare_sigma: Positive = 2.0
+    companions: Whole = 0
     ages: Annotated[int, Range(2, 1000)] = AGES
     seed: Seed = 0
 

@@ -123,11 +123,12 @@ def fit(
     report: Callable[[Epoch, Callable[[], Snapshot]], None] | None = None,
     resume: Snapshot | None = None,
 ) -> Fitted:
-    """train() on faces[rows] in memory.
+    """train() on faces[rows] in memory, and on the first config.companions of the faces' companions beside them.
 
     With config.frozen, pass the result of freeze() as faces, so that many trainings share it.
     """
     device = torch.device(device)
+    rows = with_companions(config, faces, rows)
     source = freeze(config, faces, initial, device)
     batch = min(config.batch, len(rows))
     weights = rare_weights(config, faces.age[rows])
@@ -143,6 +144,16 @@ def fit(
     return train(
         config, batches, weights=weights, measure=measure, device=device, initial=initial, report=report, resume=resume
     )
+
+
+def with_companions(
+    config: TrialConfig, faces: Faces | Features, rows: Int[np.ndarray, " train"]
+) -> Int[np.ndarray, " more"]:
+    """The rows and those of the config's companions. Raises ValueError where the faces have fewer."""
+    if config.companions > faces.companions:
+        raise ValueError(f"the config has {config.companions} companions, and {faces.companions} came with the faces")
+    first = len(faces) - faces.companions
+    return np.concatenate([rows, np.arange(first, first + config.companions)]) if config.companions else rows
 
 
 def rare_weights(config: TrialConfig, age: Int[np.ndarray, " train"]) -> Float64[np.ndarray, " ages"] | None:

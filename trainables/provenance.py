@@ -21,6 +21,7 @@ from jaxtyping import Int
 from numpy import ndarray
 from torch import Tensor
 
+from trainables.faces.companions import Companions
 from trainables.faces.hashes import in_parts
 from trainables.faces.index import FacesIndex
 from trainables.faces.table import Faces
@@ -36,7 +37,7 @@ NO_PHOTOS = PHOTOS.empty_table()
 """The photos of a network with random weights: none."""
 
 
-def photos_of(faces: Faces | FacesIndex, rows: Int[ndarray, " rows"]) -> pa.Table:
+def photos_of(faces: Faces | FacesIndex | Companions, rows: Int[ndarray, " rows"]) -> pa.Table:
     """A PHOTOS table of the photos of these rows, sorted, without duplicates."""
     columns = [pa.array(values[rows].tolist(), pa.string()) for values in (faces.person, faces.content)]
     for hashes in (faces.face_hash, faces.photo_hash):

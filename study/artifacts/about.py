@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from study.artifacts.brands import brand
 from study.artifacts.choice import AppliedChoice
-from study.artifacts.pretraining import LearnedFrom, StartRecord
+from study.artifacts.pretraining import Beside, LearnedFrom, StartRecord
 from study.artifacts.records import check_scalar, check_version, plain_json, read_record
 
 VERSION = 1
@@ -45,7 +45,7 @@ class About:
     trial, trials: the config of the first person, and every config (one per block of people after a sealed sweep).
     selection: one sentence on how they were chosen; sealed: no tested person had a part in it; choice: what the sweep
     recorded of it. photos and people: how many were tested. schedule: plain or tree. built_in: synthetic people.
-    members: of a mean of several results (study.lopo --average), their keys.
+    members: of a mean of several results (study.lopo --average), their keys. beside: the configs' companions.
     """
 
     dataset: str
@@ -70,6 +70,7 @@ class About:
     code: str = ""
     environments: tuple[Mapping[str, Any], ...] = ()
     members: tuple[str, ...] = ()
+    beside: Beside = field(default_factory=Beside)
     version: int = VERSION
 
     def to_json(self) -> dict[str, Any]:
@@ -108,6 +109,13 @@ class About:
     def setting(self, name: str) -> str:
         """A value of the config for people to read; of several configs, "64 or 96"."""
         return self.between.join(dict.fromkeys(str(config.get(name, "–")) for config in self.configs))
+
+    @property
+    def learning(self) -> str:
+        """What the networks learned from besides the tested data set, in words."""
+        beside = self.beside.sentence(self.setting("companions"))
+        learned = self.learned_from.sentence if self.learned_from else ""
+        return "; ".join(part for part in (self.pretraining.what, beside, learned) if part)
 
     @property
     def decoder(self) -> str:

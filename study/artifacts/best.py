@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from study.artifacts.choice import Choice, Select
-from study.artifacts.pretraining import LearnedFrom, StartRecord
+from study.artifacts.pretraining import Beside, LearnedFrom, StartRecord
 from study.artifacts.records import check_config, check_version, plain_json, read_record
 from study.files.seals import seal, unseal
 from trainables.config import TrialConfig
@@ -39,7 +39,7 @@ class Best:
     faces: the tables of the tested people; faces_digest: theirs (None: the choice used none of their labels).
     sealed: no tested person had a part in choosing the config that they are tested with. starts: of each network;
     unlike: how they differ. apart_from: tables that the choice was made on; no tested photo may be in them. choice: how
-    far it can be trusted.
+    far it can be trusted. beside: the companions that its trials could take.
     """
 
     sweep: str
@@ -57,6 +57,7 @@ class Best:
     space: str = ""
     trials: int = 0
     built_in: bool = False
+    beside: Beside = field(default_factory=Beside)
     version: int = VERSION
 
     def __post_init__(self) -> None:

@@ -17,6 +17,23 @@ class StartRecord:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """Faces of other tables that trained beside the tested people's (trainables.faces.companions): the tables, how many
+    faces at most, and the digest of these. A config says how many of them its training had."""
+
+    faces: tuple[str, ...] = ()
+    count: int = 0
+    digest: str = ""
+    datasets: tuple[str, ...] = ()
+
+    def sentence(self, taken: str) -> str:
+        """In words, for a result whose configs took so many ("1000", "0 or 1000"); "" where there are none."""
+        return f"{taken} faces of {', '.join(self.datasets)} trained beside, and nobody of them is tested" * bool(
+            self.count
+        )
+
+
+@dataclass(frozen=True)
 class LearnedFrom:
     """What the networks learned from, compared with the tested people and photos (study.starts.check_starts).
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from study.cli.words import File, Word
+from study.cli.words import File, Folder, Word
 from trainables.config import CONFIGS, NATIVE_PX, TrialConfig, read_trial
 from trainables.fields import Batch, Count, Pixels, Positive, Seed, Share, Whole
 from trainables.names import unknown
@@ -21,6 +21,9 @@ SYNTHETIC = ("people", "strangers")
 """Datasets of synthetic people. Their results have a folder of their own, apart from those of real faces (see home)."""
 
 REAL_HOME, SYNTHETIC_HOME = Path("runs"), Path("runs/synthetic")
+
+USUAL_COMPANIONS = 1000
+"""--companions where --beside is given alone: about as many as FG-NET has faces."""
 
 PEOPLE, STRANGERS = SYNTHETIC_HOME / "people", SYNTHETIC_HOME / "strangers"
 """Folders to which `python -m study.align` without a dataset writes the synthetic people."""
@@ -72,6 +75,9 @@ class Training:
     rare_ages: RareAges | None = None
     """How ages with few faces are helped, by the smoothed distribution of the training faces' ages: none, reweight
     (their loss counts more) or balance (they are drawn more often)."""
+    companions: Whole | None = None
+    """With --beside: so many faces of its tables train beside the others, each age equally likely. Default: 1000 with
+    --beside, else none."""
     decoder: Literal["expectation", "median", "argmax"] | None = None
     """How a distribution over ages becomes one age."""
     precision: Literal["auto", "float32", "bfloat16"] | None = None
@@ -106,6 +112,14 @@ class Training:
         changes: dict[str, Any] = {"backbone": backbone or base.backbone, "weights": weights or base.weights}
         changes |= {name: getattr(find_backbone(changes["backbone"]), name) for name in self.own}
         return base.replace(**changes | self.given)
+
+    def config_beside(
+        self, beside: Sequence[Path], *, backbone: str | None = None, weights: str | None = None
+    ) -> TrialConfig:
+        """trial_config(), with USUAL_COMPANIONS where there are tables beside and nothing says how many."""
+        config = self.trial_config(backbone=backbone, weights=weights)
+        silent = self.companions is None and not config.companions
+        return config.replace(companions=USUAL_COMPANIONS) if beside and silent else config
 
     def change(self, config: TrialConfig) -> TrialConfig:
         """The config with the given options instead of its own values."""
@@ -148,6 +162,9 @@ class Chosen:
     """Without --best: the network; timm/NAME: any classifier of timm."""
     weights: str | None = None
     """Without --best: random, imagenet, a weights file, or a checkpoint folder of study.pretrain."""
+    beside: tuple[Folder, ...] = ()
+    """Faces tables of which --companions faces train beside the others in every training; nobody of them is tested.
+    Such as those of the pretraining, so that a network does not forget them. Default: the sweep's with --best."""
 
     def refuse_conflicts(self) -> None:
         """Raise ValueError for options that contradict each other, and for a config by hand that cannot be."""

@@ -118,6 +118,7 @@ def describe(members: Sequence[Member], *, name: str | None) -> About:
         sealed=all(about.sealed for about in abouts),
         choice=None,
         pretraining=Pretraining("; ".join(dict.fromkeys(about.pretraining.what for about in abouts))),
+        beside=max((about.beside for about in abouts), key=lambda each: each.count),
         starts=tuple(once([start for about in abouts for start in about.starts])),
         learned_from=worst(learned) if len(learned) == len(abouts) else None,
         seeds=tuple(range(sum(len(about.seeds) for about in abouts))),

@@ -35,7 +35,7 @@ def lopo(options: Lopo) -> int:
     if options.best:
         plan = plan_of_sweep(store, name=options.sweep, training=options.training)
     else:
-        plan = plan_by_hand(options.training, backbone=options.backbone, weights=options.weights)
+        plan = plan_by_hand(options.training, backbone=options.backbone, weights=options.weights, beside=options.beside)
     inputs = read_inputs(plan, options)
     options.ray.start()
     share = gpu_share(options.gpus_per_fold)
@@ -43,7 +43,7 @@ def lopo(options: Lopo) -> int:
     check_room(unit, joined=options.ray.joins)
     schedule = Schedule(options.schedule, options.seeds, options.cpus_per_fold, share)
     out = options.out or home(inputs.faces.datasets) / "lopo"
-    jobs, key = make_jobs(plan, inputs.faces, inputs.starts, schedule, out)
+    jobs, key = make_jobs(plan, inputs.faces, inputs.starts, schedule, out, inputs.drawn)
     about = describe_result(plan, inputs, options, key)
     folder = out / key
     with hold(out, key):
@@ -67,7 +67,9 @@ def lopo(options: Lopo) -> int:
             tracking.reopen(results, parent, key=f"lopo-{key}")
         running = Running()
         with explaining(unit, running.count, joined=options.ray.joins):
-            failed = run_jobs(jobs, inputs.tables, inputs.starts, folds, parent, schedule, running, mark)
+            failed = run_jobs(
+                jobs, inputs.tables, inputs.starts, folds, parent, schedule, running, mark, drawn=inputs.drawn
+            )
         if failed:
             tracking.finish(results, parent, status="FAILED", tags={"study.state": "failed"})
             person, why = failed[0]

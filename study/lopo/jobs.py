@@ -13,6 +13,7 @@ import numpy as np
 from study.artifacts.about import FoldRecord
 from study.artifacts.environments import differences
 from study.artifacts.predictions import Predictions, read_predictions
+from study.companions import NONE, Drawn
 from study.files.storage import write_whole
 from study.folds import Fold, lopo_folds
 from study.lopo.fold_files import FoldRows
@@ -62,12 +63,18 @@ class Job:
 
 
 def make_jobs(
-    plan: Plan, faces: Faces, starts: Mapping[tuple[str, str], Start], schedule: Schedule, out: Path
+    plan: Plan,
+    faces: Faces,
+    starts: Mapping[tuple[str, str], Start],
+    schedule: Schedule,
+    out: Path,
+    drawn: Drawn = NONE,
 ) -> tuple[list[Job], str]:
     """Every fold of every seed, and the key of the whole result. A fold's key covers all that decides its result.
 
     starts: by backbone and weights.
     """
+    beside = {config.companions: drawn.key(config) for config in plan.trials.values()}
     trainings = []
     for step in range(schedule.seeds):
         for fold in lopo_folds(faces):
@@ -81,6 +88,7 @@ def make_jobs(
                 "schedule": schedule.made_from,
                 "device": schedule.device,
                 "precision": resolve_precision(config, schedule.device),
+                **beside[config.companions],
             }
             trainings.append((fold, config, fingerprint(made_from)))
     # The same config, chosen in another way, is another result with a name, a selection and a brand of its own.

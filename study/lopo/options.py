@@ -59,7 +59,17 @@ class Lopo(Chosen):
         """Also for --average, which trains nothing."""
         super().refuse_conflicts()
         if self.average:
-            trained = ["best", "backbone", "weights", "faces", "schedule", "seeds", "cpus_per_fold", "gpus_per_fold"]
+            trained = [
+                "best",
+                "backbone",
+                "weights",
+                "beside",
+                "faces",
+                "schedule",
+                "seeds",
+                "cpus_per_fold",
+                "gpus_per_fold",
+            ]
             refuse_ignored(self, [*trained, "force"], why="with --average, which trains nothing")
             if self.training.given or self.training.trial or self.training.config:
                 raise ValueError("options of the training have no effect with --average, which trains nothing")

@@ -100,8 +100,7 @@ def outcome(about: About, summary: Summary, guess: Summary, *, people: str, phot
             f"- tested: {summary.photos:,} photos of {summary.people} people of {about.dataset} (digest "
             f"`{about.faces_digest}`), each by a network that saw no photo of theirs",
             f"- config: {about.selection}",
-            f"- pretraining: {about.pretraining.what}"
-            + (f"; {about.learned_from.sentence}" if about.learned_from else ""),
+            f"- pretraining: {about.learning}",
             *([f"- look at: {', '.join(looks)}"] if looks else []),
         ]
     )

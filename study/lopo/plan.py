@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from study.artifacts.choice import AppliedChoice
-from study.artifacts.pretraining import LearnedFrom
+from study.artifacts.pretraining import Beside, LearnedFrom
 from study.cli.describe import params
 from study.cli.options import PEOPLE, Training, faces_or_synthetic
+from study.companions import Drawn, find_companions
 from study.lopo.options import Lopo
 from study.plain import printable
 from study.starts import Start, check_apart, check_starts, read_start, worst
@@ -39,7 +40,7 @@ class Plan:
     tables that must not contain a tested photo. chosen_with: by (backbone, weights), the digest of the weights that the
     sweep's trials started from. learned_from: what check_starts found for all its networks. unlike: how their starts
     differed. sweep: its name and key, none for a config given by hand: the same config, chosen in another way, is
-    another result.
+    another result. beside: the companions that the sweep had.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Plan:
     learned_from: tuple[LearnedFrom, ...] = ()
     unlike: str = ""
     sweep: tuple[str, ...] = ()
+    beside: Beside = field(default_factory=Beside)
 
     def check_weights(self, starts: Sequence[Start]) -> None:
         """Raise ValueError if weights are no longer those that the sweep's trials started from."""
@@ -76,13 +78,14 @@ class Plan:
 @dataclass(frozen=True)
 class Inputs:
     """What the folds need: the configs, each once; the faces tables' folders; the faces by picture size (px); where
-    networks start from, by (backbone, weights); and what these starts learned from."""
+    networks start from, by (backbone, weights); what these starts learned from; and the companions."""
 
     configs: tuple[TrialConfig, ...]
     folders: tuple[Path, ...]
     tables: Mapping[int, Faces]
     starts: Mapping[tuple[str, str], Start]
     learned_from: LearnedFrom
+    drawn: Drawn
 
     @property
     def faces(self) -> Faces:
@@ -116,12 +119,13 @@ def read_inputs(plan: Plan, options: Lopo) -> Inputs:
     starts = {which: read_start(*which) for which in used}
     plan.check_weights(list(starts.values()))
     learned_from = worst([check_starts(list(starts.values()), faces.identities, options.allowed), *plan.learned_from])
-    return Inputs(configs, tuple(folders), tables, starts, learned_from)
+    drawn = find_companions(configs, options.beside, faces.identities, options.allowed, known=plan.beside)
+    return Inputs(configs, tuple(folders), tables, starts, learned_from, drawn)
 
 
-def plan_by_hand(training: Training, *, backbone: str | None, weights: str | None) -> Plan:
+def plan_by_hand(training: Training, *, backbone: str | None, weights: str | None, beside: Sequence[Path] = ()) -> Plan:
     """One config for everyone, given on the command line or in a file."""
-    config = training.trial_config(backbone=backbone, weights=weights)
+    config = training.config_beside(beside, backbone=backbone, weights=weights)
     where = f"in {training.trial}" if training.trial else "on the command line"
     selection = f"one config for everyone, given by hand {where}: nothing was chosen by this command"
     return Plan(config.backbone, {None: config}, selection, True, (), None)
@@ -154,4 +158,5 @@ def plan_of_sweep(store: tracking.Tracking, *, name: str | None, training: Train
         (best.learned_from,),
         best.unlike,
         (best.sweep, best.key),
+        best.beside,
     )

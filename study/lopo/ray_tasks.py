@@ -22,6 +22,7 @@ from study.cli.describe import params, run_name
 from study.cli.progress import progress
 from study.cluster.placing import Running
 from study.cluster.start import explain, put_tensors
+from study.companions import NONE, Drawn
 from study.lopo.fold_files import FoldFile, losses, run_to_file
 from study.lopo.jobs import RATE_FALL, REPLAY, Job, Schedule, read_fold, rows_of, say_where
 from study.lopo.tree import fold_tree
@@ -60,10 +61,11 @@ def run_jobs(
     schedule: Schedule,
     running: Running | None = None,
     tags: Mapping[str, str] | None = None,
+    drawn: Drawn = NONE,
 ) -> list[tuple[str, str]]:
     """Run the folds without a file, with a progress bar; returns (person, reason) of those that failed.
 
-    running: counts the tasks. tags: of every fold's MLflow run.
+    running: counts the tasks. tags: of every fold's MLflow run. drawn: the companions of all trainings.
     """
     running = running or Running()
     kept = {job.file: read for job in jobs if (read := read_fold(job, tables[job.config.px])) is not None}
@@ -85,7 +87,7 @@ def run_jobs(
                 log(job, _kept_file(*kept[job.file]))
         errors = {file: mae(part.predicted, part.age) for file, (part, _) in kept.items()}
         kept.clear()
-        return _run_missing(jobs, missing, tables, starts, schedule, running, errors, log)
+        return _run_missing(jobs, missing, tables, starts, schedule, running, errors, log, drawn)
 
 
 def _run_missing(
@@ -97,9 +99,10 @@ def _run_missing(
     running: Running,
     errors: dict[Path, float],
     log: Callable[[Job, FoldFile], None],
+    drawn: Drawn,
 ) -> list[tuple[str, str]]:
     """Run the missing folds; returns (person, reason) of those that failed. errors: MAE by finished file."""
-    shared = _share([job.config for job in missing], tables, starts, schedule, running)
+    shared = _share([job.config for job in missing], tables, starts, schedule, running, drawn)
     begin = _start_plain if schedule.kind == "plain" else _start_tree
     waiting = begin(missing, shared, schedule, running)
     failed: list[tuple[str, str]] = []
@@ -139,11 +142,12 @@ def _share(
     starts: Mapping[tuple[str, str], Start],
     schedule: Schedule,
     running: Running,
+    drawn: Drawn,
 ) -> Shared:
     """Put everything into the object store once. Features of frozen layers come from tasks that the folds wait for."""
     used = sorted({(config.backbone, config.weights) for config in configs})
     weights = {start: put_tensors(read_tensors(starts[start])) for start in used}
-    pixels = {px: ray.put(tables[px]) for px in sorted({config.px for config in configs})}
+    pixels = {px: ray.put(drawn.beside(tables[px])) for px in sorted({config.px for config in configs})}
     freeze = _task(run_freeze, schedule, running)
     faces: dict[tuple[Any, ...], Any] = {}
     for config in configs:

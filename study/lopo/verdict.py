@@ -29,7 +29,7 @@ def say_start(name: str, jobs: Sequence[Job], faces: Faces, about: About) -> Non
     """Print what is about to run."""
     print(f"LOPO {name!r}: {len(jobs)} folds, {len(faces)} faces of {len(faces.people)} people", flush=True)
     print(f"Config: {about.selection}", flush=True)
-    print(f"Pretraining: {_pretraining(about)}", flush=True)
+    print(f"Pretraining: {about.learning}", flush=True)
 
 
 def conclude(
@@ -86,7 +86,7 @@ def conclude(
         f"interval over people {summary.mae.low:.2f} to {summary.mae.high:.2f})\n"
         f"MAE pooled over {summary.photos} photos {summary.mae_pooled.value:.2f}\n"
         f"RMSE {summary.rmse.value:.2f}, CS(5) {summary.cs.value[5]:.1f} %, CS(10) {summary.cs.value[10]:.1f} %\n"
-        f"A constant guess scores {guess.mae.value:.2f}. Pretraining: {_pretraining(about)}.\n"
+        f"A constant guess scores {guess.mae.value:.2f}. Pretraining: {about.learning}.\n"
         f"Config: {about.selection}."
     )
     if about.built_in:
@@ -105,10 +105,6 @@ def _costs(about: About) -> dict[str, float]:
     configs = [TrialConfig.from_json(config) for config in about.configs]
     costs = {count_cost(config.backbone, config.px, config.ages) for config in configs}
     return {name: float(value) for name, value in asdict(costs.pop()).items()} if len(costs) == 1 else {}
-
-
-def _pretraining(about: About) -> str:
-    return about.pretraining.what + (f"; {about.learned_from.sentence}" if about.learned_from else "")
 
 
 def describe_result(plan: Plan, inputs: Inputs, options: Lopo, key: str) -> About:
@@ -130,6 +126,7 @@ def describe_result(plan: Plan, inputs: Inputs, options: Lopo, key: str) -> Abou
         pretraining=Pretraining("; ".join(dict.fromkeys(start.what for start in starts)), plan.unlike),
         starts=tuple(start.record for start in starts),
         learned_from=inputs.learned_from,
+        beside=inputs.drawn.record,
         seeds=tuple(configs[0].seed + step for step in range(options.seeds)),
         schedule=options.schedule,
         epochs_by="fixed beforehand by the config",

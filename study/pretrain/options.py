@@ -99,6 +99,10 @@ def read_networks(options: Pretrain) -> tuple[TrialConfig, list[str]]:
             "pretraining trains the whole network: give --frozen to study.lopo or a sweep, and here --frozen 0 where "
             "the trial file freezes stages"
         )
+    if common.companions:
+        raise ValueError(
+            "pretraining has no companions: give all tables to --faces, and --companions 0 with a trial file"
+        )
     if common.rare_ages == "balance":
         raise ValueError(
             "pretraining streams every face once an epoch: it takes --rare-ages none or reweight, and balance is for "

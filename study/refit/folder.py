@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import safetensors.torch
 from torch import Tensor
 
@@ -38,6 +39,15 @@ def trained_before(folder: Path, record: ModelRecord) -> list[dict[str, Tensor]]
     return read_states(standing(folder), record)
 
 
+def learned_photos(plan: Plan) -> pa.Table | None:
+    """Every photo that the model learned from, its start's and companions' too; None: nobody knows all of them."""
+    if plan.start.photos is None:
+        return None
+    companions = plan.drawn.taken(plan.config)
+    ours = [photos_of(each, np.arange(len(each))) for each in (plan.faces, companions) if each is not None]
+    return merge_photos([*ours, plan.start.photos])
+
+
 def write_model(
     folder: Path,
     plan: Plan,
@@ -55,15 +65,12 @@ def write_model(
     new = folder.with_name(f".{folder.name}.unfinished")
     for left in (new, old_name(new)):
         shutil.rmtree(left, ignore_errors=True)
-    rows = np.arange(len(faces))
-    photos = photos_of(faces, rows)
-    if plan.start.photos is not None:
-        photos = merge_photos([photos, plan.start.photos])
+    beside = f", {config.companions:,} of {', '.join(plan.drawn.record.datasets)} beside" * bool(config.companions)
     about = (
         plan.untuned.about
         if plan.untuned
         else CheckpointRecord(
-            trained_on=f"{len(faces):,} faces of {', '.join(faces.datasets)}, after {plan.start.what}",
+            trained_on=f"{len(faces):,} faces of {', '.join(faces.datasets)}{beside}, after {plan.start.what}",
             fingerprint=training,
             datasets=tuple(sorted({*faces.datasets, *plan.start.datasets})),
             faces_digest=faces.digest,
@@ -72,9 +79,8 @@ def write_model(
             environment=environment("cpu"),
         )
     )
-    known = photos if plan.start.photos is not None else None  # None: nobody knows all that it learned from
     try:
-        save_checkpoint(new, Checkpoint(states[0], config, about, known))
+        save_checkpoint(new, Checkpoint(states[0], config, about, learned_photos(plan)))
         for index, state in enumerate(states[1:], start=1):
             write_whole(new / weights_file(index), safetensors.torch.save(state))
         net = mean_net(config, states)

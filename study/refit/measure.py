@@ -38,6 +38,7 @@ def find_measured(store: tracking.Tracking, plan: Plan) -> Measured | None:
             if run.about.faces_digest == plan.faces.digest
             and not run.about.members  # a mean of several networks: the model is one
             and _identity(run.about.configs) == wanted
+            and run.about.beside.digest == plan.drawn.record.digest
             and plan.start.digest in {start.digest for start in run.about.starts}
         ]
         if not found:

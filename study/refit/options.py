@@ -58,7 +58,7 @@ class Refit(Chosen):
         """Raise ValueError for options that contradict each other, and for a config by hand that cannot be."""
         if self.checkpoint is None:
             return super().refuse_conflicts()
-        none = ("best", "sweep", "backbone", "weights", "seeds", "cpus_per_seed", "gpus_per_seed")
+        none = ("best", "sweep", "backbone", "weights", "beside", "seeds", "cpus_per_seed", "gpus_per_seed")
         refuse_ignored(self, none, why="with --checkpoint, which trains nothing")
         if self.training != Training():
             raise ValueError("--checkpoint takes a network as it is: give it without options of a training")

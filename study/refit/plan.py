@@ -13,7 +13,9 @@ from study.artifacts.aligned import Recipe
 from study.artifacts.best import Best
 from study.artifacts.brands import brand
 from study.artifacts.model import Chosen
+from study.artifacts.pretraining import Beside
 from study.cli.options import PEOPLE, faces_or_synthetic, is_synthetic
+from study.companions import NONE, Drawn, find_companions
 from study.plain import printable
 from study.refit.choose import BY_HAND, choose_winner
 from study.refit.options import Refit
@@ -34,7 +36,7 @@ class Plan:
 
     winners: the configs that the sweep's LOPO result was made with (the config alone, where it was given by hand).
     brand: words that must stand next to a result of it. untuned: the checkpoint that becomes the model as it is; faces
-    are then those that it learned from.
+    are then those that it learned from. drawn: the companions of its trainings.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Plan:
     alignment: Recipe
     brand: str
     untuned: Checkpoint | None = None
+    drawn: Drawn = NONE
 
     @property
     def synthetic(self) -> bool:
@@ -64,6 +67,7 @@ class Plan:
                 "device": device,
                 "precision": resolve_precision(self.config, device),
                 **({"untuned": True} if self.untuned else {}),
+                **self.drawn.key(self.config),
             }
         )
 
@@ -75,7 +79,7 @@ def make_plan(options: Refit, store: tracking.Tracking) -> Plan:
     if best:
         chosen, config, winners, faces = _of_sweep(best, folders, options)
     else:
-        config = options.training.trial_config(backbone=options.backbone, weights=options.weights)
+        config = options.training.config_beside(options.beside, backbone=options.backbone, weights=options.weights)
         chosen, winners, faces = Chosen(BY_HAND), (config,), load_faces(folders, px=config.px)
     check_frozen(config)
     config.replace(seed=config.seed + options.seeds - 1)  # the last seed must be valid too
@@ -83,9 +87,11 @@ def make_plan(options: Refit, store: tracking.Tracking) -> Plan:
     if best:
         _check_weights(best, start)
     learned_from = check_starts([start], faces.identities, options.allowed)
+    known = best.beside if best else Beside()
+    drawn = find_companions([config], options.beside, faces.identities, options.allowed, known=known)
     name = options.name or printable(f"best of {best.sweep}" if best else config.backbone)
     mark = brand(sealed=best.sealed if best else True, learned_from=learned_from)
-    return Plan(name, config, options.seeds, chosen, winners, faces, start, read_alignment(folders), mark)
+    return Plan(name, config, options.seeds, chosen, winners, faces, start, read_alignment(folders), mark, drawn=drawn)
 
 
 def _of_sweep(

@@ -43,7 +43,7 @@ def _train(configs: Mapping[int, TrialConfig], plan: Plan, unit: Unit, running: 
     """(seed, tensors) as they are finished, with a progress bar."""
     device = "cuda" if unit.gpus else "cpu"
     given = {"num_cpus": unit.cpus, "num_gpus": unit.gpus, "max_retries": 3}
-    faces, initial = ray.put(plan.faces), put_tensors(read_tensors(plan.start))
+    faces, initial = ray.put(plan.drawn.beside(plan.faces)), put_tensors(read_tensors(plan.start))
     first = next(iter(configs.values()))
     if first.frozen:  # its features depend on no seed
         freeze = running.of(run_freeze, **given)

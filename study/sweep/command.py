@@ -17,8 +17,10 @@ import optuna
 
 from search_spaces import Space
 from study.artifacts.brands import brand, branded, unlike
+from study.artifacts.pretraining import Beside
 from study.cli.options import PEOPLE, STRANGERS, faces_or_synthetic, home
 from study.cluster.placing import check_room, gpu_share
+from study.companions import find_companions
 from study.files.locks import hold
 from study.starts import Start, check_apart, check_starts, find_starts
 from study.sweep.budgets import Earlier, describe_change, remember
@@ -92,6 +94,7 @@ def run_sweep(options: Sweep, folder: Path, tested: list[Path], space: Space, ba
     pretrained = options.pretrained or home(identities.datasets) / "pretrained"
     starts = find_starts(pretrained, space, base, from_file=from_file)
     learned_from = check_starts(list(starts.values()), identities, options.allowed)
+    drawn = find_companions([base], options.beside, identities, options.allowed, known=Beside())
     differ = unlike([start.record for start in starts.values()])
     print(f"Pretraining: {learned_from.sentence}" + (f". NOTE: {differ}" if differ else ""), flush=True)
     blocks = make_blocks(options, faces, starts, seed=base.seed)
@@ -111,6 +114,8 @@ def run_sweep(options: Sweep, folder: Path, tested: list[Path], space: Space, ba
         "device": device,
         "precision": resolve_precision(base, device),
     }
+    if drawn.companions:
+        settings["companions"] = drawn.record.digest
     if options.networks:
         settings["networks"] = list(space.backbones)
     if space.own != ("dropout",):  # as it is without --config, --px and --dropout
@@ -129,6 +134,7 @@ def run_sweep(options: Sweep, folder: Path, tested: list[Path], space: Space, ba
     key = f"sweep-{name}-{fingerprint(settings)}"
     told = {"space": options.space, "select": options.select, "blocks": len(blocks), "folds": options.folds}
     told |= {"faces": ", ".join(map(str, folders)), "objective": options.objective}
+    told |= {"beside": ", ".join(drawn.record.datasets)} if drawn.companions else {}
     mark = brand(sealed=options.select != "none", learned_from=learned_from)
     parent = tracking.find_or_start(
         store,
@@ -144,6 +150,7 @@ def run_sweep(options: Sweep, folder: Path, tested: list[Path], space: Space, ba
         + (f" x {trials} trials" if seconds is None else "")
         + f", {len(faces)} faces"
         + (f" of {len(faces.people)} people" if faces.people else "")
+        + (f" and up to {base.companions} of {', '.join(drawn.record.datasets)} beside" if drawn.companions else "")
         + f", {', '.join(map(str, sizes))} px, {len(blocks[0].folds)} inner fold(s), {base.epochs} epochs\n"
         f"{parallel} folds side by side; {lag} trial(s) of a block at once: each knows all before it"
         + (f" but the last {lag - 1}" if lag > 1 else ""),
@@ -156,10 +163,10 @@ def run_sweep(options: Sweep, folder: Path, tested: list[Path], space: Space, ba
             print(changed, flush=True)
         earlier = remember(folder, [block.name for block in blocks], budget.seconds)
         trials = options.trials or ENDLESS
-    shared = share(faces, folders, sizes, starts, place)
+    shared = share(faces, folders, sizes, starts, place, drawn)
     running = SweepRun(
         options, folder, space, base, starts, learned_from, shared, store, parent, key, trials, parallel, lag,
-        budget, data, earlier,
+        budget, data, earlier, drawn.record,
     )  # fmt: skip
     for block in blocks:
         check_block(block_search(running, block, faces), folder / block.name)

@@ -102,7 +102,10 @@ def mean_sizes(folds: Sequence[Fold]) -> tuple[float, float]:
 
 def fold_seconds(timings: Mapping[str, Timing], configs: Mapping[str, TrialConfig], work: Work) -> dict[str, float]:
     """Seconds of one fold's training by network."""
-    return {name: timing.fold(configs[name], round(work.train), round(work.test)) for name, timing in timings.items()}
+    return {
+        name: timing.fold(configs[name], round(work.train) + configs[name].companions, round(work.test))
+        for name, timing in timings.items()
+    }
 
 
 def read_costs(file: Path) -> dict[str, Timing] | None:

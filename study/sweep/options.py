@@ -44,8 +44,8 @@ class Sweep:
     """What is asked: study (EfficientNet-B0 to B7 and Lite0, AlexNet, VGG and ResNets, both lambdas, learning rate,
     drop path), small (three networks, both lambdas, learning rate: for small machines), mean_variance, losses (six of
     them), backbones, efficientnet (B0 to B7 with size and drop path), frozen (four networks and how many of their
-    early stages stay frozen), transformers (ViT, Swin, ConvNeXt, EfficientNetV2), paper (its eleven networks), or
-    tour (what make study runs)."""
+    early stages stay frozen), companions (the same, and how many faces of --beside train beside), transformers (ViT,
+    Swin, ConvNeXt, EfficientNetV2), paper (its eleven networks), or tour (what make study runs)."""
     networks: tuple[str, ...] = ()
     """Narrows the space to these of its networks; with the space study also any classifier of timm, as timm/NAME."""
     trials: Count | None = None
@@ -66,6 +66,9 @@ class Sweep:
     """Inner folds over people that score a trial (with --select dev it has the dev part alone)."""
     faces: tuple[Folder, ...] = ()
     """Faces tables with people (OUT of study.align). Default: the synthetic people."""
+    beside: tuple[Folder, ...] = ()
+    """Faces tables of which --companions faces train beside the others in every trial; nobody of them is tested. Such
+    as those of the pretraining, so that a network does not forget them. Not with --select dev."""
     allowed: Annotated[Allowed, tyro.conf.arg(name="")] = field(default_factory=Allowed)
     pretrain_faces: tuple[Folder, ...] = ()
     """With --select dev: the faces tables that study.pretrain was given. Default: the synthetic strangers."""
@@ -103,8 +106,8 @@ class Sweep:
     ray: Annotated[Joining, tyro.conf.arg(name="")] = field(default_factory=Joining)
 
 
-_ONLY = {"blocks": "blocks", "pretrain_faces": "dev", "dev_share": "dev"}
-"""Options that one --select alone looks at."""
+_ONLY = {"blocks": ("blocks",), "pretrain_faces": ("dev",), "dev_share": ("dev",), "beside": ("blocks", "none")}
+"""Options that not every --select looks at, and which do."""
 
 
 def read_question(options: Sweep) -> tuple[Space, TrialConfig]:
@@ -118,9 +121,15 @@ def read_question(options: Sweep) -> tuple[Space, TrialConfig]:
     if options.select == "blocks" and options.blocks < 2:
         raise ValueError(f"--blocks {options.blocks} seals nothing: expected 2 or more, or --select dev or none")
     refuse_ignored(
-        options, [name for name, only in _ONLY.items() if only != options.select], why=f"with --select {options.select}"
+        options,
+        [name for name, only in _ONLY.items() if options.select not in only],
+        why=f"with --select {options.select}",
     )
-    base = options.training.trial_config(weights=options.weights)
+    base = options.training.config_beside(options.beside, weights=options.weights)
+    if options.space == "companions" and not base.companions:
+        raise ValueError(
+            "--space companions asks how many faces of other tables train beside: name those after --beside"
+        )
     base.replace(seed=base.seed + options.final_seeds)  # the finalists' last one: a number too
     space.check(base)
     return space, base

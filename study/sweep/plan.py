@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces import Space
-from study.artifacts.pretraining import LearnedFrom
+from study.artifacts.pretraining import Beside, LearnedFrom
 from study.starts import Start
 from study.sweep.budgets import Earlier
 from study.sweep.options import Sweep
@@ -50,6 +50,7 @@ class SweepRun:
     budget: Budget | None = None  # of each block
     data: Mapping[str, Any] | None = None
     earlier: Mapping[str, Earlier] = field(default_factory=dict)  # budgets that a block had before
+    beside: Beside = field(default_factory=Beside)  # the trials' companions
 
     def budget_of(self, block: Block) -> Budget | None:
         """What the block's trials may cost, with what it had before."""

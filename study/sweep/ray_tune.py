@@ -16,9 +16,10 @@ from ray import tune
 from study.artifacts.brands import brand
 from study.cluster.placing import Unit, explaining, gpu_share
 from study.cluster.start import put_tensors
+from study.companions import Drawn
 from study.starts import Start, read_tensors
 from study.sweep.journal import read_finals, read_journal, read_parts
-from study.sweep.mapped_faces import for_trials
+from study.sweep.mapped_faces import MappedFaces, for_trials, read_faces
 from study.sweep.options import Sweep
 from study.sweep.plan import SweepRun
 from study.sweep.ray_search import TuneSearch
@@ -31,12 +32,25 @@ from trainables.trial import tune_trial
 
 
 def share(
-    faces: Faces, folders: Sequence[Path], sizes: tuple[int, ...], starts: Mapping[str, Start], place: Path
+    faces: Faces,
+    folders: Sequence[Path],
+    sizes: tuple[int, ...],
+    starts: Mapping[str, Start],
+    place: Path,
+    drawn: Drawn,
 ) -> dict[str, Any]:
     """What every trial reads without a copy of its own: the faces in every size, from the object store or, large ones,
-    from files in `place`; and weights."""
+    from files in `place`; and weights. With companions, of tables as large as the tested ones, from the object store.
+    """
+
+    def given(px: int) -> Faces | MappedFaces:
+        if drawn.companions is None:
+            return for_trials(faces, folders, px=px, place=place)
+        same = faces.pixels.shape[1] == px
+        return drawn.beside(faces if same else read_faces(folders, px=px, place=place))
+
     return {
-        "faces": {px: ray.put(for_trials(faces, folders, px=px, place=place)) for px in sizes},
+        "faces": {px: ray.put(given(px)) for px in sizes},
         "weights": {(start.backbone, start.weights): put_tensors(read_tensors(start)) for start in starts.values()},
     }
 

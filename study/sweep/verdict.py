@@ -76,6 +76,7 @@ def conclude(
         space=options.space,
         trials=running.trials if running.budget is None else max(map(len, journals.values())),
         built_in=is_synthetic(read_identities(tested).datasets),
+        beside=running.beside,
     )
     write_json(folder / "best.json", best.to_json())
     tracking.log_json(store, parent, "best.json", best.to_json())

@@ -27,7 +27,8 @@ from trainables.convolutions import plain_convolutions
 # One value, not the default, of every option of a training
 GIVEN: dict[str, Any] = {
     "px": 96, "epochs": 7, "batch": 16, "learning_rate": 0.01, "ema": 0.9, "dropout": 0.25, "frozen": 2,
-    "frozen_views": 5, "rare_ages": "reweight", "decoder": "median", "precision": "float32", "seed": 11,
+    "frozen_views": 5, "rare_ages": "reweight", "companions": 40, "decoder": "median", "precision": "float32",
+    "seed": 11,
 }  # fmt: skip
 
 

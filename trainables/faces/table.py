@@ -70,6 +70,7 @@ class Faces:
     pixels are RGB, 0 to 255; age is in years; person is unique over datasets ("fgnet/001"), "" where unknown; photo is
     unique over datasets, too ("fgnet/images/001A02.JPG"); content is the SHA-256 of the photo's file. face_hash and
     photo_hash: trainables.faces.hashes of the face and of the whole photo. coverage: the square's side, of study.align.
+    companions: the last so many rows train beside the others and are never tested (trainables.faces.companions).
     """
 
     pixels: UInt8[np.ndarray, "faces px px 3"]
@@ -81,6 +82,7 @@ class Faces:
     face_hash: Hashes | None = None
     photo_hash: Hashes | None = None
     coverage: float = 1.0
+    companions: int = 0
 
     def __len__(self) -> int:
         return len(self.age)

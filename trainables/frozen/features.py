@@ -36,12 +36,14 @@ class Features:
     """Output of the first `frozen` stages for every face of a table and each of its views, in half precision.
 
     channels_last: values are stored with the channels last, and take() gives them first. age is in years.
+    companions: as in Faces.
     """
 
     values: Float16[np.ndarray, "faces views *shape"]
     channels_last: bool
     age: Int16[np.ndarray, " faces"]
     frozen: int
+    companions: int = 0
 
     def __len__(self) -> int:
         return len(self.age)
@@ -91,7 +93,7 @@ def compute_features(
             values[rows, view] = (half.permute(0, 2, 3, 1) if channels_last else half).cpu().numpy()
     if values is None:
         raise ValueError("no faces to compute features of")
-    return Features(values, channels_last, faces.age, frozen)
+    return Features(values, channels_last, faces.age, frozen, faces.companions)
 
 
 @dataclass(frozen=True)
