@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from jaxtyping import install_import_hook
+from tests.checked import check_calls
 
-# Shapes and dtypes of every annotated function are checked in every test.
-install_import_hook(["trainables", "search_spaces", "study"], "beartype.beartype")
+# Types, shapes and dtypes of every annotated function are checked in every test.
+check_calls(["trainables", "search_spaces", "study"])
 
 import numpy as np
 import pyarrow as pa
