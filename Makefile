@@ -7,8 +7,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SIZE ?= whole
 # A process of tests for each core, each with whole files and a Ray of its own of two cores: 3 GB each
 SIDE_BY_SIDE := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+# Compiled modules are kept, whatever the environment says (containers often forbid it): else each of the hundred
+# processes of the tests, commands and Ray's workers compiles them anew
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: study test chaos mutants lint clean
+.PHONY: study test tests types chaos mutants lint clean
 
 study: $(READY)  ## align, pretrain, sweep, 82 folds, report, a model, on the synthetic people
 	$(BIN)/python -m study.tour --size $(SIZE)
@@ -16,9 +19,14 @@ study: $(READY)  ## align, pretrain, sweep, 82 folds, report, a model, on the sy
 test: $(READY)  ## linters, types, import contracts, all tests; FAST=1: without the slow tests (a minute or two)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory --jobs 2 types tests || { status=$$?; cat $(VENV)/types.log; exit $$status; }
+
+tests: $(READY)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(if $(FAST),--fast)
+
+# Beside the tests, and said in one piece: when they end, and again at the end where anything failed
+types: $(READY)
+	@{ $(BIN)/mypy && $(BIN)/lint-imports; } > $(VENV)/types.log 2>&1; status=$$?; cat $(VENV)/types.log; exit $$status
 
 chaos: $(READY)  ## faults on purpose in all stages: an hour or two; CHAOS='--stages lopo' for some of it
 	$(BIN)/python -m tests.chaos $(CHAOS)
