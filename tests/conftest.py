@@ -63,6 +63,9 @@ def one_ray(_ray_ends_with_the_tests: None) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(Path(__file__).parents[1])  # its workers stay in a folder that no test removes
+        # Its workers wait for the next test, instead of ending after a second: each start imports torch for seconds
+        for name, value in {"num_workers_soft_limit": 4, "idle_worker_killing_time_threshold_ms": 600_000}.items():
+            patch.setenv(f"RAY_{name}", str(value))
         start_ray(num_cpus=2, object_store_bytes=500_000_000, quiet_core=True)
 
 
