@@ -19,12 +19,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from PIL import Image
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-torch.set_num_threads(1)
+
+LONGEST = (
+    "commands/test_stages.py", "chaos/test_chaos.py", "commands/test_promise.py", "trainables/test_streaming.py",
+    "process/test_ends.py", "sweep/test_sweep.py", "trainables/test_training.py", "trainables/test_backbones.py",
+)  # fmt: skip
+"""The files that were measured to take longest, so that a process of tests is not left alone with one at the end."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,13 +36,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The files with the most slow tests come first, so that no process of tests is left alone with one at the end."""
+    """The longest files come first, then those with the most slow tests."""
+    import torch  # not above: the process that only hands out the tests need not wait for it
+
+    torch.set_num_threads(1)
     if config.getoption("--fast"):
         slow = [item for item in items if is_slow(item)]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not is_slow(item)]
     slow_tests = Counter(item.path for item in items if is_slow(item))
-    items.sort(key=lambda item: -slow_tests[item.path])  # stable: files stay whole
+    order = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (order.get(item.path, len(order)), -slow_tests[item.path]))  # stable: files stay whole
 
 
 def is_slow(item: pytest.Item) -> bool:
