@@ -19,14 +19,16 @@ study: $(READY)  ## align, pretrain, sweep, 82 folds, report, a model, on the sy
 test: $(READY)  ## linters, types, import contracts, all tests; FAST=1: without the slow tests (a minute or two)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@$(MAKE) --no-print-directory --jobs 2 types tests || { status=$$?; cat $(VENV)/types.log; exit $$status; }
+	@$(MAKE) --no-print-directory --jobs 2 types tests || \
+		{ status=$$?; [ ! -f $(VENV)/types.log ] || cat $(VENV)/types.log; exit $$status; }
 
 tests: $(READY)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(if $(FAST),--fast)
 
-# Beside the tests, and said in one piece: when they end, and again at the end where anything failed
+# Beside the tests, and said in one piece: when they end, and where they failed again at the end
 types: $(READY)
-	@{ $(BIN)/mypy && $(BIN)/lint-imports; } > $(VENV)/types.log 2>&1; status=$$?; cat $(VENV)/types.log; exit $$status
+	@{ $(BIN)/mypy && $(BIN)/lint-imports; } > $(VENV)/types.log 2>&1; status=$$?; cat $(VENV)/types.log; \
+		[ $$status -ne 0 ] || rm $(VENV)/types.log; exit $$status
 
 chaos: $(READY)  ## faults on purpose in all stages: an hour or two; CHAOS='--stages lopo' for some of it
 	$(BIN)/python -m tests.chaos $(CHAOS)

@@ -26,7 +26,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 LONGEST = (
     "commands/test_stages.py", "chaos/test_chaos.py", "commands/test_promise.py", "trainables/test_streaming.py",
-    "process/test_ends.py", "sweep/test_sweep.py", "trainables/test_training.py", "trainables/test_backbones.py",
+    "tracking/test_tracking_server.py", "process/test_ends.py", "trainables/test_training.py",
+    "trainables/test_backbones.py", "files/test_storage.py", "align/test_align.py",
 )  # fmt: skip
 """The files that were measured to take longest, so that a process of tests is not left alone with one at the end."""
 
