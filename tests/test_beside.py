@@ -88,6 +88,13 @@ def test_what_cannot_be_is_one_line(place):
         find(place, "others", known=Beside(record.faces, 8, "another", record.datasets))
 
 
+def test_a_result_names_them_where_it_took_some(place):
+    record = find(place, "others").record
+    assert record.sentence("8") == "8 faces of others trained beside, and nobody of them is tested"
+    assert record.sentence("0 or 8").startswith("0 or 8 faces")
+    assert record.sentence("0") == Beside().sentence("8") == ""
+
+
 def test_a_number_is_usual_only_where_tables_are_given():
     assert Training().config_beside([]).companions == 0
     assert Training().config_beside([Path("a")]).companions == 1000

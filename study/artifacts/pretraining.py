@@ -27,10 +27,10 @@ class Beside:
     datasets: tuple[str, ...] = ()
 
     def sentence(self, taken: str) -> str:
-        """In words, for a result whose configs took so many ("1000", "0 or 1000"); "" where there are none."""
-        return f"{taken} faces of {', '.join(self.datasets)} trained beside, and nobody of them is tested" * bool(
-            self.count
-        )
+        """In words, for a result whose configs took so many ("1000", "0 or 1000"); "" where they took none."""
+        if taken == "0" or not self.count:
+            return ""
+        return f"{taken} faces of {', '.join(self.datasets)} trained beside, and nobody of them is tested"
 
 
 @dataclass(frozen=True)
