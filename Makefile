@@ -16,7 +16,7 @@ export PYTHONDONTWRITEBYTECODE :=
 study: $(READY)  ## align, pretrain, sweep, 82 folds, report, a model, on the synthetic people
 	$(BIN)/python -m study.tour --size $(SIZE)
 
-test: $(READY)  ## linters, types, import contracts, all tests; FAST=1: without the slow tests (a minute or two)
+test: $(READY)  ## linters, types, import contracts, all tests; FAST=1: without the slow tests (about a minute)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@$(MAKE) --no-print-directory --jobs 2 types tests || \

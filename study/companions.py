@@ -43,14 +43,15 @@ def find_companions(
 ) -> Drawn:
     """The companions of the configs, from whole tables.
 
-    known: the record of a sweep that had companions (an empty one: none), which these must be.
+    Where no config takes any, none are drawn. known: the record of a sweep that had companions (an empty one: none),
+    which these must be.
     Raises ValueError where there are no such faces, and where a tested photo or person is among the tables.
     """
-    count = max([known.count, *(config.companions for config in configs)])
-    if not count:
+    if not any(config.companions for config in configs):
         if beside:
             raise ValueError("--beside has no effect where a config has 0 companions: leave it out, or --companions 0")
         return NONE
+    count = max([known.count, *(config.companions for config in configs)])
     folders = [*(beside or map(Path, known.faces))]
     if not folders:
         raise ValueError(

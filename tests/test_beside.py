@@ -83,6 +83,8 @@ def test_what_cannot_be_is_one_line(place):
     with pytest.raises(ValueError, match="--beside has no effect where a config has 0 companions"):
         find(place, "others", config=CONFIG.replace(companions=0))
     record = find(place, "others").record
+    none = CONFIG.replace(companions=0)  # the winner of a sweep that asked: nothing is drawn for it
+    assert find(place, config=none, known=record) == NONE
     assert find(place, known=record).record.digest == record.digest
     with pytest.raises(ValueError, match="are not those that trained beside the sweep's"):
         find(place, "others", known=Beside(record.faces, 8, "another", record.datasets))

@@ -164,7 +164,7 @@ class Chosen:
     """Without --best: random, imagenet, a weights file, or a checkpoint folder of study.pretrain."""
     beside: tuple[Folder, ...] = ()
     """Faces tables of which --companions faces train beside the others in every training; nobody of them is tested.
-    Such as those of the pretraining, so that a network does not forget them. Default: the sweep's with --best."""
+    Such as those of the pretraining, against forgetting them. Default: the sweep's with --best."""
 
     def refuse_conflicts(self) -> None:
         """Raise ValueError for options that contradict each other, and for a config by hand that cannot be."""

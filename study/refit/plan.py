@@ -88,7 +88,7 @@ def make_plan(options: Refit, store: tracking.Tracking) -> Plan:
         _check_weights(best, start)
     learned_from = check_starts([start], faces.identities, options.allowed)
     known = best.beside if best else Beside()
-    drawn = find_companions([config], options.beside, faces.identities, options.allowed, known=known)
+    drawn = find_companions([config, *winners], options.beside, faces.identities, options.allowed, known=known)
     name = options.name or printable(f"best of {best.sweep}" if best else config.backbone)
     mark = brand(sealed=best.sealed if best else True, learned_from=learned_from)
     return Plan(name, config, options.seeds, chosen, winners, faces, start, read_alignment(folders), mark, drawn=drawn)

@@ -68,7 +68,7 @@ class Sweep:
     """Faces tables with people (OUT of study.align). Default: the synthetic people."""
     beside: tuple[Folder, ...] = ()
     """Faces tables of which --companions faces train beside the others in every trial; nobody of them is tested. Such
-    as those of the pretraining, so that a network does not forget them. Not with --select dev."""
+    as those of the pretraining, against forgetting them. Not with --select dev."""
     allowed: Annotated[Allowed, tyro.conf.arg(name="")] = field(default_factory=Allowed)
     pretrain_faces: tuple[Folder, ...] = ()
     """With --select dev: the faces tables that study.pretrain was given. Default: the synthetic strangers."""

@@ -1,7 +1,7 @@
 """Companions: faces of other tables that train beside a fold's own in every training, and on whom nobody is tested.
 
-Fine-tuned on a few hundred faces of mostly young people, a network forgets what it knew of the others. Faces of its
-pretraining that it sees again keep that (rehearsal; Robins, Connection Science 7, 1995).
+Fine-tuned on a few hundred faces of mostly young people, a network may forget what it knew of the others. Faces of its
+pretraining that it sees again shall prevent that (rehearsal; Robins, Connection Science 7, 1995).
 """
 
 from __future__ import annotations
